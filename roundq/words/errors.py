@@ -1,0 +1,93 @@
+"""The errors roundq tells people about, and the exit code each class owns.
+
+    RoundqError            1   something asked for could not be done
+      UsageError           2   the words of the command are wrong
+      NoSuchJob            1   no job answers to that id or name
+      JobRefused           1   the job as described can never run: checked at submission
+        CommandNotFound  127   as shells say it
+        NotExecutable    126   as shells say it
+      SpoolError           1   the spool cannot be used as it is
+        SpoolUnsafe       77   others could change it (EX_NOPERM)
+        SpoolFull         73   no space or quota for a record (EX_CANTCREAT)
+      RecordError          1   a job file is not what it should be
+      ConfigError         78   a configuration value is wrong (EX_CONFIG)
+      WaitTimeout        124   as timeout(1) says it
+      DaemonRunning        1   this node has a daemon of this user already
+
+Every error says what happened, to which object and why; `hint` says what to do.
+Codes 73, 77 and 78 are those of sysexits.h.
+"""
+
+from __future__ import annotations
+
+
+class RoundqError(Exception):
+    """Base of everything roundq tells a person; never shown as a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.hint = hint
+
+
+class UsageError(RoundqError):
+    """The words of the command are wrong."""
+
+    exit_code = 2
+
+
+class NoSuchJob(RoundqError):
+    """No job answers to that id or name."""
+
+
+class JobRefused(RoundqError):
+    """The job as described can never run; found at submission, nothing was submitted."""
+
+
+class CommandNotFound(JobRefused):
+    """The command does not exist."""
+
+    exit_code = 127
+
+
+class NotExecutable(JobRefused):
+    """The command exists, but this user may not execute it."""
+
+    exit_code = 126
+
+
+class SpoolError(RoundqError):
+    """The spool cannot be used as it is."""
+
+
+class SpoolUnsafe(SpoolError):
+    """Somebody else owns the spool or could write to it."""
+
+    exit_code = 77
+
+
+class SpoolFull(SpoolError):
+    """No space, or no quota, for a record. Nothing was half written."""
+
+    exit_code = 73
+
+
+class RecordError(RoundqError):
+    """A job file is not a job record."""
+
+
+class ConfigError(RoundqError):
+    """A configuration value is wrong."""
+
+    exit_code = 78
+
+
+class WaitTimeout(RoundqError):
+    """What was waited for did not happen in time."""
+
+    exit_code = 124
+
+
+class DaemonRunning(RoundqError):
+    """This user's daemon already runs on this node."""

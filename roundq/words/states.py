@@ -1,0 +1,79 @@
+"""The states of a job and the transitions between them, as data.
+
+The same table stands in roundqueue(7); a test compares the two. A state is the
+name of a directory of the spool: no field of a record repeats it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+HELD, WAITING, CLAIMED, RUNNING = "held", "waiting", "claimed", "running"
+COMPLETED, FAILED, CANCELED, ZOMBIE = "completed", "failed", "canceled", "zombie"
+
+PENDING_STATES = (HELD, WAITING)
+#: File names in these directories are ID@NODE.job: the name says who owns the record.
+OWNED_STATES = (CLAIMED, RUNNING)
+ENDED_STATES = (COMPLETED, FAILED, CANCELED, ZOMBIE)
+#: In the order in which a job passes through them, which is also the order in which
+#: readers must list them: a job that moves on while it is looked for is still met.
+STATES = PENDING_STATES + OWNED_STATES + ENDED_STATES
+
+
+class Transition(NamedTuple):
+    """One way a record may move.
+
+    `source` None means that the record is new. `actor` is who may make the move,
+    `before` what must be durable on disk before it is made.
+    """
+
+    name: str
+    source: str | None
+    target: str
+    actor: str
+    before: str
+
+
+TRANSITIONS = (
+    Transition("submit", None, WAITING, "submitter", "the whole record, written and synced in tmp/"),
+    Transition("claim", WAITING, CLAIMED, "NODE's daemon", "nothing: the name says who has it"),
+    Transition("withdraw", CLAIMED, WAITING, "NODE's daemon", "nothing: the job was never begun"),
+    Transition("begin", CLAIMED, RUNNING, "the supervisor", "its process identity in the claimed record"),
+    Transition("finish", RUNNING, COMPLETED, "the supervisor", "exit code 0, times and usage"),
+    Transition("finish", RUNNING, FAILED, "the supervisor", "reason, exit code or signal, times and usage"),
+    Transition("finish", RUNNING, CANCELED, "the supervisor", "the verified death of every process"),
+    Transition(
+        "requeue", RUNNING, WAITING, "the supervisor", "the ended attempt, and the next attempt number"
+    ),
+    Transition("cancel", HELD, CANCELED, "any command of the user", "nothing: the job was never begun"),
+    Transition("cancel", WAITING, CANCELED, "any command of the user", "nothing: the job was never begun"),
+    Transition("cancel", CLAIMED, CANCELED, "NODE's daemon", "a request; the job was never begun"),
+    Transition(
+        "lose",
+        RUNNING,
+        ZOMBIE,
+        "NODE's daemon",
+        "the supervisor's proved death, and that of the job's processes",
+    ),
+    Transition(
+        "recover", RUNNING, WAITING, "NODE's daemon", "as lose, of a restartable job; the next attempt number"
+    ),
+)
+
+#: Why a job is where it is once it ended: `reason` of a record, with what a person reads.
+REASONS = {
+    "exit": "its command ended with a non-zero exit code",
+    "signal": "its command was killed by a signal",
+    "time limit": "it ran longer than its time limit",
+    "output limit": "it wrote more output than its limit",
+    "no command": "its command could not be executed",
+    "no directory": "its directory could not be entered",
+    "no output": "its output file could not be opened",
+    "no environment": "its environment could not be read",
+    "cannot start": "the node could not start it",
+    "canceled": "its user canceled it",
+    "restarted": "its user restarted it",
+    "lost": "its supervisor died and nobody knows how it ended",
+}
+#: The verbs of requests/ID.VERB.
+REQUESTS = ("cancel", "restart")

@@ -1,0 +1,1 @@
+"""The machine: files, processes, the node, configuration. Knows no jobs."""
