@@ -136,11 +136,13 @@ class Record:
 _TEXT_FIELDS = ("home_dir", "directory", "jobname", "output", "error")
 
 
-def _moment(ns: int) -> dict[str, int]:
+def moment(ns: int) -> dict[str, int]:
+    """0.2.9's {"secs", "nanos"} of nanoseconds since the epoch."""
     return {"secs": ns // NS, "nanos": ns % NS}
 
 
-def _identity(process: Identity | None) -> dict[str, Any] | None:
+def identity_dict(process: Identity | None) -> dict[str, Any] | None:
+    """The JSON of a process identity."""
     return None if process is None else {"boot": process.boot, "pid": process.pid, "start": process.start}
 
 
@@ -171,14 +173,14 @@ def _job_dict(job: Job) -> dict[str, Any]:
         **job.extra,
         **{name: _printable(value) for name, value in texts.items()},
         "command": [_printable(word) for word in job.command],
-        "submitted": _moment(job.submitted_ns),
+        "submitted": moment(job.submitted_ns),
         "cores": job.cores,
         "memory_required": job.memory_required,
         "max_output": job.max_output,
         "restartable": job.restartable,
         "environment": job.environment,
         "umask": job.umask,
-        "time_limit": None if job.time_limit_s is None else _moment(round(job.time_limit_s * NS)),
+        "time_limit": None if job.time_limit_s is None else moment(round(job.time_limit_s * NS)),
         "priority": job.priority,
         **({"raw": raw} if raw else {}),
     }
@@ -188,9 +190,9 @@ def _attempt_dict(attempt: Attempt) -> dict[str, Any]:
     return {
         "number": attempt.number,
         "node": attempt.node,
-        "process": _identity(attempt.process),
-        "started": _moment(attempt.started_ns),
-        "completed": _moment(attempt.completed_ns),
+        "process": identity_dict(attempt.process),
+        "started": moment(attempt.started_ns),
+        "completed": moment(attempt.completed_ns),
         "reason": attempt.reason,
         "exit_code": attempt.exit_code,
         "signal": attempt.signal,
@@ -202,10 +204,10 @@ def to_dict(record: Record) -> dict[str, Any]:
     return {
         **record.extra,
         "job": _job_dict(record.job),
-        "started": _moment(record.started_ns),
+        "started": moment(record.started_ns),
         "node": record.node,
         "pid": record.pid,
-        "completed": _moment(record.completed_ns),
+        "completed": moment(record.completed_ns),
         "exit_code": record.exit_code,
         "signal": record.signal,
         "reason": record.reason,
@@ -213,7 +215,7 @@ def to_dict(record: Record) -> dict[str, Any]:
         "attempt": record.attempt,
         "attempts": [_attempt_dict(attempt) for attempt in record.attempts],
         "cores": record.cores,
-        "process": _identity(record.process),
+        "process": identity_dict(record.process),
         "usage": record.usage,
     }
 
@@ -229,77 +231,56 @@ def dump(record: Record) -> bytes:
 @functools.cache
 def _validator() -> SchemaValidator:
     """Checks a parsed JSON object and fills in defaults. Built once, when the first record is read."""
-    from pydantic_core import SchemaValidator
-    from pydantic_core import core_schema as cs
+    from roundq.words import schema as of
 
-    def optional(schema: cs.CoreSchema, default: Any = None) -> cs.TypedDictField:
-        return cs.typed_dict_field(
-            cs.with_default_schema(cs.nullable_schema(schema), default=default), required=False
-        )
-
-    def fallback(schema: cs.CoreSchema, default: Any) -> cs.TypedDictField:
-        return cs.typed_dict_field(cs.with_default_schema(schema, default=default), required=False)
-
-    def fields(**of: cs.TypedDictField) -> cs.CoreSchema:
-        return cs.typed_dict_schema(of, extra_behavior="allow")
-
-    def natural(most: int) -> cs.CoreSchema:
-        return cs.int_schema(ge=0, le=most, strict=True)
-
-    text = cs.str_schema(max_length=1 << 17, strict=True)
-    moment = fields(secs=cs.typed_dict_field(natural(1 << 40)), nanos=fallback(natural(NS - 1), 0))
     never = {"secs": 0, "nanos": 0}
-    identity = fields(
-        boot=cs.typed_dict_field(text),
-        pid=cs.typed_dict_field(natural(1 << 30)),
-        start=cs.typed_dict_field(natural(1 << 62)),
+    exit_code = of.whole(-(1 << 31), 1 << 31)
+    attempt = of.fields(
+        number=of.required(of.natural(1 << 30)),
+        node=of.fallback(of.text, NO_NODE),
+        process=of.optional(of.identity),
+        started=of.fallback(of.moment, never),
+        completed=of.fallback(of.moment, never),
+        reason=of.optional(of.text),
+        exit_code=of.optional(exit_code),
+        signal=of.optional(of.natural(128)),
     )
-    exit_code = cs.int_schema(ge=-(1 << 31), le=(1 << 31), strict=True)
-    attempt = fields(
-        number=cs.typed_dict_field(natural(1 << 30)),
-        node=fallback(text, NO_NODE),
-        process=optional(identity),
-        started=fallback(moment, never),
-        completed=fallback(moment, never),
-        reason=optional(text),
-        exit_code=optional(exit_code),
-        signal=optional(natural(128)),
+    job = of.fields(
+        command=of.required(of.items(of.text, least=1, most=1 << 16)),
+        directory=of.fallback(of.text, ""),
+        home_dir=of.fallback(of.text, ""),
+        jobname=of.fallback(of.text, ""),
+        output=of.fallback(of.text, ""),
+        submitted=of.fallback(of.moment, never),
+        cores=of.fallback(of.natural(1 << 20), 1),
+        memory_required=of.fallback(of.natural(1 << 60), 0),
+        max_output=of.fallback(of.natural(1 << 60), MAX_OUTPUT_DEFAULT),
+        restartable=of.fallback(of.boolean, False),
+        error=of.optional(of.text),
+        environment=of.optional(of.digest),
+        umask=of.optional(of.natural(0o777)),
+        time_limit=of.optional(of.moment),
+        priority=of.fallback(of.whole(-(1 << 31), 1 << 31), 0),
+        raw=of.optional(of.mapping(of.either(of.text, of.items(of.text, most=1 << 16)))),
     )
-    job = fields(
-        command=cs.typed_dict_field(cs.list_schema(text, min_length=1, max_length=1 << 16)),
-        directory=fallback(text, ""),
-        home_dir=fallback(text, ""),
-        jobname=fallback(text, ""),
-        output=fallback(text, ""),
-        submitted=fallback(moment, never),
-        cores=fallback(natural(1 << 20), 1),
-        memory_required=fallback(natural(1 << 60), 0),
-        max_output=fallback(natural(1 << 60), MAX_OUTPUT_DEFAULT),
-        restartable=fallback(cs.bool_schema(strict=True), False),
-        error=optional(text),
-        environment=optional(cs.str_schema(pattern="^[0-9a-f]{64}$", strict=True)),
-        umask=optional(natural(0o777)),
-        time_limit=optional(moment),
-        priority=fallback(cs.int_schema(ge=-(1 << 31), le=1 << 31, strict=True), 0),
-        raw=optional(cs.dict_schema(text, cs.union_schema([text, cs.list_schema(text, max_length=1 << 16)]))),
+    return of.SchemaValidator(
+        of.fields(
+            job=of.required(job),
+            started=of.fallback(of.moment, never),
+            node=of.fallback(of.text, NO_NODE),
+            pid=of.fallback(of.natural(1 << 30), 0),
+            completed=of.fallback(of.moment, never),
+            exit_code=of.optional(exit_code),
+            signal=of.optional(of.natural(128)),
+            reason=of.optional(of.text),
+            detail=of.optional(of.text),
+            attempt=of.fallback(of.whole(1, 1 << 30), 1),
+            attempts=of.fallback(of.items(attempt, most=10_000), []),
+            cores=of.fallback(of.natural(1 << 20), 0),
+            process=of.optional(of.identity),
+            usage=of.optional(of.mapping(of.number)),
+        )
     )
-    record = fields(
-        job=cs.typed_dict_field(job),
-        started=fallback(moment, never),
-        node=fallback(text, NO_NODE),
-        pid=fallback(natural(1 << 30), 0),
-        completed=fallback(moment, never),
-        exit_code=optional(exit_code),
-        signal=optional(natural(128)),
-        reason=optional(text),
-        detail=optional(text),
-        attempt=fallback(cs.int_schema(ge=1, le=1 << 30, strict=True), 1),
-        attempts=fallback(cs.list_schema(attempt, max_length=10_000), []),
-        cores=fallback(natural(1 << 20), 0),
-        process=optional(identity),
-        usage=optional(cs.dict_schema(text, cs.float_schema())),
-    )
-    return SchemaValidator(record)
 
 
 _JOB_FIELDS = frozenset(
@@ -307,15 +288,18 @@ _JOB_FIELDS = frozenset(
     " environment umask time_limit priority raw".split()
 )
 _RECORD_FIELDS = frozenset(
-    "job started node pid completed exit_code signal reason detail attempt attempts cores process usage".split()
+    "job started node pid completed exit_code signal reason detail attempt attempts cores process"
+    " usage".split()
 )
 
 
-def _ns(moment: dict[str, int]) -> int:
+def to_ns(moment: dict[str, int]) -> int:
+    """Nanoseconds since the epoch of 0.2.9's {"secs", "nanos"}."""
     return moment["secs"] * NS + moment["nanos"]
 
 
-def _to_identity(value: dict[str, Any] | None) -> Identity | None:
+def to_identity(value: dict[str, Any] | None) -> Identity | None:
+    """The process identity of its JSON."""
     return None if value is None else Identity(value["boot"], value["pid"], value["start"])
 
 
@@ -335,14 +319,14 @@ def _to_job(value: dict[str, Any]) -> Job:
     return Job(
         command=command,
         **texts,
-        submitted_ns=_ns(value["submitted"]),
+        submitted_ns=to_ns(value["submitted"]),
         cores=value["cores"],
         memory_required=value["memory_required"],
         max_output=value["max_output"],
         restartable=value["restartable"],
         environment=value["environment"],
         umask=value["umask"],
-        time_limit_s=None if value["time_limit"] is None else _ns(value["time_limit"]) / NS,
+        time_limit_s=None if value["time_limit"] is None else to_ns(value["time_limit"]) / NS,
         priority=value["priority"],
         extra={name: kept for name, kept in value.items() if name not in _JOB_FIELDS},
     )
@@ -352,9 +336,9 @@ def _to_attempt(value: dict[str, Any]) -> Attempt:
     return Attempt(
         value["number"],
         value["node"],
-        _to_identity(value["process"]),
-        _ns(value["started"]),
-        _ns(value["completed"]),
+        to_identity(value["process"]),
+        to_ns(value["started"]),
+        to_ns(value["completed"]),
         value["reason"],
         value["exit_code"],
         value["signal"],
@@ -375,10 +359,10 @@ def parse(data: bytes) -> Record:
         value = _validator().validate_python(json.loads(data))
         return Record(
             job=_to_job(value["job"]),
-            started_ns=_ns(value["started"]),
+            started_ns=to_ns(value["started"]),
             node=value["node"],
             pid=value["pid"],
-            completed_ns=_ns(value["completed"]),
+            completed_ns=to_ns(value["completed"]),
             exit_code=value["exit_code"],
             signal=value["signal"],
             reason=value["reason"],
@@ -386,18 +370,25 @@ def parse(data: bytes) -> Record:
             attempt=value["attempt"],
             attempts=tuple(map(_to_attempt, value["attempts"])),
             cores=value["cores"],
-            process=_to_identity(value["process"]),
+            process=to_identity(value["process"]),
             usage=value["usage"],
             extra={name: kept for name, kept in value.items() if name not in _RECORD_FIELDS},
         )
     except RecursionError:
         raise RecordError("it is nested too deeply") from None
     except ValueError as error:
-        # JSONDecodeError, UnicodeDecodeError, binascii.Error and pydantic's
-        # ValidationError are all ValueErrors; the latter lists its findings.
-        findings = getattr(error, "errors", None)
-        if findings is None:
-            raise RecordError(f"it is not JSON as expected: {error}") from None
-        first = findings(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"])) or "the whole"
-        raise RecordError(f"{where}: {first['msg']}") from None
+        raise RecordError(finding(error)) from None
+
+
+def finding(error: ValueError) -> str:
+    """What is wrong with a JSON text, in a few words.
+
+    JSONDecodeError, UnicodeDecodeError, binascii.Error and pydantic's
+    ValidationError are all ValueErrors; the latter lists its findings.
+    """
+    findings = getattr(error, "errors", None)
+    if findings is None:
+        return f"it is not JSON as expected: {error}"
+    first = findings(include_url=False, include_context=False)[0]
+    where = ".".join(map(str, first["loc"])) or "the whole"
+    return f"{where}: {first['msg']}"

@@ -1,0 +1,489 @@
+"""The spool of one user: `~/.roundqueue`, one directory per state, one file per job.
+
+Every function is one transition of roundqueue(7), or a look that changes nothing.
+Facts are written first, then the record moves; whoever may make a move is said
+there. It does not know what should run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from roundq.words import job as jobs
+from roundq.words.errors import RecordError, SpoolError, SpoolUnsafe
+from roundq.words.job import Job, Record
+from roundq.words.states import (
+    CANCELED,
+    CLAIMED,
+    OWNED_STATES,
+    REQUESTS,
+    RUNNING,
+    STATES,
+    WAITING,
+)
+from roundq.world import files
+
+DIRECTORY = ".roundqueue"
+SUFFIX = ".job"
+#: Other directories of a spool, with their modes.
+_OTHERS = {"requests": 0o755, "ids": 0o755, "tmp": 0o755, "env": 0o700}
+#: Not names for a node: they are taken by directories of the spool, or would hide.
+RESERVED_NAMES = frozenset(STATES) | frozenset(_OTHERS) | {"cancel", jobs.NO_NODE}
+ID_BYTES_MAX = 200
+ENVIRONMENT_BYTES_MAX = 8 << 20
+#: An environment nobody needs is kept this long: a submission may be about to name it.
+ENVIRONMENT_IDLE_S = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """Where one user's jobs are, and whose files to believe there."""
+
+    path: str
+    user: str
+    uid: int
+
+    def directory(self, name: str) -> str:
+        """The path of the directory of a state, or of `requests`, `ids`, `tmp`, `env`."""
+        return f"{self.path}/{name}"
+
+
+class Entry(NamedTuple):
+    """A record as its directory lists it: which job, in which state, owned by which node.
+
+    `node` is None in the states that no node owns, and for running records of
+    0.2.9, whose names do not say. `inode` changes when the record is rewritten.
+    """
+
+    id: str
+    state: str
+    node: str | None
+    file: str
+    inode: int
+
+
+# ---------------------------------------------------------------- opening
+
+
+def at(home: str, user: str, uid: int) -> Spool:
+    """The spool in somebody's home directory, which may not exist."""
+    return Spool(f"{home}/{DIRECTORY}", user, uid)
+
+
+def exists(spool: Spool) -> bool:
+    """Whether there is a spool at all; only for homes that no other node is just creating."""
+    return os.path.isdir(spool.path)
+
+
+def prepare(spool: Spool) -> None:
+    """Makes one's own spool ready for use: creates what is missing, refuses what is unsafe.
+
+    Raises SpoolUnsafe if it, or a directory in it, belongs to somebody else or can
+    be written by others; SpoolError if its parts are on different file systems,
+    where no rename between them is atomic.
+    """
+    with files.explained(f"create {spool.path}"):
+        _make(spool.path, 0o755)
+        device = _checked(spool.path, spool.uid).st_dev
+        for name in (*STATES, *_OTHERS):
+            path = spool.directory(name)
+            if name != "ids":
+                _make(path, _OTHERS.get(name, 0o755))
+            elif not os.path.isdir(path):
+                _found_ids(spool)
+            if _checked(path, spool.uid).st_dev != device:
+                raise SpoolError(
+                    f"{path} is on another file system than {spool.path}: no job can move there in one step",
+                    f"make {path} an ordinary directory",
+                )
+
+
+def _make(path: str, mode: int) -> None:
+    try:
+        os.mkdir(path, mode)
+    except FileExistsError:
+        return
+    # The umask of a careful user must not hide the queue from the neighbours' daemons.
+    os.chmod(path, mode)
+
+
+def _checked(path: str, uid: int) -> os.stat_result:
+    status = os.stat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        raise SpoolError(f"{path} is not a directory", f"move it out of the way: mv {path} {path}.old")
+    if status.st_uid != uid:
+        raise SpoolUnsafe(
+            f"{path} belongs to uid {status.st_uid}, not to you: its owner could run commands as you",
+            f"move it away and let rq make a new one: mv {path} {path}.old",
+        )
+    if status.st_mode & 0o022:
+        raise SpoolUnsafe(
+            f"{path} can be written by others: they could run commands as you",
+            f"take that right away and check what is in it: chmod go-w {path}",
+        )
+    return status
+
+
+def temporary_of(spool: Spool, node: str, data: bytes) -> str:
+    """A temporary file of this node in the spool, synced; see `files.write_temporary`."""
+    return files.write_temporary(spool.directory("tmp"), f"{node}.{os.getpid()}", data)
+
+
+# ---------------------------------------------------------------- ids
+#
+# One token, `ids/NEXT.CLAIMANT`: the next id to be given. Whoever renames it to a
+# higher number owns the numbers between. The source is one name, so one rename wins,
+# wherever it came from and however stale its listing was; the token never vanishes.
+
+
+def _found_ids(spool: Spool) -> None:
+    """Founds, or founds anew, the directory of the token, above every id in use."""
+    numbers = (int(entry.id) for entry in scan(spool) if entry.id.isdecimal() and len(entry.id) < 19)
+    first = max(numbers, default=0) + 1
+    temporary = f"{spool.directory('tmp')}/ids.{os.urandom(8).hex()}"
+    _make(spool.directory("tmp"), 0o755)
+    os.mkdir(temporary, 0o755)
+    os.chmod(temporary, 0o755)
+    os.close(
+        os.open(f"{temporary}/{first}.founded", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    )
+    try:
+        # Replaces an absent or an empty directory and fails on any other: one founder wins.
+        os.rename(temporary, spool.directory("ids"))
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(f"{temporary}/{first}.founded")
+            os.rmdir(temporary)
+    files.sync_directory(spool.path)
+
+
+def take_ids(spool: Spool, count: int, claimant: str) -> int:
+    """The first of `count` consecutive ids that nobody else has or will get."""
+    directory = spool.directory("ids")
+    for _ in range(10_000):
+        tokens = sorted(
+            (int(name.partition(".")[0]), name)
+            for name, _ in files.listing(directory)
+            if name.partition(".")[0].isdecimal()
+        )
+        if not tokens:
+            _found_ids(spool)
+            continue
+        first, name = tokens[-1]
+        mine = f"{first + count}.{claimant}-{os.urandom(6).hex()}"
+        try:
+            os.rename(f"{directory}/{name}", f"{directory}/{mine}")
+        except OSError as error:
+            # The reply may have been lost: my name there proves that I have it. If it is there no
+            # more, somebody may have gone on from it; then some numbers are simply never used.
+            if files.is_listed(f"{directory}/{mine}"):
+                return first
+            if error.errno not in (errno.ENOENT, errno.ESTALE, errno.EIO):
+                raise
+            continue
+        return first
+    raise SpoolError(f"cannot get a job id: {directory} is too busy")
+
+
+# ---------------------------------------------------------------- looking
+
+
+def _entry(state: str, listed: files.Name) -> Entry | None:
+    name = listed.name
+    if not name.endswith(SUFFIX) or not name.isprintable() or len(os.fsencode(name)) > ID_BYTES_MAX + 64:
+        return None
+    stem, node = name[: -len(SUFFIX)], None
+    if state in OWNED_STATES and "@" in stem:
+        stem, _, node = stem.rpartition("@")
+    return (
+        Entry(stem, state, node, name, listed.inode)
+        if stem and len(os.fsencode(stem)) <= ID_BYTES_MAX
+        else None
+    )
+
+
+def scan(spool: Spool, states: Iterable[str] = STATES) -> list[Entry]:
+    """The records in some states, listed afresh in the order in which jobs move on. Changes nothing."""
+    return [
+        entry
+        for state in states
+        for listed in files.listing(spool.directory(state))
+        if (entry := _entry(state, listed)) is not None
+    ]
+
+
+def path_of(spool: Spool, entry: Entry) -> str:
+    """The path of the file of a record."""
+    return f"{spool.path}/{entry.state}/{entry.file}"
+
+
+def read(spool: Spool, entry: Entry) -> Record:
+    """The record behind a listed entry.
+
+    Raises FileNotFoundError if it has moved on meanwhile, RecordError, with the
+    reason, if what is there is not a record or not the spool owner's.
+    """
+    return jobs.parse(files.read(path_of(spool, entry), most=jobs.RECORD_BYTES_MAX, owner=spool.uid))
+
+
+def requests(spool: Spool) -> dict[str, set[str]]:
+    """What is asked of the owners of records: id -> verbs."""
+    asked: dict[str, set[str]] = {}
+    for name, _ in files.listing(spool.directory("requests")):
+        job_id, _, verb = name.rpartition(".")
+        if job_id and verb in REQUESTS:
+            asked.setdefault(job_id, set()).add(verb)
+    return asked
+
+
+class Shelf:
+    """One directory of a spool, remembered: lists again only when it may have changed.
+
+    A directory's time proves a change, but its absence proves nothing for changes
+    within one tick of the server's clock; so a listing counts as settled only when
+    the time has stood still for `SETTLED_S` of our own clock.
+    """
+
+    SETTLED_S = 2.0
+
+    def __init__(self, spool: Spool, state: str) -> None:
+        self.spool, self.state = spool, state
+        self.entries: tuple[Entry, ...] = ()
+        self._time, self._since, self._settled = -1, 0.0, False
+
+    def look(self, now_s: float) -> bool:
+        """Brings `entries` up to date; whether anything changed. `now_s` is a monotonic time."""
+        time = files.changed(self.spool.directory(self.state))
+        if time == self._time and self._settled:
+            return False
+        if time != self._time:
+            self._time, self._since = time, now_s
+        before, self.entries = self.entries, tuple(scan(self.spool, (self.state,)))
+        self._settled = now_s - self._since >= self.SETTLED_S
+        return set(before) != set(self.entries)
+
+    def forget(self) -> None:
+        """Makes the next look list again: the caller moved something itself."""
+        self._settled = False
+
+
+# ---------------------------------------------------------------- submit
+
+
+def submit(spool: Spool, described: Sequence[Job], node: str) -> list[str]:
+    """Puts jobs into waiting/, all or none of them; their ids, in order.
+
+    A job is accepted at the instant of its link; that is durable when this returns.
+    Raises SpoolFull or SpoolError, with nothing submitted.
+    """
+    placed: list[str] = []
+    temporaries: list[str] = []
+    waiting = spool.directory(WAITING)
+    with files.explained(f"submit to {spool.path}"):
+        try:
+            temporaries.extend(temporary_of(spool, node, jobs.dump(Record(job))) for job in described)
+            first = take_ids(spool, len(described), node)
+            ids: list[str] = []
+            for number, temporary in enumerate(temporaries, first):
+                job_id = str(number)
+                # A foreign program may have dropped a file of that name: take another number.
+                while not files.place(temporary, f"{waiting}/{job_id}{SUFFIX}"):
+                    job = described[len(ids)]
+                    temporary = temporary_of(spool, node, jobs.dump(Record(job)))
+                    job_id = str(take_ids(spool, 1, node))
+                placed.append(f"{waiting}/{job_id}{SUFFIX}")
+                ids.append(job_id)
+            files.sync_directory(waiting)
+        except BaseException as error:
+            for path in temporaries:
+                with contextlib.suppress(OSError):
+                    files.remove(path)
+            kept = [path for path in placed if not _taken_back(path)]
+            if kept:
+                names = ", ".join(os.path.basename(path).removesuffix(SUFFIX) for path in kept)
+                raise SpoolError(
+                    f"submission failed ({error}), but these jobs are in the queue already: {names}",
+                    f"if they are not wanted: rq cancel {names.replace(',', '')}",
+                ) from error
+            raise
+    return ids
+
+
+def _taken_back(path: str) -> bool:
+    try:
+        return files.remove(path)
+    except OSError:
+        return False
+
+
+def store_environment(spool: Spool, environ: dict[str, str], node: str) -> str:
+    """Keeps a submitter's environment once; its digest, which names it."""
+    text = json.dumps(environ, sort_keys=True, separators=(",", ":")).encode()
+    digest = hashlib.sha256(text).hexdigest()
+    path = f"{spool.directory('env')}/{digest}.json"
+    with files.explained(f"keep the environment in {spool.directory('env')}"):
+        if files.is_listed(path):
+            # Renewed, so that no sweep takes it before the job names it.
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path)
+                return digest
+        temporary = files.write_temporary(spool.directory("tmp"), f"{node}.{os.getpid()}", text, mode=0o600)
+        files.replace(temporary, path)
+        files.sync_directory(spool.directory("env"))
+    return digest
+
+
+def load_environment(spool: Spool, digest: str) -> dict[str, str]:
+    """The environment of that digest. Raises RecordError if it is not there as it was stored."""
+    try:
+        text = files.read(
+            f"{spool.directory('env')}/{digest}.json", most=ENVIRONMENT_BYTES_MAX, owner=spool.uid
+        )
+    except OSError as error:
+        raise RecordError(f"environment {digest[:12]} cannot be read: {error.strerror}") from None
+    if hashlib.sha256(text).hexdigest() != digest:
+        raise RecordError(f"environment {digest[:12]} is damaged")
+    value = json.loads(text)
+    return {str(name): str(content) for name, content in value.items()}
+
+
+# ---------------------------------------------------------------- transitions
+
+
+def _moved(entry: Entry, state: str, file: str) -> Entry:
+    return entry._replace(state=state, file=file, node=_entry(state, files.Name(file, 0)).node)  # type: ignore[union-attr]
+
+
+def owned_file(job_id: str, node: str) -> str:
+    """The file name of a record that a node owns."""
+    return f"{job_id}@{node}{SUFFIX}"
+
+
+def claim(spool: Spool, entry: Entry, node: str) -> Entry | None:
+    """claim, by NODE's daemon: the record is this node's from that instant. None: another got it."""
+    file = owned_file(entry.id, node)
+    if not files.move(path_of(spool, entry), f"{spool.directory(CLAIMED)}/{file}"):
+        return None
+    return _moved(entry, CLAIMED, file)
+
+
+def withdraw(spool: Spool, entry: Entry) -> bool:
+    """withdraw, by NODE's daemon: the job was not begun; any node may have it."""
+    return files.move(path_of(spool, entry), f"{spool.directory(WAITING)}/{entry.id}{SUFFIX}")
+
+
+def rewrite(spool: Spool, entry: Entry, record: Record, node: str) -> None:
+    """Replaces the content of a record; only its owner may. Not synced: the next transition is."""
+    temporary = files.write_temporary(
+        spool.directory("tmp"), f"{node}.{os.getpid()}", jobs.dump(record), sync=False
+    )
+    files.replace(temporary, path_of(spool, entry))
+
+
+def begin(spool: Spool, entry: Entry, node: str) -> Entry | None:
+    """begin, by the supervisor: from that instant this attempt has begun. None: it is not ours any more.
+
+    Durable when it returns: a node that crashes now must not find the job unbegun.
+    """
+    file = owned_file(entry.id, node)
+    if not files.move(path_of(spool, entry), f"{spool.directory(RUNNING)}/{file}"):
+        return None
+    files.sync_directory(spool.directory(RUNNING))
+    return _moved(entry, RUNNING, file)
+
+
+def publish(spool: Spool, entry: Entry, state: str, record: Record, node: str) -> None:
+    """finish, requeue, lose and recover: the record as it is to be read in `state`, then the old name goes.
+
+    If both names are found, the new one is right. Durable when it returns.
+    """
+    target = spool.directory(state)
+    files.replace(temporary_of(spool, node, jobs.dump(record)), f"{target}/{entry.id}{SUFFIX}")
+    files.sync_directory(target)
+    files.remove(path_of(spool, entry))
+    answer(spool, entry.id)
+
+
+def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
+    """cancel of a job that is not begun: held or waiting by any command, claimed by NODE's daemon.
+
+    False: it moved on meanwhile. The move decides; the facts follow, and if they
+    cannot be written the job is canceled all the same.
+    """
+    file = f"{entry.id}{SUFFIX}"
+    if not files.move(path_of(spool, entry), f"{spool.directory(CANCELED)}/{file}"):
+        return False
+    files.sync_directory(spool.directory(CANCELED))
+    ended = Entry(entry.id, CANCELED, None, file, 0)
+    with contextlib.suppress(OSError, RecordError):
+        record = replace(
+            read(spool, ended), completed_ns=now_ns, reason="canceled", detail="canceled before it began"
+        )
+        rewrite(spool, ended, record, node)
+    answer(spool, entry.id)
+    return True
+
+
+def request(spool: Spool, job_id: str, verb: str, node: str) -> None:
+    """Asks the owner of a claimed or running record to act; durable when it returns."""
+    directory = spool.directory("requests")
+    with files.explained(f"ask for {verb} of job {job_id}"):
+        files.replace(temporary_of(spool, node, b"\n"), f"{directory}/{job_id}.{verb}")
+        files.sync_directory(directory)
+
+
+def answer(spool: Spool, job_id: str, verbs: Iterable[str] = REQUESTS) -> None:
+    """Takes requests away once they are acted on, or moot."""
+    for verb in verbs:
+        with contextlib.suppress(OSError):
+            files.remove(f"{spool.directory('requests')}/{job_id}.{verb}")
+
+
+# ---------------------------------------------------------------- sweeping
+
+
+def sweep_temporaries(spool: Spool, node: str, alive: Iterable[int]) -> None:
+    """Removes what dead processes of this node left in tmp/; `alive` are the pids that may still write."""
+    living = set(alive)
+    for name, _ in files.listing(spool.directory("tmp")):
+        if not name.startswith(f"{node}."):
+            continue
+        pid = name[len(node) + 1 :].partition(".")[0]
+        if pid.isdecimal() and int(pid) not in living:
+            with contextlib.suppress(OSError):
+                files.remove(f"{spool.directory('tmp')}/{name}")
+
+
+def sweep_ended(spool: Spool, states: Iterable[str], before_s: float) -> int:
+    """Removes ended records whose files are older than `before_s` (epoch, the server's clock); how many."""
+    swept = 0
+    for entry in scan(spool, states):
+        path = path_of(spool, entry)
+        with contextlib.suppress(OSError):
+            if os.lstat(path).st_mtime < before_s:
+                files.remove(path)
+                swept += 1
+    return swept
+
+
+def sweep_environments(spool: Spool, needed: set[str], now_s: float) -> int:
+    """Removes environments that no record in `needed` names and that nobody used for a day; how many."""
+    swept = 0
+    for name, _ in files.listing(spool.directory("env")):
+        path = f"{spool.directory('env')}/{name}"
+        with contextlib.suppress(OSError):
+            if (
+                name.removesuffix(".json") not in needed
+                and os.lstat(path).st_mtime < now_s - ENVIRONMENT_IDLE_S
+            ):
+                files.remove(path)
+                swept += 1
+    return swept

@@ -1,0 +1,268 @@
+"""Files on a shared file system: publish, move, list afresh, read safely.
+
+The only module that renames, links, unlinks and syncs. What it takes care of is
+what NFS does to a queue (roundqueue(7), ASSUMPTIONS): the reply to a rename may be
+lost, so after an error the directory is looked at before the errno is believed;
+names are listed, never probed, since a probe leaves a negative entry that hides the
+name for a minute; a handle may be stale once; close and fsync may be where a full
+quota shows. Everything a stranger can write is opened so that it can neither
+block nor lead elsewhere, and is bounded in size.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import itertools
+import os
+import stat
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, TypeVar
+
+from roundq.words.errors import RecordError, SpoolError, SpoolFull
+
+T = TypeVar("T")
+
+#: How often a stale handle is tried again before it is believed (nfs.md: Dovecot uses 10).
+STALE_TRIES = 4
+#: Errors of a device or quota that has no room; said with a remedy.
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+#: File systems without hard links answer one of these to link(2).
+NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES})
+#: Some network file systems cannot sync a directory and say so with one of these; EIO is never hidden.
+NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
+#: Names in one directory that are looked at; strangers may make more.
+NAMES_MAX = 1_000_000
+
+_serial = itertools.count()
+
+
+class Name(NamedTuple):
+    """One entry of a directory as listed: its name and inode number."""
+
+    name: str
+    inode: int
+
+
+def _retrying(operation: Callable[[], T]) -> T:
+    for _ in range(STALE_TRIES - 1):
+        try:
+            return operation()
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+    return operation()
+
+
+def listing(directory: str, *, most: int = NAMES_MAX) -> list[Name]:
+    """The names in a directory, as the server has them now; hidden ones are left out.
+
+    Hidden names are NFS's own `.nfs...` files and unfinished ones. An absent
+    directory has no names. Raises OSError for one that cannot be read.
+    """
+
+    def once() -> list[Name]:
+        # A fresh opendir makes an NFS client ask the server: close-to-open holds for directories too.
+        with os.scandir(directory) as entries:
+            found = (Name(e.name, e.inode()) for e in entries if not e.name.startswith("."))
+            return list(itertools.islice(found, most))
+
+    try:
+        return _retrying(once)
+    except FileNotFoundError:
+        return []
+
+
+def changed(directory: str) -> int:
+    """The directory's modification time in ns as the server has it, 0 if it is absent.
+
+    Equal times are no proof that nothing changed: a second change within the
+    clock tick of the first leaves no trace. See `records.spool.Shelf`.
+    """
+
+    def once() -> int:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return os.fstat(descriptor).st_mtime_ns
+        finally:
+            os.close(descriptor)
+
+    try:
+        return _retrying(once)
+    except FileNotFoundError:
+        return 0
+
+
+def read(path: str, *, most: int, owner: int | None = None) -> bytes:
+    """The content of a regular file, of at most `most` bytes, owned by uid `owner` if given.
+
+    Never follows a link, never waits for a FIFO's writer. Raises OSError if it
+    cannot be opened, RecordError if it is not such a file.
+    """
+
+    def once() -> bytes:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise RecordError("it is not a regular file")
+            if owner is not None and status.st_uid != owner:
+                raise RecordError(f"it belongs to uid {status.st_uid}, not to uid {owner}")
+            if status.st_size > most:
+                raise RecordError(f"it is larger than {most} bytes")
+            # It may grow while it is read: the bound is on what is read, not on what was promised.
+            content = b""
+            while len(content) <= most and (chunk := os.read(descriptor, most + 1 - len(content))):
+                content += chunk
+            if len(content) > most:
+                raise RecordError(f"it is larger than {most} bytes")
+            return content
+        finally:
+            os.close(descriptor)
+
+    try:
+        return _retrying(once)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RecordError("it is a symbolic link") from None
+        raise
+
+
+@contextlib.contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turns the system's refusals while writing into errors a person can act on."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise SpoolFull(
+                f"cannot {doing}: {os.strerror(error.errno or 0)}",
+                "free some space or raise the quota (see `quota -s`, `df -h ~`), then try again",
+            ) from error
+        if error.errno == errno.EROFS:
+            raise SpoolError(f"cannot {doing}: the file system is read-only") from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise SpoolError(
+                f"cannot {doing}: permission denied",
+                "check `ls -ld ~ ~/.roundqueue`; on Kerberos homes, check your ticket with `klist`",
+            ) from error
+        raise SpoolError(f"cannot {doing}: {error.strerror or error}") from error
+
+
+def sync_directory(path: str) -> None:
+    """Makes the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_DIRECTORY_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def write_temporary(directory: str, owner: str, data: bytes, *, mode: int = 0o644, sync: bool = True) -> str:
+    """A new file in `directory` that holds `data`, for `place` or `replace` to give its name; its path.
+
+    `owner` begins its name and tells a sweep whose it is. Leaves nothing behind
+    when it fails. With `sync` the content is durable.
+    """
+    path = f"{directory}/{owner}.{next(_serial)}.{os.urandom(4).hex()}"
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        try:
+            # The umask must not decide what neighbours may read, nor open what is private.
+            os.fchmod(descriptor, mode)
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            if sync:
+                os.fsync(descriptor)
+        finally:
+            # A quota may show only here.
+            os.close(descriptor)
+    except BaseException:
+        remove(path)
+        raise
+    return path
+
+
+def place(temporary: str, target: str) -> bool:
+    """Gives the temporary file the name `target` unless that is taken; whether it did.
+
+    By link(2), which unlike rename(2) never replaces. The reply may be lost, so
+    success is having two names (open(2) on O_EXCL and NFS).
+    """
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno in NO_LINKS and not _has_two_names(temporary):
+            return _place_without_links(temporary, target)
+        if not _has_two_names(temporary):
+            if error.errno == errno.EEXIST:
+                remove(temporary)
+                return False
+            remove(temporary)
+            raise
+    remove(temporary)
+    return True
+
+
+def _has_two_names(path: str) -> bool:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        return os.fstat(descriptor).st_nlink == 2
+    finally:
+        os.close(descriptor)
+
+
+def _place_without_links(temporary: str, target: str) -> bool:
+    if is_listed(target):
+        remove(temporary)
+        return False
+    replace(temporary, target)
+    return True
+
+
+def replace(temporary: str, target: str) -> None:
+    """Gives the temporary file the name `target`, whatever had it before."""
+    try:
+        os.rename(temporary, target)
+    except OSError:
+        # Only one's own temporary file can have become the target, so if it is gone, it has.
+        if is_listed(temporary) or not is_listed(target):
+            remove(temporary)
+            raise
+
+
+def move(source: str, target: str) -> bool:
+    """Renames a record; whether it now has the name `target`.
+
+    False means that the source is gone and is not ours: somebody else moved it.
+    `target` must be a name that only the caller's side gives. Raises OSError when the
+    system refuses and the target is not there.
+    """
+    try:
+        os.rename(source, target)
+    except OSError as error:
+        if is_listed(target) and not is_listed(source):
+            return True
+        if error.errno in (errno.ENOENT, errno.ESTALE):
+            return False
+        raise
+    return True
+
+
+def is_listed(path: str) -> bool:
+    """Whether the name is in a fresh listing of its directory: the only proof that there is."""
+    directory, _, name = path.rpartition("/")
+    return any(entry.name == name for entry in listing(directory))
+
+
+def remove(path: str) -> bool:
+    """Unlinks a file; whether it was there. That it is gone already is as good."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
