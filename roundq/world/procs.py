@@ -1,0 +1,435 @@
+"""Processes of this node: who they are, what they left behind, and their verified end.
+
+The only module that reads the process table and sends signals; called by the
+supervisor for its own job, and by the daemon for what dead supervisors left.
+`roundq.world.spawn` starts processes. Nothing here knows what a job is.
+
+A pid alone names nobody for long, so everything below takes and gives `Identity`:
+boot id, pid and start time. Facts of /proc are from proc(5); errors that are not
+"there is no such process" are never taken for one.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+import os
+import signal
+from typing import TYPE_CHECKING, NamedTuple
+
+from roundq.words.job import Identity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+#: How often a killer looks again, in seconds: soon at first, since most processes die at once.
+_LOOK_AGAIN_MIN_S, _LOOK_AGAIN_MAX_S = 0.01, 0.5
+#: How many times in a row newcomers are stopped before the killing starts.
+_STOP_ROUNDS_MAX = 8
+#: proc(5): a stat line is far shorter; a name may hold any bytes, but only 15 (64 for kernel threads).
+_STAT_BYTES_MAX = 4096
+
+
+class Liveness(enum.Enum):
+    """What is known of a process. UNKNOWN is an answer: who must be sure has to treat it as alive."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+
+
+class Process(NamedTuple):
+    """One line of the process table: /proc/PID/stat, see proc(5).
+
+    `start` is in clock ticks since boot, `rss_bytes` the resident memory, shared pages
+    included. `dead` is true of a zombie that waits to be reaped.
+    """
+
+    pid: int
+    parent: int
+    session: int
+    start: int
+    rss_bytes: int
+    dead: bool
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(boot_id(), self.pid, self.start)
+
+
+#: The process table at about one moment, by pid.
+Table = dict[int, Process]
+
+
+@functools.cache
+def boot_id() -> str:
+    """The kernel's random id of this boot (random(4)). It cannot change while this process lives."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+# ---------------------------------------------------------------- who is it
+
+
+def parse_stat(line: bytes) -> Process:
+    """What a /proc/PID/stat line says. Raises ValueError for anything else.
+
+    The name in parentheses is the process's own choice: it may hold blanks, newlines
+    and parentheses, so the last `)` of the line is the one that ends it.
+    """
+    left, right = line.find(b"("), line.rfind(b")")
+    fields = line[right + 1 :].split()
+    if not 0 < left < right or len(fields) < 22:
+        raise ValueError(f"not a stat line: {line[:80]!r}")
+    # Fields 3 (state), 4 (ppid), 6 (session), 20 (num_threads), 22 (starttime), 24 (rss, in pages).
+    # A leader that left by pthread_exit is shown as a zombie while its other threads run on.
+    dead = fields[0] in (b"Z", b"X", b"x") and int(fields[17]) <= 1
+    return Process(
+        pid=int(line[:left]),
+        parent=int(fields[1]),
+        session=int(fields[3]),
+        start=int(fields[19]),
+        rss_bytes=max(0, int(fields[21])) * _page_bytes(),
+        dead=dead,
+    )
+
+
+@functools.cache
+def _page_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE")
+
+
+def _read(path: str, bytes_max: int) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, bytes_max)
+    finally:
+        os.close(descriptor)
+
+
+def _look(pid: int) -> Process | None:
+    """The process of this pid, None when there is none. Raises OSError when that cannot be told."""
+    try:
+        return parse_stat(_read(f"/proc/{pid}/stat", _STAT_BYTES_MAX))
+    except (FileNotFoundError, ProcessLookupError):
+        # With the mount option hidepid=2 other users' processes look like this too.
+        pass
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    raise PermissionError(f"process {pid} exists, but /proc does not show it")
+
+
+def identity(pid: int) -> Identity | None:
+    """Who has this pid now; None if nobody, or if it cannot be told. A zombie still has its pid."""
+    try:
+        process = _look(pid)
+    except OSError:
+        return None
+    return None if process is None else process.identity
+
+
+def own_identity() -> Identity:
+    """The identity of this process. Raises OSError where /proc is not mounted."""
+    return parse_stat(_read("/proc/self/stat", _STAT_BYTES_MAX)).identity
+
+
+def liveness(of: Identity) -> Liveness:
+    """Whether this process still lives. Only of processes of *this* node.
+
+    A process of another boot is dead, and so is one whose pid belongs to somebody who
+    started at another time, or who only waits to be reaped. What /proc hides from us
+    (hidepid, see proc(5)) is unknown, not dead: EPERM means that somebody is there.
+    """
+    if of.boot != boot_id():
+        return Liveness.DEAD
+    try:
+        process = _look(of.pid)
+    except OSError:
+        return Liveness.UNKNOWN
+    if process is None or process.start != of.start or process.dead:
+        return Liveness.DEAD
+    return Liveness.ALIVE
+
+
+# ---------------------------------------------------------------- what is there
+
+
+def table() -> Table:
+    """Every process that /proc shows, read in one pass; about 20 us each.
+
+    Not a snapshot: processes come and go meanwhile. Raises OSError when the pass could
+    not be made (no descriptor left, no memory), since a table with holes would let
+    the living pass for dead. Processes that the kernel hides from us are left out.
+    """
+    found: Table = {}
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            process = parse_stat(_read(f"/proc/{name}/stat", _STAT_BYTES_MAX))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+        found[process.pid] = process
+    return found
+
+
+def descendants(of: Identity, among: Table | None = None) -> list[Identity]:
+    """The living children of a process, their children, and so on; not itself.
+
+    An orphan counts only if it fell to this process or to a descendant of it as
+    subreaper (`spawn.become_subreaper`): so for a supervisor this is everything that it
+    started, whatever changed its session. `among` is a `table()` to use again.
+    """
+    processes = table() if among is None else among
+    root = processes.get(of.pid)
+    if root is None or root.identity != of:
+        return []
+    children: dict[int, list[Process]] = {}
+    for process in processes.values():
+        children.setdefault(process.parent, []).append(process)
+    found: dict[int, Process] = {}
+    generation = [root]
+    while generation:
+        # A pass over /proc is no snapshot: pids given away meanwhile can make it show a circle.
+        generation = [
+            child
+            for parent in generation
+            for child in children.get(parent.pid, ())
+            if child.pid not in found and child.pid != root.pid
+        ]
+        found.update((process.pid, process) for process in generation)
+    return [process.identity for process in found.values() if not process.dead]
+
+
+def session_members(leader: Identity, among: Table | None = None) -> list[Identity]:
+    """The living processes of the session that this process leads or led, itself included.
+
+    The kernel gives the pid of a session to nobody while the session has members; once it
+    had none, somebody else's session may bear the number. So none are found when the pid
+    belongs to another process, and only those of my uid when the leader is gone.
+    """
+    processes = table() if among is None else among
+    if leader.boot != boot_id():
+        return []
+    now = processes.get(leader.pid)
+    if now is not None and now.start != leader.start:
+        return []
+    found = [
+        process
+        for process in processes.values()
+        if process.session == leader.pid and process.start >= leader.start and not process.dead
+    ]
+    if now is None:
+        found = [process for process in found if _real_uid(process.pid) == os.getuid()]
+    return [process.identity for process in found]
+
+
+def _real_uid(pid: int) -> int | None:
+    """The owner of /proc/PID is root for processes that may not be dumped (ssh-agent), hence status."""
+    try:
+        status = _read(f"/proc/{pid}/status", 1 << 16)
+    except OSError:
+        return None
+    for line in status.splitlines():
+        if line.startswith(b"Uid:"):
+            return int(line.split()[1])
+    return None
+
+
+def marked(mark: str, name: str = "RQ_MARK", among: Table | None = None) -> list[Identity]:
+    """The living processes of my uid that were given NAME=MARK in their environment.
+
+    The whole entry must be equal: a mark that is the beginning of another is not found in it.
+    What a process was given when it was executed counts, not what it changed later; one that
+    was started with an empty environment, overwrote it, or may not be dumped is not found.
+    Reading may wait for a process that itself waits for a file server.
+    """
+    entry = os.fsencode(f"{name}={mark}")
+    processes = table() if among is None else among
+    return [
+        process.identity
+        for process in processes.values()
+        if not process.dead and entry in _environ(process.pid).split(b"\0")
+    ]
+
+
+def _environ(pid: int) -> bytes:
+    directory = f"/proc/{pid}"
+    try:
+        if os.stat(directory).st_uid != os.geteuid():
+            return b""
+        with open(f"{directory}/environ", "rb") as file:
+            if data := file.read():
+                return data
+        # The leader may have left by pthread_exit: its other threads have the environment still.
+        for thread in os.listdir(f"{directory}/task"):
+            with open(f"{directory}/task/{thread}/environ", "rb") as file:
+                if data := file.read():
+                    return data
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        pass
+    return b""
+
+
+def remains(
+    roots: Iterable[Identity] = (),
+    leaders: Iterable[Identity] = (),
+    mark: str | None = None,
+    among: Table | None = None,
+) -> list[Identity]:
+    """What is left of a job: descendants of `roots`, members of the sessions, bearers of the mark.
+
+    Without this process itself and without zombies. Of the roots only the descendants count.
+    """
+    processes = table() if among is None else among
+    found = [one for root in roots for one in descendants(root, processes)]
+    found += [one for leader in leaders for one in session_members(leader, processes)]
+    if mark is not None:
+        found += marked(mark, among=processes)
+    return [one for one in dict.fromkeys(found) if one.pid != os.getpid()]
+
+
+def rss(of: Iterable[Identity], among: Mapping[int, Process] | None = None) -> int:
+    """The resident memory of these processes in bytes; shared pages count for each. The gone use none."""
+    processes = table() if among is None else among
+    return sum(
+        process.rss_bytes
+        for one in set(of)
+        if (process := processes.get(one.pid)) is not None and process.start == one.start
+    )
+
+
+def childless() -> bool:
+    """Whether this process has no child at all, not even a zombie.
+
+    For a subreaper this is proof: whatever it ever started, at any depth, has ended, since
+    orphans become its children in the same instant (prctl(2), PR_SET_CHILD_SUBREAPER).
+    """
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
+# ---------------------------------------------------------------- signals
+
+
+def open_pidfd(of: Identity) -> int | None:
+    """A descriptor that stands for this very process and becomes readable when it ends; None if it is gone.
+
+    Raises OSError where the kernel has none (before 5.3, or forbidden by a container). The caller closes it.
+    """
+    try:
+        descriptor = os.pidfd_open(of.pid)
+    except ProcessLookupError:
+        return None
+    # The descriptor is bound to whoever has the pid; whether that is the one meant is asked afterwards.
+    if identity(of.pid) == of:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def send(to: Identity, number: int) -> bool:
+    """Signal this process and no other, even if its pid was given away meanwhile.
+
+    Returns False when it is gone. Raises PermissionError when it is not ours to signal.
+    """
+    try:
+        descriptor = open_pidfd(to)
+    except OSError:
+        # No pidfd here: between this check and the signal the pid could in theory be given away.
+        if identity(to.pid) != to:
+            return False
+        return _sent(functools.partial(os.kill, to.pid, number))
+    if descriptor is None:
+        return False
+    try:
+        return _sent(functools.partial(signal.pidfd_send_signal, descriptor, number))
+    finally:
+        os.close(descriptor)
+
+
+def _sent(kill: Callable[[], None]) -> bool:
+    try:
+        kill()
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _send_all(to: Iterable[Identity], *numbers: int) -> None:
+    for one in to:
+        for number in numbers:
+            try:
+                send(one, number)
+            except PermissionError:
+                # A setuid program has become somebody else. It is still found, so nobody calls it dead.
+                break
+
+
+def kill_tree(
+    find: Callable[[], Collection[Identity]],
+    *,
+    grace_s: float,
+    patience_s: float,
+    clock: Callable[[], float],
+    pause: Callable[[float], None],
+    proof: Callable[[], bool] | None = None,
+    on_kill: Callable[[Collection[Identity]], None] | None = None,
+) -> bool:
+    """End all that `find` finds: TERM and CONT, a grace of `grace_s`, then KILL. Returns whether all is dead.
+
+    All is dead when two searches in a row find nothing, or when one does and `proof` says so
+    (`childless` for a subreaper); a search alone may miss a process that forks and dies while
+    it runs. False after `patience_s` of killing in vain: processes in uninterruptible sleep,
+    or of another user. The caller may try again.
+
+    `clock` is monotonic, in seconds; `pause(seconds)` may return early and must reap the
+    children of this process. `on_kill` is told who outlived the grace, once.
+    """
+    condemned = find()
+    # TERM first: a stopped process then meets it as soon as it goes on.
+    _send_all(condemned, signal.SIGTERM, signal.SIGCONT)
+    # Newcomers get no TERM: they may be what a TERM handler started to save its work.
+    end = clock() + grace_s
+    look_again_s = _LOOK_AGAIN_MIN_S
+    while clock() < end:
+        if _all_dead(find, proof):
+            return True
+        pause(min(look_again_s, max(0.0, end - clock())))
+        look_again_s = min(look_again_s * 1.5, _LOOK_AGAIN_MAX_S)
+
+    if on_kill is not None and (survivors := find()):
+        on_kill(survivors)
+    end = clock() + patience_s
+    look_again_s = _LOOK_AGAIN_MIN_S
+    while True:
+        _kill_once(find)
+        pause(look_again_s)
+        if _all_dead(find, proof):
+            return True
+        if clock() >= end:
+            return False
+        look_again_s = min(look_again_s * 1.5, _LOOK_AGAIN_MAX_S)
+
+
+def _all_dead(find: Callable[[], Collection[Identity]], proof: Callable[[], bool] | None) -> bool:
+    if find():
+        return False
+    return not find() if proof is None else proof()
+
+
+def _kill_once(find: Callable[[], Collection[Identity]]) -> None:
+    """Stop, look for newcomers, stop those too; then kill all: what is stopped cannot fork."""
+    stopped: dict[Identity, None] = {}
+    for _ in range(_STOP_ROUNDS_MAX):
+        newcomers = [one for one in find() if one not in stopped]
+        if not newcomers:
+            break
+        _send_all(newcomers, signal.SIGSTOP)
+        stopped.update(dict.fromkeys(newcomers))
+    _send_all(stopped, signal.SIGKILL)
