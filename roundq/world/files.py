@@ -266,3 +266,20 @@ def remove(path: str) -> bool:
     except FileNotFoundError:
         return False
     return True
+
+
+def signature(path: str) -> tuple[int, int, int]:
+    """(inode, modification time in ns, size) of a file as the server has it: changes when it is replaced.
+
+    The inode alone would not do: a freed number is given to the next file.
+    """
+
+    def once() -> tuple[int, int, int]:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            status = os.fstat(descriptor)
+            return status.st_ino, status.st_mtime_ns, status.st_size
+        finally:
+            os.close(descriptor)
+
+    return _retrying(once)
