@@ -210,12 +210,15 @@ def _entry(state: str, listed: files.Name) -> Entry | None:
     )
 
 
-def scan(spool: Spool, states: Iterable[str] = STATES) -> list[Entry]:
-    """The records in some states, listed afresh in the order in which jobs move on. Changes nothing."""
+def scan(spool: Spool, states: Iterable[str] = STATES, *, most: int = files.NAMES_MAX) -> list[Entry]:
+    """The records in some states, listed afresh in the order in which jobs move on. Changes nothing.
+
+    At most `most` names of each directory are looked at. Raises OSError for one that cannot be listed.
+    """
     return [
         entry
         for state in states
-        for listed in files.listing(spool.directory(state))
+        for listed in files.listing(spool.directory(state), most=most)
         if (entry := _entry(state, listed)) is not None
     ]
 
