@@ -1,0 +1,207 @@
+"""This node: its name, and how much of it this user's processes may use.
+
+Called by the daemon each round. Capacity is what we may use, not what is built in: CPU
+affinity and cpusets, CPU quotas and memory limits of control groups (versions 1 and 2,
+at every level above us) make it smaller. Read from /proc and /sys without psutil, which
+knows none of these limits and costs every daemon 11 ms and 2.3 MiB (measured).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from roundq.words.errors import RoundqError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+#: Overrides the host name, for tests and for nodes that share one.
+NAME_VARIABLE = "RQ_NODE"
+#: Set inside jobs, as RQ_NODE is; see `Node.name`.
+_JOB_VARIABLE = "RQ_JOB_ID"
+#: A node's name is part of file names such as ID@NODE.job, of at most 255 bytes in all.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+#: cgroup-v1/memory: a limit that was never set reads as the largest number of pages that fits.
+_NO_LIMIT_BYTES_MIN = 1 << 60
+
+
+class Node:
+    """The facts of one node, read anew at each call.
+
+    `root` stands before /proc and /sys, and `affinity` gives the CPU numbers that the scheduler allows
+    us (sched_getaffinity(2), which includes cpusets); both are for tests.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] | None = None,
+        root: str = "",
+        affinity: Callable[[], set[int]] = lambda: os.sched_getaffinity(0),
+    ) -> None:
+        self._environ = os.environ if environ is None else environ
+        self._root = root
+        self._affinity = affinity
+        # Topology changes with the affinity only; on a large node it is hundreds of files.
+        self._cores_of: dict[frozenset[int], int] = {}
+
+    def name(self) -> str:
+        """The host name with its dots, uname(2). Raises RoundqError if no file can be called so.
+
+        RQ_NODE overrides it, but not inside a job: there it names the node where the job was started,
+        and the environment may have been carried to another one.
+        """
+        name = os.uname().nodename
+        if _JOB_VARIABLE not in self._environ:
+            name = self._environ.get(NAME_VARIABLE, name)
+        if not _NAME.fullmatch(name):
+            raise RoundqError(
+                f"the name of this node, {name!r}, cannot be part of a file name",
+                f"give the machine a name of letters, digits, '.', '_' and '-', or set {NAME_VARIABLE}",
+            )
+        return name
+
+    def logical_cpus(self) -> int:
+        """Hardware threads that we may use, at least 1; a fraction of a CPU quota does not count."""
+        return self._within_quota(len(self._affinity()))
+
+    def physical_cores(self) -> int:
+        """Cores that we may use, at least 1: those of which we may use one hardware thread or more.
+
+        From /sys/devices/system/cpu/cpuN/topology (kernel doc cputopology); where it is missing each
+        hardware thread counts as a core.
+        """
+        allowed = frozenset(self._affinity())
+        if allowed not in self._cores_of:
+            self._cores_of = {allowed: len({self._siblings(cpu) for cpu in allowed})}
+        return self._within_quota(self._cores_of[allowed])
+
+    def memory_total(self) -> int:
+        """Memory in bytes: that of the machine, or the least limit of a control group that we are in."""
+        return min([self._meminfo("MemTotal"), *(limit for limit, _ in self._memory_limits())])
+
+    def memory_available(self) -> int:
+        """Memory in bytes that can be used without swapping: /proc/meminfo, MemAvailable, or what our
+        control groups leave, whatever is less. File cache that can be dropped is available."""
+        left = [max(0, limit - used) for limit, used in self._memory_limits()]
+        return min([self._meminfo("MemAvailable"), *left])
+
+    def load(self) -> float:
+        """Processes of all users that run or wait for a disk, averaged over a minute: proc(5), loadavg."""
+        return float(self._text("/proc/loadavg").split()[0])
+
+    # ------------------------------------------------------------ leaves
+
+    def _text(self, path: str) -> str:
+        with open(self._root + path, encoding="utf-8", errors="surrogateescape") as file:
+            return file.read()
+
+    def _siblings(self, cpu: int) -> str:
+        topology = f"/sys/devices/system/cpu/cpu{cpu}/topology"
+        # The first is the newer name of the second.
+        for name in ("core_cpus_list", "thread_siblings_list"):
+            try:
+                return self._text(f"{topology}/{name}").strip()
+            except OSError:
+                continue
+        return str(cpu)
+
+    def _within_quota(self, cpus: int) -> int:
+        quota = min(self._cpu_quotas(), default=float(cpus))
+        return max(1, min(cpus, int(quota)))
+
+    def _meminfo(self, name: str) -> int:
+        sizes = {}
+        for line in self._text("/proc/meminfo").splitlines():
+            key, _, rest = line.partition(":")
+            sizes[key] = rest
+        # MemAvailable is there since Linux 3.14.
+        return int((sizes.get(name) or sizes["MemFree"]).split()[0]) * 1024
+
+    def _cpu_quotas(self) -> Iterator[float]:
+        for directory in self._groups("cpu"):
+            # Version 2: "max 100000" or "250000 100000"; version 1: two files, quota -1 for none.
+            words = self._words(f"{directory}/cpu.max") or (
+                self._words(f"{directory}/cpu.cfs_quota_us") + self._words(f"{directory}/cpu.cfs_period_us")
+            )
+            if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]) > 0:
+                yield int(words[0]) / int(words[1])
+
+    def _memory_limits(self) -> Iterator[tuple[int, int]]:
+        """Limit and use in bytes of each of our control groups that has a limit."""
+        for directory in self._groups("memory"):
+            # Above memory.high processes are slowed down until they stand still: it is a limit too.
+            for limit_name, used_name, cache in (
+                ("memory.max", "memory.current", "inactive_file"),
+                ("memory.high", "memory.current", "inactive_file"),
+                ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+            ):
+                limit = self._words(f"{directory}/{limit_name}")
+                if not limit or not limit[0].isdigit() or int(limit[0]) >= _NO_LIMIT_BYTES_MIN:
+                    continue
+                used = self._words(f"{directory}/{used_name}")
+                statistics = self._words(f"{directory}/memory.stat")
+                counts = dict(zip(statistics[::2], statistics[1::2], strict=False))
+                yield (
+                    int(limit[0]),
+                    (int(used[0]) if used else 0) - int(counts.get(cache, 0)),
+                )
+
+    def _words(self, path: str) -> list[str]:
+        try:
+            return self._text(path).split()
+        except OSError:
+            return []
+
+    def _groups(self, controller: str) -> list[str]:
+        """The directories of the control groups that we are in, innermost first, see cgroups(7)."""
+        try:
+            memberships = self._text("/proc/self/cgroup").splitlines()
+            mounts = self._text("/proc/self/mountinfo").splitlines()
+        except OSError:
+            return []
+        directories: list[str] = []
+        for membership in memberships:
+            _, _, rest = membership.partition(":")
+            controllers, _, path = rest.partition(":")
+            if controllers and controller not in controllers.split(","):
+                continue
+            for mount in mounts:
+                place = _mount_of(mount, controller if controllers else None)
+                if place is not None:
+                    directories += self._upwards(*place, path)
+        return list(dict.fromkeys(directories))
+
+    def _upwards(self, mounted: str, point: str, path: str) -> list[str]:
+        """From the group `path` up to the mount point, which shows the group `mounted`.
+
+        In a container the path may lie outside of what is mounted; then only the mount point is ours.
+        """
+        inside = path[len(mounted.rstrip("/")) :].strip("/") if _is_within(path, mounted) else ""
+        parts = inside.split("/") if inside and ".." not in inside.split("/") else []
+        if not os.path.isdir(self._root + "/".join([point, *parts])):
+            parts = []
+        return ["/".join([point, *parts[:depth]]) for depth in range(len(parts), -1, -1)]
+
+
+def _is_within(path: str, parent: str) -> bool:
+    return path == parent or path.startswith(parent.rstrip("/") + "/")
+
+
+def _mount_of(line: str, controller: str | None) -> tuple[str, str] | None:
+    """The group that is mounted, and where, if this line of mountinfo (proc(5)) is a control group
+    hierarchy with this controller, or the one of version 2 if None; else None."""
+    before, _, after = line.partition(" - ")
+    fields, rest = before.split(), after.split()
+    if len(fields) < 5 or len(rest) < 3:
+        return None
+    if controller is None:
+        fits = rest[0] == "cgroup2"
+    else:
+        fits = rest[0] == "cgroup" and controller in rest[2].split(",")
+    return (_unescape(fields[3]), _unescape(fields[4])) if fits else None
+
+
+def _unescape(path: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)
