@@ -1,0 +1,436 @@
+"""The configuration: /etc/roundq.toml, then the user's file, then RQ_* variables; later ones win.
+
+Read by every command and, again and again, by the daemon. Without any file and variable nothing
+is imported to read them. The keys are listed in roundq.toml(5); a value that is not allowed is an
+error that says where it stands, and so is an unknown key, since a slip would change nothing silently.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import os
+import re
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from roundq.words.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pydantic_core import SchemaValidator
+
+ETC = "/etc/roundq.toml"
+#: An honest file has a page of text.
+_FILE_BYTES_MAX = 1 << 18
+_STALE_TRIES_MAX = 3
+_SHOWN_CHARS_MAX = 60
+_HOMES_MAX = 64
+_CORES_MAX = 100_000
+_POLL_MIN_S, _POLL_MAX_S, _GRACE_MAX_S = 0.01, 3600, 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What is configured for this user on this node.
+
+    `homes` are absolute directories whose entries are homes, or patterns of such directories (glob(7));
+    `cores` how many cores of this node to offer: a number, "physical" or "logical" for all of them;
+    times are in seconds and `max_output` in bytes, 0 for no limit.
+    """
+
+    homes: tuple[str, ...]
+    cores: int | str = "physical"
+    poll_min_s: float = 1.0
+    poll_max_s: float = 15.0
+    keep_for_s: float = 14 * 86_400.0
+    auto_start: bool = True
+    max_output: int = 1 << 20
+    grace_s: float = 30.0
+    patience_s: float = 600.0
+
+
+#: Every key of a file, with the field it sets and what it must be.
+_KEYS = {
+    "homes": ("homes", "a list of absolute directories or patterns, such as ['/home', '/data/*/home']"),
+    "cores": (
+        "cores",
+        f'a whole number from 1 to {_CORES_MAX}, "physical" or "logical"',
+    ),
+    "poll_min": ("poll_min_s", f"seconds from {_POLL_MIN_S} to {_POLL_MAX_S}"),
+    "poll_max": ("poll_max_s", f"seconds from {_POLL_MIN_S} to {_POLL_MAX_S}"),
+    "keep_for": ("keep_for_s", 'a duration with its unit, such as "14d" or "12h"'),
+    "auto_start": ("auto_start", "true or false"),
+    "max_output": ("max_output", 'a size with its unit, such as "1M", or 0 for no limit'),
+    "grace": ("grace_s", f"seconds from 0 to {_GRACE_MAX_S}"),
+    "patience": ("patience_s", 'a duration with its unit, such as "10m"'),
+}
+_NODES = "nodes"
+#: The variables that are configuration. Jobs are given others that begin with RQ_ too.
+_VARIABLES = {f"RQ_{key.upper()}": key for key in _KEYS}
+
+
+class _Setting(NamedTuple):
+    value: Any
+    #: For errors: the file and line, or the variable, that says so.
+    where: str
+
+
+def load(environ: Mapping[str, str], home: str, *, etc: str = ETC, node: str | None = None) -> Config:
+    """The configuration of the user with this home on the node of this name.
+
+    `[nodes.NAME]` of a file wins over the `cores` above it, but not over a later source. Raises
+    `ConfigError` for a value that is not allowed, an unknown key, or a file that cannot be trusted or read.
+    """
+    settings: dict[str, _Setting] = {}
+    for path, owners in ((etc, None), (_user_file(environ, home), (0, os.geteuid()))):
+        data = _read(path, owners)
+        if data is not None:
+            settings.update(_from_file(path, data, node))
+    # An empty variable is how a shell script says that there is none.
+    variables = {name: text for name in _VARIABLES if (text := environ.get(name))}
+    if variables:
+        settings.update(_from_variables(variables))
+
+    fields = {_KEYS[key][0]: setting.value for key, setting in settings.items()}
+    config = Config(**{"homes": (os.path.dirname(os.path.normpath(home)),), **fields})
+    if config.poll_min_s > config.poll_max_s:
+        least, most = (settings.get(key) for key in ("poll_min", "poll_max"))
+        where = [setting.where for setting in (least, most) if setting is not None]
+        raise ConfigError(
+            f"{', '.join(where)}: poll_min is {config.poll_min_s:g} seconds, more than poll_max,"
+            f" {config.poll_max_s:g} seconds{'' if most else ' (the default)'}"
+        )
+    return config
+
+
+class Live:
+    """The configuration of a process that goes on when somebody breaks a file.
+
+    Raises `ConfigError` when it is made, and never later.
+    """
+
+    def __init__(
+        self, environ: Mapping[str, str], home: str, *, etc: str = ETC, node: str | None = None
+    ) -> None:
+        self._load = functools.partial(load, environ, home, etc=etc, node=node)
+        self._files = (etc, _user_file(environ, home))
+        self._stamps = self._look()
+        self._error: str | None = None
+        self.config = self._load()
+
+    def refresh(self) -> tuple[Config, str | None]:
+        """The last good configuration, and what is wrong with the present files, if anything.
+
+        Files are read only if their time, size or inode changed: else this costs two stat(2).
+        """
+        # Looked at before reading: a change during the read is a change at the next call.
+        stamps = self._look()
+        if stamps != self._stamps:
+            self._stamps = stamps
+            try:
+                self.config = self._load()
+                self._error = None
+            except ConfigError as error:
+                self._error = str(error)
+        return self.config, self._error
+
+    def _look(self) -> list[tuple[int, int, int] | int]:
+        return [_stamp(path) for path in self._files]
+
+
+def _stamp(path: str) -> tuple[int, int, int] | int:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+# ---------------------------------------------------------------- sources
+
+
+def _user_file(environ: Mapping[str, str], home: str) -> str:
+    # The XDG base directory specification: a relative path is to be ignored.
+    directory = environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(directory):
+        directory = os.path.join(home, ".config")
+    return os.path.join(directory, "roundq.toml")
+
+
+def _read(path: str, owners: tuple[int, ...] | None) -> bytes | None:
+    """The content of a file, None if there is none. Raises `ConfigError` if it cannot be read or trusted."""
+    for tries in range(_STALE_TRIES_MAX, 0, -1):
+        try:
+            # Not blocking: whoever put a pipe there must not stop us.
+            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            try:
+                return _read_open(path, descriptor, owners)
+            finally:
+                os.close(descriptor)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            if error.errno != errno.ESTALE or tries == 1:
+                raise ConfigError(f"{path}: it cannot be read: {os.strerror(error.errno or 0)}") from None
+    return None
+
+
+def _read_open(path: str, descriptor: int, owners: tuple[int, ...] | None) -> bytes:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        raise ConfigError(f"{path}: it is not a regular file")
+    if owners is not None and found.st_uid not in owners:
+        raise ConfigError(
+            f"{path}: it belongs to user number {found.st_uid}, neither to you nor to root",
+            "take the file over with chown, or remove it",
+        )
+    if found.st_mode & stat.S_IWOTH:
+        raise ConfigError(f"{path}: everybody may write to it", f"chmod o-w {path}")
+    with open(descriptor, "rb", closefd=False) as file:
+        data = file.read(_FILE_BYTES_MAX + 1)
+    if len(data) > _FILE_BYTES_MAX:
+        raise ConfigError(f"{path}: it is larger than {_FILE_BYTES_MAX} bytes")
+    return data
+
+
+def _from_file(path: str, data: bytes, node: str | None) -> dict[str, _Setting]:
+    """What a file sets on this node, by key."""
+    import tomli
+
+    try:
+        text = data.decode()
+        values = tomli.loads(text)
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}, line {line}: it is not UTF-8") from None
+    except tomli.TOMLDecodeError as error:
+        found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", str(error), re.DOTALL)
+        why, line_ = (found[1], found[2]) if found else (str(error), None)
+        where = f"{path}, line {line_ or len(text.splitlines())}"
+        raise ConfigError(f"{where}: it is not TOML: {_visible(why)}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: it is nested too deeply") from None
+
+    def where_is(keys: tuple[str, ...]) -> str:
+        line = _line_of(text, keys)
+        return path if line is None else f"{path}, line {line}"
+
+    checked = _checked(values, where_is)
+    of_node = checked.pop(_NODES, {}).get(node, {})
+    settings = {key: _Setting(value, where_is((key,))) for key, value in checked.items()}
+    if of_node:
+        assert node is not None
+        for key, value in of_node.items():
+            settings[key] = _Setting(value, where_is((_NODES, node, key)))
+    return settings
+
+
+def _from_variables(variables: Mapping[str, str]) -> dict[str, _Setting]:
+    names = {_VARIABLES[name]: name for name in variables}
+    values = {_VARIABLES[name]: _from_text(_VARIABLES[name], text) for name, text in variables.items()}
+    checked = _checked(values, lambda keys: names[keys[0]])
+    return {key: _Setting(value, names[key]) for key, value in checked.items()}
+
+
+_TRUTH = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
+#: Keys whose number, in a variable, is seconds.
+_NUMBERS = ("poll_min", "poll_max", "grace")
+
+
+def _from_text(key: str, text: str) -> object:
+    """A variable's text as the value that a file would have; as it is if it is none, for the error."""
+    if key == "homes":
+        return text.split(":")
+    if key == "auto_start":
+        return _TRUTH.get(text.lower(), text)
+    # Bounded, since int() refuses thousands of digits in words of its own.
+    if key == "cores" and re.fullmatch(r"[0-9]{1,18}", text):
+        return int(text)
+    if key in _NUMBERS and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{0,18})?", text):
+        return float(text)
+    return text
+
+
+# ---------------------------------------------------------------- values
+
+
+def _checked(values: dict[str, Any], where_is: Callable[[tuple[str, ...]], str]) -> dict[str, Any]:
+    """The values as `Config` has them. Raises `ConfigError` for the first that is not allowed."""
+    from pydantic_core import ValidationError
+
+    try:
+        checked: dict[str, Any] = _validator().validate_python(values)
+        return checked
+    except ValidationError as error:
+        finding = error.errors(include_url=False)[0]
+    # What follows the key in `loc` is pydantic's own: a branch of a union, an index.
+    loc = [str(part) for part in finding["loc"]]
+    keys = tuple(loc[:3] if loc[0] == _NODES else loc[:1])
+    where, name, found = where_is(keys), _visible(".".join(keys)), _found(values, keys)
+    if finding["type"] == "extra_forbidden":
+        raise ConfigError(f"{where}: {name} is not a key of roundq", _suggestion(keys))
+    allowed = _KEYS[keys[-1]][1] if keys[-1] in _KEYS else "a table of tables, such as [nodes.NAME]"
+    why = finding.get("ctx", {}).get("error", "")
+    raise ConfigError(f"{where}: {name} is {found}{f' ({why})' if why else ''}; it must be {allowed}")
+
+
+def _found(values: Any, keys: tuple[str, ...]) -> str:
+    for key in keys:
+        values = values[key]
+    shown = _visible(json.dumps(values, ensure_ascii=False, default=str))
+    return shown if len(shown) <= _SHOWN_CHARS_MAX else f"{shown[:_SHOWN_CHARS_MAX]}..."
+
+
+def _suggestion(keys: tuple[str, ...]) -> str:
+    import difflib
+
+    known = ["cores"] if len(keys) > 1 else [*_KEYS, _NODES]
+    near = difflib.get_close_matches(keys[-1], known, n=1)
+    return f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+
+
+@functools.cache
+def _validator() -> SchemaValidator:
+    """Checks the values of one source and turns them into those of `Config`. Built once, when needed.
+
+    pydantic's core alone, as in words/job.py: its models cost the idle daemon 12 MiB more.
+    """
+    from pydantic_core import SchemaValidator
+    from pydantic_core import core_schema as cs
+
+    def optional(schema: cs.CoreSchema) -> cs.TypedDictField:
+        return cs.typed_dict_field(schema, required=False)
+
+    def seconds(least: float, most: float) -> cs.CoreSchema:
+        number = cs.float_schema(ge=least, le=most, allow_inf_nan=False, strict=True)
+        return cs.no_info_before_validator_function(lambda found: _seconds(found, bare=True), number)
+
+    duration = cs.no_info_plain_validator_function(lambda found: _seconds(found, bare=False))
+    cores = cs.union_schema(
+        [
+            cs.int_schema(ge=1, le=_CORES_MAX, strict=True),
+            cs.literal_schema(["physical", "logical"]),
+        ]
+    )
+    home = cs.no_info_plain_validator_function(_home)
+    of_node = cs.typed_dict_schema({"cores": optional(cores)}, extra_behavior="forbid")
+    poll = seconds(_POLL_MIN_S, _POLL_MAX_S)
+    schemas: dict[str, cs.CoreSchema] = {
+        "homes": cs.no_info_after_validator_function(
+            tuple, cs.list_schema(home, min_length=1, max_length=_HOMES_MAX, strict=True)
+        ),
+        "cores": cores,
+        "poll_min": poll,
+        "poll_max": poll,
+        "keep_for": duration,
+        "auto_start": cs.bool_schema(strict=True),
+        "max_output": cs.no_info_plain_validator_function(_size),
+        "grace": seconds(0, _GRACE_MAX_S),
+        "patience": duration,
+        _NODES: cs.dict_schema(cs.str_schema(), of_node, strict=True),
+    }
+    return SchemaValidator(
+        cs.typed_dict_schema(
+            {key: optional(schema) for key, schema in schemas.items()}, extra_behavior="forbid"
+        )
+    )
+
+
+def _seconds(found: object, *, bare: bool) -> object:
+    """Text with a unit in seconds; numbers stay as they are if `bare` ones are allowed. Raises ValueError."""
+    # Imported where it is needed: whoever has no file and no variable needs none of it.
+    from roundq.words.quantities import parse_duration
+
+    if isinstance(found, str) and not re.fullmatch(r"[0-9.]*", found):
+        try:
+            return parse_duration(found)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+    if bare:
+        return found
+    # Days for one and minutes for another reader: so neither.
+    raise ValueError("it has no unit" if isinstance(found, (str, int, float)) else "it is no text")
+
+
+def _size(found: object) -> int:
+    from roundq.words.quantities import parse_memory
+
+    if found in (0, "0") and not isinstance(found, bool):
+        return 0
+    if isinstance(found, (str, int, float)) and re.fullmatch(r"[0-9.]*", str(found)):
+        raise ValueError("it has no unit")
+    if not isinstance(found, str):
+        raise ValueError("it is no text")
+    try:
+        return parse_memory(found, 1)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+def _home(found: object) -> str:
+    if not isinstance(found, str) or not os.path.isabs(found):
+        raise ValueError(f"{json.dumps(found, default=str)} is not an absolute path")
+    if not found.isprintable():
+        raise ValueError(f"{_visible(json.dumps(found))} holds a control character")
+    if "**" in found or ".." in found.split("/"):
+        raise ValueError(f"{json.dumps(found)} holds ** or ..")
+    return os.path.normpath(found)
+
+
+def _visible(text: str) -> str:
+    from roundq.words.quantities import visible
+
+    return visible(text)
+
+
+# ---------------------------------------------------------------- where it stands
+
+
+def _line_of(text: str, keys: tuple[str, ...]) -> int | None:
+    """The line, from 1, of a TOML text that sets this key, or else begins its table. None if not found.
+
+    Only for messages: a key inside a text of several lines may be taken for it.
+    """
+    table: tuple[str, ...] = ()
+    begins: int | None = None
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.fullmatch(r"\s*\[\[?([^\[\]]+)\]\]?\s*(?:#.*)?", line):
+            table = _dotted(header[1])
+            path = table
+        else:
+            path = (*table, *_dotted(line.partition("=")[0])) if "=" in line else ()
+        if path[: len(keys)] == keys:
+            return number
+        if path and path == keys[: len(path)]:
+            begins = number
+    return begins
+
+
+def _dotted(key: str) -> tuple[str, ...]:
+    """The parts of a TOML key such as `nodes."n1.example".cores`, none if it is no key."""
+    import tomli
+
+    try:
+        value: Any = tomli.loads(f"{key} = 0")
+    except (tomli.TOMLDecodeError, RecursionError):
+        return ()
+    parts: list[str] = []
+    while isinstance(value, dict) and value:
+        part, value = next(iter(value.items()))
+        parts.append(part)
+    return tuple(parts)
