@@ -1,19 +1,15 @@
-"""Cards: what neighbours may know of a user's jobs on a node, and how they read it.
+"""A card: what neighbours may know of one user's jobs on one node.
 
 Each daemon publishes one card per node, `~/.roundqueue/NODE`: 0.2.9's five fields,
-and ours under `roundq`. Policy reads cards, never strangers' job files; only the
-running and waiting jobs of 0.2.9, which has no such card, are counted from their
-files. Everything here may be written by strangers: it is bounded and validated, and
-what is not as it should be is as if it were not there.
+and ours under `roundq`. A card may be written by a stranger: it is bounded and
+validated. Whose cards there are, and what follows from them, is in `neighbours`.
 """
 
 from __future__ import annotations
 
 import functools
-import glob
 import json
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,22 +18,18 @@ from roundq.records.spool import Spool
 from roundq.words import job as jobs
 from roundq.words.errors import RecordError
 from roundq.words.job import Identity
-from roundq.words.states import RUNNING, WAITING
-from roundq.world import files, procs
+from roundq.world import files
 
 if TYPE_CHECKING:
     from pydantic_core import SchemaValidator
 
 CARD_BYTES_MAX = 1 << 20
-#: Nodes, and users, that are looked at; nobody has more, a hostile home may pretend to.
+#: Nodes that are looked at; nobody has more, a hostile home may pretend to.
 NODES_MAX = 1000
-USERS_MAX = 10_000
-#: A waiting 0.2.9 job beyond these is not looked at: the earliest stand first.
-LEGACY_HEADS = 20
+#: Shapes of waiting jobs that a card tells of.
+HEADS_MAX = 50
 #: A daemon renews its card at least this often.
 BEAT_S = 60.0
-#: A node whose card has not changed for this long is not counted on (0.2.9: ten minutes).
-SILENT_S = 600.0
 
 UP, DRAINING, LEAVING = "up", "draining", "leaving"
 
@@ -64,7 +56,10 @@ class Occupant:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The first job that a user would start on the card's node. `waited_s` is by its daemon's own clock."""
+    """The first waiting job of its shape that could start on the card's node at all.
+
+    `waited_s` is by its daemon's own clock; `kept_on` the one node that may be kept for it.
+    """
 
     id: str
     cores: int
@@ -72,6 +67,7 @@ class Head:
     submitted_ns: int
     priority: int = 0
     waited_s: float = 0.0
+    kept_on: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +85,8 @@ class Card:
     """One user's daemon on one node. A 0.2.9 card has only what stands before `version`.
 
     `cores` is what is offered, memory is in bytes, `beat` counts publications.
+    `waiting` counts the jobs that could start here at all; `heads` are in the order
+    in which the user would start them. `trouble` is for the user's own eyes.
     """
 
     user: str
@@ -108,7 +106,7 @@ class Card:
     load: float = 0.0
     jobs: tuple[Occupant, ...] = ()
     waiting: int = 0
-    head: Head | None = None
+    heads: tuple[Head, ...] = ()
     said: tuple[Said, ...] = ()
     trouble: tuple[str, ...] = ()
 
@@ -154,19 +152,21 @@ def dump(card: Card) -> bytes:
             for job in card.jobs
         ],
         "waiting": card.waiting,
-        "head": None
-        if card.head is None
-        else {
-            "id": card.head.id,
-            "cores": card.head.cores,
-            "memory": card.head.memory,
-            "submitted": jobs.moment(card.head.submitted_ns),
-            "priority": card.head.priority,
-            "waited": card.head.waited_s,
-        },
+        "heads": [
+            {
+                "id": head.id,
+                "cores": head.cores,
+                "memory": head.memory,
+                "submitted": jobs.moment(head.submitted_ns),
+                "priority": head.priority,
+                "waited": head.waited_s,
+                "kept_on": head.kept_on,
+            }
+            for head in card.heads[:HEADS_MAX]
+        ],
         "said": [
             {"cores": said.cores, "memory": said.memory, "priority": said.priority, "says": said.says}
-            for said in card.said
+            for said in card.said[:HEADS_MAX]
         ],
         "trouble": list(card.trouble),
     }
@@ -215,6 +215,7 @@ def _validator() -> SchemaValidator:
         submitted=of.required(of.moment),
         priority=of.fallback(of.whole(-(1 << 31), 1 << 31), 0),
         waited=of.fallback(of.number, 0.0),
+        kept_on=of.optional(of.text),
     )
     said = of.fields(
         cores=of.required(of.natural(1 << 20)),
@@ -234,7 +235,7 @@ def _validator() -> SchemaValidator:
         load=of.fallback(of.number, 0.0),
         jobs=of.fallback(of.items(occupant, most=10_000), []),
         waiting=of.fallback(of.natural(1 << 40), 0),
-        head=of.optional(head),
+        heads=of.fallback(of.items(head, most=1000), []),
         said=of.fallback(of.items(said, most=1000), []),
         trouble=of.fallback(of.items(of.text, most=100), []),
     )
@@ -265,9 +266,7 @@ def _to_occupant(value: dict[str, Any]) -> Occupant:
     )
 
 
-def _to_head(value: dict[str, Any] | None) -> Head | None:
-    if value is None:
-        return None
+def _to_head(value: dict[str, Any]) -> Head:
     return Head(
         value["id"],
         value["cores"],
@@ -275,6 +274,7 @@ def _to_head(value: dict[str, Any] | None) -> Head | None:
         jobs.to_ns(value["submitted"]),
         value["priority"],
         value["waited"],
+        value["kept_on"],
     )
 
 
@@ -310,7 +310,7 @@ def parse(data: bytes, user: str) -> Card:
         load=ours["load"],
         jobs=tuple(map(_to_occupant, ours["jobs"])),
         waiting=ours["waiting"],
-        head=_to_head(ours["head"]),
+        heads=tuple(map(_to_head, ours["heads"])),
         said=tuple(Said(s["cores"], s["memory"], s["priority"], s["says"]) for s in ours["said"]),
         trouble=tuple(ours["trouble"]),
     )
@@ -349,188 +349,3 @@ def read_all(spool: Spool) -> list[Card]:
         except (OSError, RecordError):
             continue
     return found
-
-
-def homes(parents: Iterable[str]) -> list[Spool]:
-    """The spools of everybody: the directories below the home parents, which may be glob patterns.
-
-    A home counts if it has a `.roundqueue` that belongs to the home's owner.
-    Homes that cannot be looked into are left out; see `hidden`.
-    """
-    found: dict[tuple[int, int], Spool] = {}
-    for path in _candidates(parents):
-        try:
-            uid = os.stat(path).st_uid
-            status = os.stat(f"{path}/{spools.DIRECTORY}")
-        except OSError:
-            continue
-        if status.st_uid == uid:
-            # One home may be reached by two paths; it is one user.
-            found.setdefault((status.st_dev, status.st_ino), spools.at(path, os.path.basename(path), uid))
-    return list(found.values())
-
-
-def _candidates(parents: Iterable[str]) -> list[str]:
-    paths = []
-    for pattern in parents:
-        for parent in sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]:
-            try:
-                paths.extend(
-                    f"{parent.rstrip('/')}/{name}" for name, _ in files.listing(parent, most=USERS_MAX)
-                )
-            except OSError:
-                continue
-    return sorted(paths)[:USERS_MAX]
-
-
-def hidden(parents: Iterable[str]) -> list[str]:
-    """The homes whose queues, if they have any, this user may not see: their jobs cannot be counted."""
-    unseen = []
-    for path in _candidates(parents):
-        try:
-            os.stat(f"{path}/{spools.DIRECTORY}")
-        except PermissionError:
-            unseen.append(os.path.basename(path))
-        except OSError:
-            continue
-    return unseen
-
-
-# ---------------------------------------------------------------- 0.2.9
-
-
-def _legacy_records(spool: Spool, state: str, most: int) -> Iterable[tuple[spools.Entry, jobs.Record]]:
-    def submission(entry: spools.Entry) -> tuple[int, ...]:
-        return tuple(int(part) for part in entry.id.split(".") if part.isdecimal())
-
-    entries = [entry for entry in spools.scan(spool, (state,)) if entry.node is None]
-    for entry in sorted(entries, key=submission)[:most]:
-        try:
-            yield entry, spools.read(spool, entry)
-        except (OSError, RecordError):
-            continue
-
-
-def legacy_occupants(spool: Spool) -> list[tuple[str, Occupant]]:
-    """The running jobs of a user's 0.2.9 daemons, each with its node. `all` cores are 0 here."""
-    return [
-        (
-            record.node,
-            Occupant(
-                entry.id,
-                RUNNING,
-                record.job.cores,
-                record.job.memory_required,
-                record.job.cores == 0,
-                0,
-                True,
-                record.started_ns,
-                record.job.name,
-                None,
-            ),
-        )
-        for entry, record in _legacy_records(spool, RUNNING, 10_000)
-    ]
-
-
-def legacy_head(spool: Spool, cores: int, memory: int) -> Head | None:
-    """The first waiting job of a 0.2.9 user that a node of that size could run."""
-    for entry, record in _legacy_records(spool, WAITING, LEGACY_HEADS):
-        job = record.job
-        if job.cores <= cores and job.memory_required <= memory:
-            return Head(entry.id, job.cores, job.memory_required, job.submitted_ns)
-    return None
-
-
-# ---------------------------------------------------------------- the neighbourhood
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """A card and what is known of its daemon: alive or not, and for how long nothing was heard of it."""
-
-    spool: Spool
-    card: Card
-    is_alive: bool
-    silent_s: float
-
-
-@dataclass(slots=True)
-class _Watched:
-    """What is remembered of one card file."""
-
-    signature: tuple[int, int, int]
-    card: Card | None
-    since_s: float
-
-
-class Neighbourhood:
-    """All cards of all users, as one daemon watches them over time.
-
-    A card on another node is alive while its beat changes within `SILENT_S` of our
-    own monotonic clock; clocks of machines are never compared. One on our node is
-    alive while its process is. A card seen for the first time is given the benefit
-    of the doubt unless its file is older, by the server's clock, than the newest
-    card by more than `SILENT_S`.
-    """
-
-    def __init__(self, node: str) -> None:
-        self.node = node
-        self._watched: dict[tuple[str, str], _Watched] = {}
-
-    def look(self, spools_of_all: Iterable[Spool], now_s: float) -> list[Seen]:
-        """Every card that can be read now, each parsed only if its file changed."""
-        looked: list[tuple[Spool, _Watched, int]] = []
-        gone = dict.fromkeys(self._watched)
-        newest = 0
-        for spool in spools_of_all:
-            for name, _ in names(spool):
-                key = (spool.path, name)
-                watched, modified = self._refresh(spool, name, self._watched.get(key), now_s)
-                if watched is None:
-                    continue
-                gone.pop(key, None)
-                self._watched[key] = watched
-                if watched.card is not None:
-                    newest = max(newest, modified)
-                    looked.append((spool, watched, modified))
-        for key in gone:
-            del self._watched[key]
-        return [self._judge(spool, watched, modified, newest, now_s) for spool, watched, modified in looked]
-
-    def _refresh(
-        self, spool: Spool, name: str, known: _Watched | None, now_s: float
-    ) -> tuple[_Watched | None, int]:
-        path = f"{spool.path}/{name}"
-        try:
-            # Opened, not only asked: an NFS client answers stat() from its cache.
-            signature = files.signature(path)
-            if known is not None and known.signature == signature:
-                return known, signature[1]
-            card = read(spool, name)
-        except RecordError:
-            return _Watched(signature, None, now_s), signature[1]
-        except OSError:
-            return None, 0
-        same = (
-            known is not None
-            and known.card is not None
-            and known.card.beat == card.beat
-            and not card.is_legacy
-        )
-        return _Watched(signature, card, known.since_s if known and same else now_s), signature[1]
-
-    def _judge(self, spool: Spool, watched: _Watched, modified: int, newest: int, now_s: float) -> Seen:
-        card = watched.card
-        assert card is not None
-        silent_s = max(now_s - watched.since_s, (newest - modified) / jobs.NS)
-        if card.node == self.node:
-            return Seen(spool, card, daemon_lives(card, spool.uid), silent_s)
-        return Seen(spool, card, silent_s < SILENT_S and card.state != LEAVING, silent_s)
-
-
-def daemon_lives(card: Card, uid: int) -> bool:
-    """Whether the daemon of a card of this very node runs. Unknown counts as alive."""
-    if card.process is not None:
-        return procs.liveness(card.process) is not procs.Liveness.DEAD
-    return procs.exists(card.pid, uid)

@@ -433,3 +433,13 @@ def _kill_once(find: Callable[[], Collection[Identity]]) -> None:
         _send_all(newcomers, signal.SIGSTOP)
         stopped.update(dict.fromkeys(newcomers))
     _send_all(stopped, signal.SIGKILL)
+
+
+def exists(pid: int, uid: int) -> bool:
+    """Whether some process of this user has the pid; all that 0.2.9, which records no more, lets us ask."""
+    try:
+        process = _look(pid)
+    except OSError:
+        # Somebody is there, and hidden from us.
+        return True
+    return process is not None and not process.dead and _real_uid(pid) in (uid, None)

@@ -1,0 +1,214 @@
+"""The neighbours: whose spools there are, and what their cards tell over time.
+
+Policy reads cards, never strangers' job files; only the running and waiting jobs of
+0.2.9, which has no such card, are counted from their files. What is not as it should
+be is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from roundq.records import cards
+from roundq.records import spool as spools
+from roundq.records.cards import Card, Head, Occupant
+from roundq.records.spool import Spool
+from roundq.words import job as jobs
+from roundq.words.errors import RecordError
+from roundq.words.states import RUNNING, WAITING
+from roundq.world import files, procs
+
+#: Users that are looked at.
+USERS_MAX = 10_000
+#: A waiting 0.2.9 job beyond these is not looked at: the earliest stand first.
+LEGACY_HEADS = 20
+#: A node whose card has not changed for this long is not counted on (0.2.9: ten minutes).
+SILENT_S = 600.0
+
+
+def homes(parents: Iterable[str]) -> list[Spool]:
+    """The spools of everybody: the directories below the home parents, which may be glob patterns.
+
+    A home counts if it has a `.roundqueue` that belongs to the home's owner.
+    Homes that cannot be looked into are left out; see `hidden`.
+    """
+    found: dict[tuple[int, int], Spool] = {}
+    for path in _candidates(parents):
+        try:
+            uid = os.stat(path).st_uid
+            status = os.stat(f"{path}/{spools.DIRECTORY}")
+        except OSError:
+            continue
+        if status.st_uid == uid:
+            # One home may be reached by two paths; it is one user.
+            found.setdefault((status.st_dev, status.st_ino), spools.at(path, os.path.basename(path), uid))
+    return list(found.values())
+
+
+def _candidates(parents: Iterable[str]) -> list[str]:
+    paths: list[str] = []
+    for pattern in parents:
+        for parent in sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]:
+            try:
+                paths.extend(
+                    f"{parent.rstrip('/')}/{name}" for name, _ in files.listing(parent, most=USERS_MAX)
+                )
+            except OSError:
+                continue
+    return sorted(paths)[:USERS_MAX]
+
+
+def hidden(parents: Iterable[str]) -> list[str]:
+    """The homes whose queues, if they have any, this user may not see: their jobs cannot be counted."""
+    unseen = []
+    for path in _candidates(parents):
+        try:
+            os.stat(f"{path}/{spools.DIRECTORY}")
+        except PermissionError:
+            unseen.append(os.path.basename(path))
+        except OSError:
+            continue
+    return unseen
+
+
+# ---------------------------------------------------------------- 0.2.9
+
+
+def _legacy_records(spool: Spool, state: str, most: int) -> Iterable[tuple[spools.Entry, jobs.Record]]:
+    def submission(entry: spools.Entry) -> tuple[int, ...]:
+        return tuple(int(part) for part in entry.id.split(".") if part.isdecimal())
+
+    entries = [entry for entry in spools.scan(spool, (state,)) if entry.node is None]
+    for entry in sorted(entries, key=submission)[:most]:
+        try:
+            yield entry, spools.read(spool, entry)
+        except (OSError, RecordError):
+            continue
+
+
+def legacy_occupants(spool: Spool) -> list[tuple[str, Occupant]]:
+    """The running jobs of a user's 0.2.9 daemons, each with its node. `all` cores are 0 here."""
+    return [
+        (
+            record.node,
+            Occupant(
+                entry.id,
+                RUNNING,
+                record.job.cores,
+                record.job.memory_required,
+                record.job.cores == 0,
+                0,
+                True,
+                record.started_ns,
+                record.job.name,
+                None,
+            ),
+        )
+        for entry, record in _legacy_records(spool, RUNNING, 10_000)
+    ]
+
+
+def legacy_head(spool: Spool, cores: int, memory: int) -> Head | None:
+    """The first waiting job of a 0.2.9 user that a node of that size could run."""
+    for entry, record in _legacy_records(spool, WAITING, LEGACY_HEADS):
+        job = record.job
+        if job.cores <= cores and job.memory_required <= memory:
+            return Head(entry.id, job.cores, job.memory_required, job.submitted_ns)
+    return None
+
+
+# ---------------------------------------------------------------- the neighbourhood
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A card and what is known of its daemon: alive or not, and for how long nothing was heard of it."""
+
+    spool: Spool
+    card: Card
+    is_alive: bool
+    silent_s: float
+
+
+@dataclass(slots=True)
+class _Watched:
+    """What is remembered of one card file."""
+
+    signature: tuple[int, int, int]
+    card: Card | None
+    since_s: float
+
+
+class Neighbourhood:
+    """All cards of all users, as one daemon watches them over time.
+
+    A card on another node is alive while its beat changes within `SILENT_S` of our
+    own monotonic clock; clocks of machines are never compared. One on our node is
+    alive while its process is. A card seen for the first time is given the benefit
+    of the doubt unless its file is older, by the server's clock, than the newest
+    card by more than `SILENT_S`.
+    """
+
+    def __init__(self, node: str) -> None:
+        self.node = node
+        self._watched: dict[tuple[str, str], _Watched] = {}
+
+    def look(self, spools_of_all: Iterable[Spool], now_s: float) -> list[Seen]:
+        """Every card that can be read now, each parsed only if its file changed."""
+        looked: list[tuple[Spool, _Watched, int]] = []
+        gone = dict.fromkeys(self._watched)
+        newest = 0
+        for spool in spools_of_all:
+            for name, _ in cards.names(spool):
+                key = (spool.path, name)
+                watched, modified = self._refresh(spool, name, self._watched.get(key), now_s)
+                if watched is None:
+                    continue
+                gone.pop(key, None)
+                self._watched[key] = watched
+                if watched.card is not None:
+                    newest = max(newest, modified)
+                    looked.append((spool, watched, modified))
+        for key in gone:
+            del self._watched[key]
+        return [self._judge(spool, watched, modified, newest, now_s) for spool, watched, modified in looked]
+
+    def _refresh(
+        self, spool: Spool, name: str, known: _Watched | None, now_s: float
+    ) -> tuple[_Watched | None, int]:
+        path = f"{spool.path}/{name}"
+        try:
+            # Opened, not only asked: an NFS client answers stat() from its cache.
+            signature = files.signature(path)
+            if known is not None and known.signature == signature:
+                return known, signature[1]
+            card = cards.read(spool, name)
+        except RecordError:
+            return _Watched(signature, None, now_s), signature[1]
+        except OSError:
+            return None, 0
+        same = (
+            known is not None
+            and known.card is not None
+            and known.card.beat == card.beat
+            and not card.is_legacy
+        )
+        return _Watched(signature, card, known.since_s if known and same else now_s), signature[1]
+
+    def _judge(self, spool: Spool, watched: _Watched, modified: int, newest: int, now_s: float) -> Seen:
+        card = watched.card
+        assert card is not None
+        silent_s = max(now_s - watched.since_s, (newest - modified) / jobs.NS)
+        if card.node == self.node:
+            return Seen(spool, card, daemon_lives(card, spool.uid), silent_s)
+        return Seen(spool, card, silent_s < SILENT_S and card.state != cards.LEAVING, silent_s)
+
+
+def daemon_lives(card: Card, uid: int) -> bool:
+    """Whether the daemon of a card of this very node runs. Unknown counts as alive."""
+    if card.process is not None:
+        return procs.liveness(card.process) is not procs.Liveness.DEAD
+    return procs.exists(card.pid, uid)
