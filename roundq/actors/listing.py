@@ -32,6 +32,8 @@ ENDED_MOST = 100
 ROWS_MOST = 10_000
 #: Names per directory of somebody else that are looked at.
 NAMES_OF_OTHERS_MOST = 50_000
+#: Ended records of each state that are read to find a name.
+FOUND_MOST = 1000
 #: A record that moves while it is looked for is looked for this often.
 LOOKS = 3
 
@@ -159,12 +161,12 @@ def listing(
 def _rows_of(spool: Spool, entries: list[Entry], is_mine: bool, pending_most: int) -> list[Row]:
     """The rows of a state that is not ended, oldest first; only some of those that wait are read."""
     if entries and entries[0].state in OWNED_STATES:
-        return [_row(spool, entry, is_mine) for entry in entries[:OWNED_MOST]]
+        return [row_of(spool, entry, is_mine) for entry in entries[:OWNED_MOST]]
     if len(entries) > ROWS_MOST:
         entries = [*entries[: ROWS_MOST - 1], entries[-1]]
     last = len(entries) - 1
     return [
-        _row(spool, entry, is_mine)
+        row_of(spool, entry, is_mine)
         if place < pending_most or place == last
         else Row(spool, entry, None, None, is_mine)
         for place, entry in enumerate(entries)
@@ -187,7 +189,7 @@ def _newest_ended(spool: Spool, by_state: dict[str, list[Entry]], is_mine: bool,
             reverse=True,
         )[:most]
     ]
-    rows = [_row(spool, entry, is_mine) for entry in newest]
+    rows = [row_of(spool, entry, is_mine) for entry in newest]
     rows.sort(key=lambda row: 0 if row.record is None else -ended_ns(row.record))
     return rows[:most]
 
@@ -215,7 +217,7 @@ def ended_ns(record: Record) -> int:
 # ---------------------------------------------------------------- one record
 
 
-def _row(spool: Spool, entry: Entry, is_mine: bool) -> Row:
+def row_of(spool: Spool, entry: Entry, is_mine: bool) -> Row:
     """The row of an entry, followed to where it has moved since it was listed."""
     for _ in range(LOOKS):
         try:
@@ -273,3 +275,36 @@ def _standing(spool: Spool, entry: Entry) -> tuple[int, int]:
         # A name in an ended state is there because it ended, whatever the content.
         attempt = 1
     return attempt, _ORDER[entry.state]
+
+
+# ---------------------------------------------------------------- by id or name
+
+
+def find(spool: Spool, words: Iterable[str], *, ended_most: int = FOUND_MOST) -> tuple[list[Row], list[str]]:
+    """My jobs that these words name, and the words that name none.
+
+    A word is an id, or else the exact name of jobs: all that have not ended, and those among the
+    newest `ended_most` ended ones. No job is listed twice; the order is that of the words, then by id.
+    """
+    words = list(dict.fromkeys(words))
+    by_state = _single(spool, spools.scan(spool))
+    by_id = {entry.id: entry for same in by_state.values() for entry in same}
+    names = {word for word in words if word not in by_id}
+    named: dict[str, list[Row]] = {}
+    if names:
+        live = [entry for state in (*PENDING_STATES, *OWNED_STATES) for entry in by_state[state]]
+        rows = [row_of(spool, entry, True) for entry in live]
+        for row in [*rows, *_newest_ended(spool, by_state, True, ended_most)]:
+            if row.record is not None and row.record.job.name in names:
+                named.setdefault(row.record.job.name, []).append(row)
+    found: dict[str, Row] = {}
+    unknown = []
+    for word in words:
+        if word in by_id:
+            found.setdefault(word, row_of(spool, by_id[word], True))
+        elif word in named:
+            for row in sorted(named[word], key=lambda row: age_key(row.id)):
+                found.setdefault(row.id, row)
+        else:
+            unknown.append(word)
+    return list(found.values()), unknown

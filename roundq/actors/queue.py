@@ -7,15 +7,52 @@ make, and requests to those who own a record.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-from collections.abc import Iterable, Mapping
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from roundq.actors.listing import Listing, Row, listing
+from roundq.actors.listing import Listing, Row, find, listing, locate, row_of
 from roundq.records import spool as spools
-from roundq.records.spool import Spool
-from roundq.words.errors import SpoolError
+from roundq.records.spool import Entry, Spool
+from roundq.words.errors import NoSuchJob, RoundqError, SpoolError, WaitTimeout
+from roundq.words.job import Identity, Job
+from roundq.words.states import CANCELED, ENDED_STATES, OWNED_STATES, PENDING_STATES, RUNNING, STATES
+from roundq.world import files
 
-__all__ = ["Listing", "Row", "everybody", "listing", "mine"]
+__all__ = [
+    "ASKED",
+    "ENDED",
+    "GONE",
+    "Listing",
+    "Row",
+    "cancel",
+    "check",
+    "daemon_runs",
+    "everybody",
+    "find",
+    "listing",
+    "mine",
+    "restart",
+    "start_daemon",
+    "submit",
+    "wait",
+]
+
+#: What became of a request to cancel or restart: it was done at once; its owner was asked; it had ended.
+GONE, ASKED, ENDED = "gone", "asked", "ended"
+#: How often a job that moves on is looked for again.
+_TRIES = 5
+#: How soon `wait` looks again, in seconds: at first, and at most, while jobs run here or elsewhere.
+WAIT_MIN_S, WAIT_HERE_S, WAIT_MAX_S = 0.05, 0.5, 2.0
+#: How long an ended record that cannot be read is given to become readable.
+UNREADABLE_S = 10.0
+#: A job that was met nowhere in so many looks in a row does not exist.
+_LOOKS_IN_VAIN = 3
 
 
 # ---------------------------------------------------------------- whose
@@ -63,9 +100,9 @@ def everybody(me: Spool, parents: Iterable[str]) -> list[Spool]:
 
     `parents` are paths or patterns, as `Config.homes` has them.
     """
-    from roundq.records import cards
+    from roundq.records import neighbours
 
-    found = [spool for spool in cards.homes(parents) if not _is_same(spool, me)]
+    found = [spool for spool in neighbours.homes(parents) if not _is_same(spool, me)]
     return sorted([*found, me], key=lambda spool: (spool.user, spool.path))
 
 
@@ -75,3 +112,280 @@ def _is_same(spool: Spool, me: Spool) -> bool:
         return os.path.samefile(spool.path, me.path)
     except OSError:
         return spool.path == me.path
+
+
+# ---------------------------------------------------------------- submit
+
+
+def check(job: Job, environ: Mapping[str, str], me: Spool, parents: Iterable[str]) -> list[str]:
+    """Looks whether a job could ever run; sentences of warning.
+
+    `job.directory` is absolute. Raises JobRefused, CommandNotFound or NotExecutable if it never could;
+    writes nothing.
+    """
+    from roundq.actors import checks
+
+    checks.check_directory(job)
+    checks.check_command(job, environ)
+    checks.check_output(job)
+    checks.check_record(job)
+    if job.cores <= 1 and not job.memory_required:
+        # Any node will do, and to read cards would cost as much as all the rest.
+        return []
+    from roundq.records import cards
+
+    known = [card for spool in everybody(me, parents) for card in cards.read_all(spool)]
+    warning = checks.misfit(job, [card for card in known if card.state != cards.LEAVING])
+    return [] if warning is None else [warning]
+
+
+def submit(spool: Spool, described: Sequence[Job], environ: Mapping[str, str], node: str) -> list[str]:
+    """Puts jobs into the queue, all or none, with this environment; their ids, in order.
+
+    They are durable when it returns. Raises SpoolUnsafe, SpoolFull or another SpoolError, with nothing
+    submitted.
+    """
+    from roundq.actors import environ as environments
+
+    spools.prepare(spool)
+    digest = spools.store_environment(spool, environments.submitted(environ), node)
+    now_ns = time.time_ns()
+    home = os.path.dirname(spool.path)
+    return spools.submit(
+        spool,
+        [
+            replace(
+                job,
+                environment=digest,
+                submitted_ns=job.submitted_ns or now_ns,
+                home_dir=job.home_dir or home,
+            )
+            for job in described
+        ],
+        node,
+    )
+
+
+# ---------------------------------------------------------------- cancel, restart
+
+
+def cancel(spool: Spool, row: Row, node: str, now_ns: int) -> str:
+    """Cancels one of my jobs: GONE if it never began, ASKED of its owner, or ENDED before that.
+
+    What was asked is durable when this returns, and done as soon as the job's supervisor sees it: at
+    once if it runs on this `node`. Raises RoundqError if nobody here can cancel it.
+    """
+    for _ in range(_TRIES):
+        if row.state in ENDED_STATES:
+            return ENDED
+        if row.state in PENDING_STATES:
+            if spools.cancel(spool, row.entry, now_ns, node):
+                return GONE
+        elif not _is_legacy(row):
+            spools.request(spool, row.id, "cancel", node)
+            _nudge(row, node)
+            # It may have gone back to waiting before the request was there to be seen.
+            entry = _refreshed(spool, row).entry
+            if entry.state in OWNED_STATES:
+                return ASKED
+            if entry.state in ENDED_STATES:
+                spools.answer(spool, row.id, ("cancel",))
+                return ASKED if entry.state == CANCELED else ENDED
+        else:
+            raise RoundqError(
+                f"cannot cancel {row.id}: a daemon of roundqueue 0.2.9 runs it on {row.node or 'some node'}",
+                "cancel it with the rq 0.2.9 it was submitted with",
+            )
+        row = _refreshed(spool, row)
+    raise RoundqError(f"cannot cancel {row.id}: it keeps moving between nodes", "try again")
+
+
+def restart(spool: Spool, row: Row, node: str) -> str:
+    """Asks for one of my running jobs to be stopped and to wait again: ASKED, or ENDED before that.
+
+    Raises RoundqError if it does not run, or was not submitted as restartable.
+    """
+    if row.state in ENDED_STATES:
+        return ENDED
+    if row.state != RUNNING:
+        raise RoundqError(f"cannot restart {row.id}: it is {row.state}, not running")
+    if _is_legacy(row):
+        raise RoundqError(
+            f"cannot restart {row.id}: a daemon of roundqueue 0.2.9 runs it on {row.node or 'some node'}",
+            "restart it with the rq 0.2.9 it was submitted with",
+        )
+    if row.record is None:
+        raise RoundqError(f"cannot restart {row.id}: its job file cannot be read: {row.problem}")
+    if not row.record.job.restartable:
+        raise RoundqError(
+            f"cannot restart {row.id}: it was not submitted with --restart, so it may not be run twice",
+            f"rq cancel {row.id}, and submit it again",
+        )
+    spools.request(spool, row.id, "restart", node)
+    _nudge(row, node)
+    entry = _refreshed(spool, row).entry
+    if entry.state in ENDED_STATES:
+        spools.answer(spool, row.id, ("restart",))
+        return ENDED
+    return ASKED
+
+
+def _is_legacy(row: Row) -> bool:
+    """Whether a 0.2.9 daemon owns it: the names of its running records do not say on which node."""
+    return row.state in OWNED_STATES and row.entry.node is None
+
+
+def _refreshed(spool: Spool, row: Row) -> Row:
+    """The row of the same job as it is now. Raises NoSuchJob if it is met nowhere, again and again."""
+    for look in range(_LOOKS_IN_VAIN):
+        entry = locate(spool, (row.id,)).get(row.id)
+        if entry is not None:
+            return row_of(spool, entry, row.is_mine)
+        time.sleep(WAIT_MIN_S * (look + 1))
+    raise NoSuchJob(f"job {row.id} is no longer in the queue")
+
+
+def _nudge(row: Row, node: str) -> None:
+    """Makes a supervisor on this node look for requests at once."""
+    # One that has not begun yet does not expect the signal.
+    if row.state != RUNNING or row.entry.node != node or row.record is None or row.record.process is None:
+        return
+    from roundq.world import procs
+
+    # It is a shortcut: the supervisor finds the request all the same.
+    with contextlib.suppress(OSError):
+        procs.send(row.record.process, signal.SIGUSR1)
+
+
+# ---------------------------------------------------------------- wait
+
+
+def wait(
+    spool: Spool,
+    ids: Iterable[str],
+    timeout_s: float | None = None,
+    *,
+    node: str = "",
+    clock: Callable[[], float] = time.monotonic,
+    pause: Callable[[float], None] = time.sleep,
+    on_look: Callable[[dict[str, Entry]], None] | None = None,
+) -> dict[str, Row]:
+    """The rows of these jobs once all have ended, by id.
+
+    Looks kindly: directories that did not change are not listed again, and pauses grow from
+    `WAIT_MIN_S` while nothing happens. `on_look` is told after each look where the jobs are. Raises
+    WaitTimeout after `timeout_s`, and NoSuchJob for an id that is nowhere: never after a single look,
+    since a job that moves may be missed.
+    """
+    wanted = dict.fromkeys(ids)
+    shelves = [spools.Shelf(spool, state) for state in STATES]
+    began_s = clock()
+    ended: dict[str, Row] = {}
+    missed: dict[str, int] = {}
+    pause_s = WAIT_MIN_S
+    before: dict[str, Entry] = {}
+    unreadable_since_s: dict[str, float] = {}
+    while True:
+        # In the order of the states, so that a job that moves on meanwhile is still met.
+        for shelf in shelves:
+            with contextlib.suppress(OSError):
+                shelf.look(clock())
+        met = _met(spool, shelves, wanted)
+        for job_id in wanted:
+            missed[job_id] = 0 if job_id in met or job_id in ended else missed.get(job_id, 0) + 1
+            if missed[job_id] >= _LOOKS_IN_VAIN:
+                raise NoSuchJob(f"no such job: {job_id}")
+        for job_id, entry in met.items():
+            if entry.state in ENDED_STATES and job_id not in ended:
+                row = row_of(spool, entry, True)
+                since_s = unreadable_since_s.setdefault(job_id, clock())
+                # A file that cannot be read yet is on its way to this node; but not for ever.
+                if row.record is not None or clock() - since_s > UNREADABLE_S:
+                    ended[job_id] = row
+        if on_look is not None:
+            on_look(met)
+        if len(ended) == len(wanted):
+            return {job_id: ended[job_id] for job_id in wanted}
+        pause_s = WAIT_MIN_S if met != before else pause_s * 1.3
+        before = met
+        here = any(entry.node == node for entry in met.values() if entry.state in OWNED_STATES)
+        pause_s = min(pause_s, WAIT_HERE_S if here else WAIT_MAX_S)
+        if timeout_s is not None:
+            left_s = timeout_s - (clock() - began_s)
+            if left_s <= 0:
+                raise WaitTimeout(_not_ended([job_id for job_id in wanted if job_id not in ended], timeout_s))
+            pause_s = min(pause_s, max(left_s, 0.001))
+        pause(pause_s)
+
+
+def _met(spool: Spool, shelves: Iterable[spools.Shelf], wanted: Mapping[str, None]) -> dict[str, Entry]:
+    found = [entry for shelf in shelves for entry in shelf.entries if entry.id in wanted]
+    met = {entry.id: entry for entry in found}
+    if len(met) < len(found):
+        # Two names of one job: what is right takes a look into them.
+        met |= locate(spool, met)
+    return met
+
+
+def _not_ended(ids: Sequence[str], timeout_s: float) -> str:
+    which = f"job {ids[0]} has" if len(ids) == 1 else f"{len(ids)} jobs have"
+    return f"{which} not ended within {timeout_s:g} s"
+
+
+# ---------------------------------------------------------------- the daemon of this node
+
+
+def daemon_runs(spool: Spool, node: str) -> bool:
+    """Whether a daemon of mine runs on this very node, by its card or its lock. Unknown counts as running."""
+    from roundq.world import nodelock, procs
+
+    try:
+        # Not cards.read: validation costs more than all of a submission, and the file is mine.
+        value = json.loads(files.read(f"{spool.path}/{node}", most=1 << 20, owner=spool.uid))
+        process = value["roundq"]["process"]
+        identity: Identity | None = Identity(str(process["boot"]), int(process["pid"]), int(process["start"]))
+    except (OSError, RoundqError, ValueError, KeyError, TypeError, RecursionError):
+        identity = None
+    if identity is not None and procs.liveness(identity) is not procs.Liveness.DEAD:
+        return True
+    # One that is just starting has no card yet.
+    try:
+        return nodelock.NodeLock(spool.path).holder() is not None
+    except (OSError, RoundqError):
+        return False
+
+
+def start_daemon(spool: Spool, environ: Mapping[str, str], node: str) -> bool:
+    """Starts my daemon on this node unless one runs; whether it started one.
+
+    It is a process of its own that survives a logout. Never from inside a job: it would end with it.
+    """
+    if "RQ_JOB_ID" in environ or daemon_runs(spool, node):
+        return False
+    from roundq.actors import environ as environments
+
+    command = [sys.executable, "-m", "roundq", "daemon"]
+    # `-m` looks for the package in the working directory first, and that must not be where the user is.
+    home_of_package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    child = os.fork()
+    if child == 0:
+        _become_daemon(command, environments.submitted(environ), home_of_package)
+    os.waitpid(child, 0)
+    return True
+
+
+def _become_daemon(command: list[str], environ: dict[str, str], directory: str) -> None:
+    """What the child does: a grandchild in a session of its own executes the daemon. Never returns."""
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            from roundq.world import spawn
+
+            os.chdir(directory)
+            null = os.open(os.devnull, os.O_RDWR)
+            for standard in (0, 1, 2):
+                os.dup2(null, standard)
+            spawn.close_inherited({0, 1, 2})
+            os.execve(command[0], command, environ)
+    finally:
+        os._exit(0)
