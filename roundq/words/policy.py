@@ -416,7 +416,7 @@ def _lacks(cores: int, memory: int, snapshot: Snapshot, run: _Pass) -> str:
     if room.whole:
         whole = [(held.user, held.id) for held in snapshot.holdings if held.exclusive or not held.cores]
         # If nobody had it whole before, I take it whole now, and nothing else starts.
-        user, job_id = whole[0] if whole else (snapshot.me, next(iter(run.started)))
+        user, job_id = min(whole) if whole else (snapshot.me, next(iter(run.started)))
         return f"{snapshot.node} is taken whole by {visible(user)}'s job {visible(job_id)}"
     lacks = []
     if cores == ALL_CORES and room.jobs:
