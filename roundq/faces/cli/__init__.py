@@ -1,0 +1,186 @@
+"""The command line: finds the verb, loads the one module it needs, and tells what went wrong.
+
+A module of a group of verbs has two functions: `build_parser(verb) -> Parser`, and
+`run(verb, options) -> int`, the exit code, which raises RoundqError for what a person should
+read. Nothing else is imported here: `rq run` must print an id before a table library would be
+loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from roundq import __version__
+from roundq.words.errors import RoundqError, UsageError
+
+if TYPE_CHECKING:
+    from roundq.faces.cli.parser import Parser
+
+#: EX_SOFTWARE of sysexits.h: a mistake of ours.
+INTERNAL_ERROR = 70
+INTERRUPTED = 130
+#: As a process that SIGPIPE killed, which is what other tools are when nobody reads them.
+BROKEN_PIPE = 141
+
+
+class Verb(NamedTuple):
+    """A verb: the module of its group, and what it does in a few words."""
+
+    module: str
+    summary: str
+
+
+#: In the order in which `rq help` lists them.
+VERBS = {
+    "run": Verb("run", "put a command into the queue"),
+    "q": Verb("looking", "list the jobs of everybody (also: rq alone)"),
+    "show": Verb("jobs", "tell everything about jobs"),
+    "why": Verb("jobs", "say why jobs wait, or how they ended"),
+    "log": Verb("jobs", "print, or follow, the output of a job"),
+    "wait": Verb("jobs", "wait until jobs have ended"),
+    "cancel": Verb("jobs", "cancel jobs of yours"),
+    "restart": Verb("jobs", "stop running jobs and let them wait again"),
+    "nodes": Verb("looking", "list the nodes, and what is in use"),
+    "users": Verb("looking", "list the users, and what they use"),
+    "daemon": Verb("daemon", "run your daemon on this node"),
+}
+#: Options of `q` that may stand before a verb, as for 0.2.9; the value says whether a word follows.
+_GLOBAL = {"-u": True, "--user": True, "--mine": False, "--json": False}
+DEFAULT_VERB = "q"
+
+
+def build_parser(verb: str) -> Parser:
+    """The parser of a verb, whose options its manual page must have."""
+    module: Any = importlib.import_module(f"roundq.faces.cli.{VERBS[verb].module}")
+    parser: Parser = module.build_parser(verb)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Does what the words of a command say, and returns its exit code. Never raises."""
+    with contextlib.suppress(AttributeError, ValueError, OSError):
+        # What cannot be encoded here is shown as its code rather than not at all.
+        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = _dispatch(sys.argv[1:] if argv is None else argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
+    except SystemExit as stop:
+        return _told(stop)
+    except RoundqError as error:
+        return _complain(str(error), error.hint, error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted", None, INTERRUPTED)
+    except BrokenPipeError:
+        _abandon_stdout()
+        return BROKEN_PIPE
+    except Exception as error:
+        return _unexpected(error)
+
+
+def _dispatch(argv: list[str]) -> int:
+    verb, words = _verb_of(argv)
+    if verb in ("help", "-h", "--help"):
+        return _help(words)
+    if verb in ("version", "--version", "-V"):
+        return _version()
+    if verb not in VERBS:
+        from roundq.faces.cli.parser import shown, suggestion
+
+        raise UsageError(
+            f"unknown command {shown(verb)}", suggestion(verb, [*VERBS, "help", "version"]) or "see: rq help"
+        )
+    module: Any = importlib.import_module(f"roundq.faces.cli.{VERBS[verb].module}")
+    options = module.build_parser(verb).parse(words)
+    code: int = module.run(verb, options)
+    return code
+
+
+def _verb_of(argv: list[str]) -> tuple[str, list[str]]:
+    """The verb and its words; options of the list that stand before the verb go behind it."""
+    place = 0
+    while place < len(argv) and argv[place].startswith("-"):
+        option = argv[place]
+        if option in ("-h", "--help", "-V", "--version"):
+            return option, argv[:place] + argv[place + 1 :]
+        name = option.partition("=")[0]
+        if name not in _GLOBAL and not option.startswith("-u"):
+            # Let the list say what it thinks of it.
+            return DEFAULT_VERB, argv
+        place += 2 if _GLOBAL.get(option, False) else 1
+    if place >= len(argv):
+        return DEFAULT_VERB, argv
+    return argv[place], argv[:place] + argv[place + 1 :]
+
+
+def _help(words: list[str]) -> int:
+    if words and words[0] in VERBS:
+        print(build_parser(words[0]).format_help(), end="")
+        return 0
+    width = max(map(len, VERBS))
+    print("usage: rq [COMMAND] [OPTION...]\n")
+    print("A job queue for people who share a few machines and one home file system.\n")
+    for verb, (_, summary) in VERBS.items():
+        print(f"  rq {verb:{width}}  {summary}")
+    print(f"  rq {'version':{width}}  print the version")
+    print("\nFor example:\n\n  rq run -J hello echo Hello\n  rq\n  rq log hello\n")
+    print("rq COMMAND -h tells more, and so does the manual: man rq.")
+    return 0
+
+
+def _version() -> int:
+    print(f"rq {__version__}")
+    return 0
+
+
+# ---------------------------------------------------------------- what went wrong
+
+
+def _complain(what: str, hint: str | None, code: int) -> int:
+    from roundq.words.quantities import visible
+
+    # What was printed before belongs before it.
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        print(f"rq: {visible(what)}", file=sys.stderr)
+        if hint:
+            print(f"hint: {visible(hint)}", file=sys.stderr)
+    return code
+
+
+def _told(stop: SystemExit) -> int:
+    """argparse ends -h and --version so."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _abandon_stdout()
+        return BROKEN_PIPE
+    return stop.code if isinstance(stop.code, int) else 0
+
+
+def _abandon_stdout() -> None:
+    """Nobody reads: what is left must not be complained about by the interpreter when it ends."""
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _unexpected(error: Exception) -> int:
+    if os.environ.get("RQ_DEBUG") == "1":
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, OSError):
+        # A file server or a disk that does not do what it should: not our mistake, but not explained either.
+        what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return _complain(f"the system refused: {what or error}", None, 1)
+    return _complain(
+        f"a mistake of rq itself: {type(error).__name__}: {error}",
+        "set RQ_DEBUG=1 and try again to see where; please report it",
+        INTERNAL_ERROR,
+    )

@@ -1,0 +1,295 @@
+"""The verbs that look: `rq`, `rq q`, `rq nodes`, `rq users`. They change nothing.
+
+Reads what is there, once, and hands it to the views, which are pure; the clock is
+read here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+from roundq.actors import queue as api
+from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, Row, ended_ns, locate
+from roundq.records import neighbours
+from roundq.records import spool as spools
+from roundq.records.neighbours import SILENT_S, Seen
+from roundq.records.spool import Spool
+from roundq.words.errors import RoundqError
+from roundq.words.job import NS
+from roundq.words.states import ENDED_STATES, OWNED_STATES, RUNNING, WAITING
+from roundq.world import config, procs
+from roundq.world.node import Node
+
+if TYPE_CHECKING:
+    from roundq.faces.cluster import Look
+    from roundq.faces.queue_view import Facts
+
+#: Ended records read of me, and of each other user: a list is wanted at once.
+ENDED_MINE, ENDED_THEIRS = 3 * ENDED_MOST, ENDED_MOST // 10
+#: ... and for a program, which wants all of them.
+ENDED_PROGRAM = 10 * ENDED_MOST
+#: No queue has more; for programs nothing is left out.
+EVERYTHING = 1 << 40
+#: Troubles of my daemons that are told; the logs have them all.
+TROUBLES_MOST = 5
+
+
+class Here(NamedTuple):
+    """Who looks, from which node, at whose spools, below which parents of homes."""
+
+    me: Spool
+    node: str
+    everybody: list[Spool]
+    homes: Sequence[str]
+
+
+# ---------------------------------------------------------------- words
+
+
+def build_queue_parser() -> argparse.ArgumentParser:
+    """The options of `rq` and `rq q`."""
+    parser = argparse.ArgumentParser(
+        prog="rq q", description="Show the queue: what runs, what waits, what ended recently."
+    )
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("-u", "--user", metavar="USER", help="only the jobs of this user")
+    whose.add_argument("--mine", action="store_true", help="only my jobs")
+    _add_json(parser)
+    return parser
+
+
+def build_nodes_parser() -> argparse.ArgumentParser:
+    """The options of `rq nodes`."""
+    parser = argparse.ArgumentParser(
+        prog="rq nodes", description="Show the nodes: cores in use and offered, load, memory, state."
+    )
+    _add_json(parser)
+    return parser
+
+
+def build_users_parser() -> argparse.ArgumentParser:
+    """The options of `rq users`."""
+    parser = argparse.ArgumentParser(
+        prog="rq users", description="Show who uses how many cores, and how many jobs of theirs wait."
+    )
+    _add_json(parser)
+    return parser
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON value, for programs")
+
+
+# ---------------------------------------------------------------- verbs
+
+
+def queue(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> int:
+    """`rq` and `rq q`: shows the queue; its exit code."""
+    from roundq.faces import queue_view, tables
+
+    here = _here(environ)
+    now_ns = time.time_ns()
+    of = _chosen(here, arguments.user, arguments.mine)
+    is_narrow = arguments.mine or arguments.user is not None
+    is_whole = arguments.json or not sys.stdout.isatty()
+    found = _found(here, of, now_ns, is_whole=is_whole, is_of_one=is_narrow)
+    facts = _facts(here, found, now_ns, is_narrow=is_narrow)
+    if arguments.json:
+        from roundq.faces import as_json
+
+        _print_json(now_ns, as_json.jobs(found, facts))
+        return 0
+    rows = queue_view.rows_of(found, facts, folds=not is_whole)
+    notes = queue_view.notes(found, facts)
+    if not rows:
+        notes = [tables.Line(queue_view.EMPTY), *notes]
+    if rows or is_whole:
+        # A program that reads columns stops at the empty line.
+        tables.show(queue_view.COLUMNS, [*rows, *([tables.Line("")] if notes else [])])
+    tables.show((), notes)
+    return 0
+
+
+def nodes(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> int:
+    """`rq nodes`: shows the nodes; its exit code."""
+    from roundq.faces import cluster, nodes_view, tables
+
+    looked, hidden = _cluster(environ)
+    found = cluster.nodes_of(looked)
+    if arguments.json:
+        from roundq.faces import as_json
+
+        _print_json(time.time_ns(), as_json.nodes(found, hidden))
+        return 0
+    if not found:
+        tables.show((), [tables.Line("No daemon has ever run on any node. Start one here: rq daemon")])
+    else:
+        is_ascii = not tables.can_say(nodes_view.FULL + nodes_view.EMPTY)
+        tables.show(nodes_view.NODE_COLUMNS, nodes_view.node_rows(found, ascii_only=is_ascii))
+    _show_hidden(hidden)
+    return 0
+
+
+def users(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> int:
+    """`rq users`: shows who uses what; its exit code."""
+    from roundq.faces import cluster, nodes_view, tables
+
+    looked, hidden = _cluster(environ)
+    of, on = cluster.users_of(looked), cluster.nodes_of(looked)
+    if arguments.json:
+        from roundq.faces import as_json
+
+        _print_json(time.time_ns(), as_json.users(of, on, hidden))
+        return 0
+    is_ascii = not tables.can_say(nodes_view.FULL + nodes_view.EMPTY)
+    tables.show(nodes_view.USER_COLUMNS, nodes_view.user_rows(of, on, ascii_only=is_ascii))
+    _show_hidden(hidden)
+    return 0
+
+
+def _show_hidden(hidden: Sequence[str]) -> None:
+    from roundq.faces import queue_view, tables
+
+    if hidden:
+        tables.show((), [tables.Line(""), tables.Line(queue_view.hidden_text(hidden), "dim")])
+
+
+def _print_json(now_ns: int, lists: dict[str, Any], out: TextIO | None = None) -> None:
+    from roundq.faces.as_json import as_json
+
+    out = sys.stdout if out is None else out
+    value = as_json(now_ns, **lists)
+    out.write(json.dumps(value, indent=2 if out.isatty() else None, allow_nan=False) + "\n")
+
+
+# ---------------------------------------------------------------- what is there
+
+
+def _here(environ: Mapping[str, str]) -> Here:
+    me = api.mine(environ)
+    node = Node(environ).name()
+    homes = config.load(environ, me.path.rpartition("/")[0], node=node).homes
+    return Here(me, node, api.everybody(me, homes), homes)
+
+
+def _cluster(environ: Mapping[str, str]) -> tuple[Look, list[str]]:
+    from roundq.faces import cluster
+
+    here = _here(environ)
+    looked = cluster.look(here.everybody, here.me, here.node, time.monotonic())
+    return looked, neighbours.hidden(here.homes)
+
+
+def _chosen(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
+    if is_mine:
+        return [here.me]
+    if user is None:
+        return here.everybody
+    of = [spool for spool in here.everybody if spool.user == user]
+    if of:
+        return of
+    if user in neighbours.hidden(here.homes):
+        raise RoundqError(f"the queue of {user} cannot be seen: the home is closed to you")
+    known = ", ".join(sorted({spool.user for spool in here.everybody})[:10])
+    raise RoundqError(f"no user {user} has a queue here", f"those who have one: {known}")
+
+
+def _found(here: Here, of: Iterable[Spool], now_ns: int, *, is_whole: bool, is_of_one: bool) -> Listing:
+    """What is listed: my ended jobs, and those of others that ended just now, or of the one asked for."""
+    rows: list[Row] = []
+    both = Listing((), {}, {})
+    for spool in of:
+        is_close = is_of_one or spool == here.me
+        one = api.listing(
+            [spool],
+            here.me,
+            now_ns=now_ns,
+            pending_most=EVERYTHING if is_whole else PENDING_MOST,
+            ended_most=ENDED_PROGRAM if is_whole else ENDED_MINE if is_close else ENDED_THEIRS,
+            ended_of_all=True,
+        )
+        rows += [row for row in one.rows if is_close or _is_current(row, now_ns)]
+        for user, counts in one.counts.items():
+            kept = both.counts.setdefault(user, {})
+            for state, count in counts.items():
+                kept[state] = kept.get(state, 0) + count
+        both.problems.update(one.problems)
+    return replace(both, rows=tuple(rows))
+
+
+def _is_current(row: Row, now_ns: int) -> bool:
+    if row.state not in ENDED_STATES:
+        return True
+    return row.record is not None and ended_ns(row.record) >= now_ns - RECENT_S * NS
+
+
+def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts:
+    from roundq.faces import cluster
+    from roundq.faces.queue_view import Facts
+
+    owned = [row for row in found.rows if row.state in OWNED_STATES]
+    waits = any(row.is_mine and row.state == WAITING for row in found.rows)
+    if not owned and not waits:
+        seen: list[Seen] = []
+    else:
+        seen = cluster.seen_now(here.everybody, here.me, here.node, time.monotonic())
+    mine = [one for one in seen if one.is_alive and one.spool == here.me]
+    return Facts(
+        now_ns=now_ns,
+        silent=_silent(seen, here.node),
+        canceling=_canceling(owned),
+        gone=frozenset((row.spool.path, row.id) for row in owned if _is_gone(row, here.node)),
+        starts_nothing=waits and not mine,
+        hidden=[] if is_narrow else neighbours.hidden(here.homes),
+        troubles=[(one.card.node, trouble) for one in mine for trouble in one.card.trouble][:TROUBLES_MOST],
+    )
+
+
+def _silent(seen: Iterable[Seen], here: str) -> dict[str, float]:
+    """The nodes that nothing is heard of, with for how many seconds. Ours is where we are."""
+    silent: dict[str, float] = {}
+    heard = {here}
+    for one in seen:
+        if one.is_alive or one.silent_s < SILENT_S:
+            heard.add(one.card.node)
+        silent[one.card.node] = min(one.silent_s, silent.get(one.card.node, one.silent_s))
+    return {node: seconds for node, seconds in silent.items() if node not in heard}
+
+
+def _canceling(owned: Iterable[Row]) -> frozenset[tuple[str, str]]:
+    """Which of these jobs are asked to end."""
+    asked: set[tuple[str, str]] = set()
+    for spool in {row.spool for row in owned}:
+        try:
+            asked.update(
+                (spool.path, job) for job, verbs in spools.requests(spool).items() if "cancel" in verbs
+            )
+        except OSError:
+            continue
+    return frozenset(asked)
+
+
+def _is_gone(row: Row, here: str) -> bool:
+    """Whether the supervisor of a job that is recorded as running on this very node lives no more."""
+    record = row.record
+    if record is None or row.state != RUNNING or row.node != here:
+        return False
+    if record.process is not None:
+        is_dead = procs.liveness(record.process) is procs.Liveness.DEAD
+    else:
+        # 0.2.9 keeps the pid of the command only.
+        is_dead = record.pid > 0 and not procs.exists(record.pid, row.spool.uid)
+    if not is_dead:
+        return False
+    # It may have ended properly since it was listed.
+    try:
+        return locate(row.spool, (row.id,)).get(row.id) == row.entry
+    except OSError:
+        return False

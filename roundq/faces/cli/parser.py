@@ -1,0 +1,79 @@
+"""Options of a verb, with errors that name what was meant.
+
+argparse, without its abbreviations and its own way of failing: words that are wrong
+raise UsageError.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+from typing import NoReturn
+
+from roundq import __version__
+from roundq.words.errors import UsageError
+
+
+def shown(text: str) -> str:
+    """A word as messages show it: quoted, harmless on a terminal, not by the page."""
+    if not text.isprintable():
+        from roundq.words.quantities import visible
+
+        text = visible(text)
+    return f'"{text[:100]}…"' if len(text) > 101 else f'"{text}"'
+
+
+def suggestion(word: str, known: Iterable[str]) -> str | None:
+    """A hint that names the known word which may have been meant."""
+    import difflib
+
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else None
+
+
+class Parser(argparse.ArgumentParser):
+    """The parser of one verb: one sentence, options, and an example that works."""
+
+    def __init__(self, verb: str, usage: str, sentence: str, example: str) -> None:
+        super().__init__(
+            prog=f"rq {verb}",
+            usage=f"rq {verb} {usage}".rstrip(),
+            description=sentence,
+            epilog=f"For example: {example}",
+            allow_abbrev=False,
+            add_help=False,
+        )
+        self.verb = verb
+        self.add_argument("-h", "--help", action="help", help="print this help and exit")
+        self.add_argument(
+            "--version", action="version", version=f"rq {__version__}", help="print the version and exit"
+        )
+
+    def parse(self, words: list[str]) -> argparse.Namespace:
+        """The options that these words give. Raises UsageError, or SystemExit after --help and --version."""
+        options, rest = self.parse_known_args(words)
+        if rest:
+            self.refuse(rest[0])
+        return options
+
+    def refuse(self, word: str) -> NoReturn:
+        """Raises UsageError for a word that is not known here."""
+        see = f"see: rq {self.verb} -h"
+        if not word.startswith("-"):
+            raise UsageError(f"unexpected word {shown(word)}", see)
+        name = word.partition("=")[0]
+        near = suggestion(name, self.option_names())
+        raise UsageError(f"unknown option {shown(name)}", f"{near[:-1]}? {see}" if near else see)
+
+    def option_names(self) -> list[str]:
+        """Every name of every option."""
+        return list(self._option_string_actions)
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError with argparse's finding."""
+        raise UsageError(message, f"see: rq {self.verb} -h")
+
+    def takes_value(self, name: str) -> bool | None:
+        """Whether a word belongs to the option of this name; None if there is no such option."""
+        action = self._option_string_actions.get(name)
+        return None if action is None else action.nargs != 0
