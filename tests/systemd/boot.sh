@@ -8,7 +8,7 @@
 #   SITE_AT
 #   OPEN     directories that everyone may walk through (the way to an interpreter below /root)
 #   BIND     directories on other file systems that are needed, too
-#   HOMES    name:uid of each user
+#   HOMES    the host's directory that is /home
 set -eu
 umask 022
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -53,6 +53,8 @@ for path in proc/sys proc/sysrq-trigger; do
         mount -o remount,bind,ro "$path"
     fi
 done
+# A new one at each boot, as a machine has it.
+mount --bind "$BOX/boot_id" proc/sys/kernel/random/boot_id
 mount -t sysfs -o ro,nosuid,nodev,noexec sysfs sys
 mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 sys/fs/cgroup
 
@@ -74,11 +76,7 @@ ln -s fd/2 dev/stderr
 
 mount -t tmpfs -o nosuid,nodev,mode=755 run run
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmp tmp
-mount -t tmpfs -o nosuid,nodev,mode=755 homes home
-for user in $HOMES; do
-    mkdir -m 700 "home/${user%:*}"
-    chown "${user#*:}:${user#*:}" "home/${user%:*}"
-done
+mount --bind "$HOMES" home
 
 mkdir old
 pivot_root . old

@@ -17,11 +17,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def systemd_box() -> Iterator[SystemdBox]:
     """A running SystemdBox. Where there can be none the test is skipped; with CI=true it fails."""
-    reasons = reasons_against()
-    if reasons:
-        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
-        say("no systemd box: " + "; ".join(reasons))
-    with SystemdBox() as box:
+    with _box() as box:
         yield box
 
 
@@ -32,3 +28,20 @@ def node(systemd_box: SystemdBox) -> Iterator[ServedNode]:
     node.install()
     yield node
     node.clean()
+
+
+@pytest.fixture
+def mortal_node() -> Iterator[ServedNode]:
+    """The same in a box of its own, for tests that turn it off."""
+    with _box() as box:
+        node = ServedNode(box)
+        node.install()
+        yield node
+
+
+def _box() -> SystemdBox:
+    reasons = reasons_against()
+    if reasons:
+        say = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        say("no systemd box: " + "; ".join(reasons))
+    return SystemdBox()

@@ -35,10 +35,11 @@ def supervise(job_id: str) -> None:
     env = {k: v for k, v in os.environ.items() if not k.startswith(("NOTIFY_", "WATCHDOG_"))}
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    code = subprocess.run(
-        record["job"]["command"], cwd=record["job"]["directory"], env=env, check=False
-    ).returncode
-    record["exit_code"] = code
+    command = subprocess.Popen(record["job"]["command"], cwd=record["job"]["directory"], env=env)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    code = command.wait()
+    record["exit_code"] = None if code < 0 else code
+    record["signal"] = -code if code < 0 else None
     state = "failed" if code else "completed"
     with open(f"{SPOOL}/{job_id}", "w") as file:
         json.dump(record, file)

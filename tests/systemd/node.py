@@ -38,7 +38,7 @@ class Job:
 
     @property
     def _files(self) -> Path:
-        return self.node.box.path(f"/home/{self.user}")
+        return self.node.box.homes / self.user
 
     def process(self) -> psutil.Process | None:
         """The job's own process, as the host sees it."""

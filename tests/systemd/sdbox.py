@@ -25,6 +25,7 @@ import site
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,11 +74,14 @@ class SystemdBox:
     """One systemd and all that runs under it."""
 
     def __init__(self) -> None:
-        self._tmp = tempfile.TemporaryDirectory(prefix="roundq-sdbox-")
+        # In memory if there is a place for it: records are synced to disk, and these are only tests.
+        self._tmp = tempfile.TemporaryDirectory(
+            prefix="roundq-sdbox-", dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        )
         self._dir = Path(self._tmp.name)
         # Users of the box walk through here to what is mounted below.
         self._dir.chmod(0o755)
-        self._cgroup = f"{CGROUP_PREFIX}{os.getpid()}"
+        self._cgroup = f"{CGROUP_PREFIX}{os.getpid()}.{self._dir.name}"
         self._outer: subprocess.Popen[bytes] | None = None
         self.pid = 0
         """The process id of the box's systemd, as seen from the host."""
@@ -94,11 +98,15 @@ class SystemdBox:
         self.stop()
 
     def start(self) -> None:
-        """Boot, and return when the start-up has ended."""
-        self._sweep_cgroups()
-        (self._dir / "mnt").mkdir()
+        """Boot, and return when the start-up has ended. Only homes outlive a boot."""
+        for name in ("layer", "instead"):
+            shutil.rmtree(self._dir / name, ignore_errors=True)
         self._lay_files()
         self._hide_host_units()
+        self._make_homes()
+        (self._dir / "mnt").mkdir(exist_ok=True)
+        (self._dir / "boot_id").write_text(f"{uuid.uuid4()}\n")
+        self._sweep_cgroups()
         with open(self.console, "wb") as console:
             self._outer = subprocess.Popen(
                 [
@@ -116,20 +124,40 @@ class SystemdBox:
             self.stop()
             raise
 
-    def stop(self) -> None:
-        """Kill it all at once and leave nothing behind."""
+    def crash(self) -> None:
+        """Power off: nobody can do anything about it. `start` boots again."""
         if self._outer is not None:
             # The kernel kills a PID namespace together with its first process.
             if self.pid:
                 os.kill(self.pid, signal.SIGKILL)
             else:
                 self._outer.kill()
-            self._outer.wait()
-            self._outer = None
-            self.pid = 0
+            self._forget()
+
+    def shut_down(self, timeout: float = 120) -> None:
+        """`systemctl poweroff`, and wait for it. `start` boots again."""
+        assert self._outer is not None
+        self.systemctl("poweroff", check=False)
+        self._outer.wait(timeout)
+        self._forget()
+
+    def _forget(self) -> None:
+        assert self._outer is not None
+        self._outer.wait()
+        self._outer = None
+        self.pid = 0
+
+    def stop(self) -> None:
+        """Kill it all at once and leave nothing behind."""
+        self.crash()
         if self._dir.exists():
             self._sweep_cgroups()
             self._tmp.cleanup()
+
+    @property
+    def homes(self) -> Path:
+        """The box's /home, to be used from the host, also when the box is down."""
+        return self._dir / "home"
 
     @property
     def console(self) -> Path:
@@ -160,12 +188,12 @@ class SystemdBox:
             ["unshare", "--mount", "--", "/bin/sh", "-c", """
                 mount -t cgroup2 none "$1" && cd "$1" || exit
                 for group in "$2"*; do
-                    pid=${group#"$2"}
-                    if [ -d "$group" ] && { [ "$pid" = "$3" ] || ! [ -d "/proc/$pid" ]; }; then
+                    owner=${group#"$2"}
+                    if [ "$group" = "$3" ] || { [ -d "$group" ] && ! [ -d "/proc/${owner%%.*}" ]; }; then
                         find "$group" -depth -type d -exec rmdir {} +
                     fi
                 done""",
-             "sweep", str(self._dir), CGROUP_PREFIX, str(os.getpid())],
+             "sweep", str(self._dir / "mnt"), CGROUP_PREFIX, self._cgroup],
             check=True,
         )  # fmt: skip
 
@@ -218,6 +246,14 @@ class SystemdBox:
         shutil.copytree(CHECKOUT / "systemd", venv / "share/roundq/systemd", ignore=ignore)
         subprocess.run(["chmod", "-R", "a+rX", str(layer / "opt")], check=True)
 
+    def _make_homes(self) -> None:
+        for name, uid in UIDS.items():
+            home = self.homes / name
+            if not home.exists():
+                home.mkdir(parents=True)
+                home.chmod(0o700)
+                os.chown(home, uid, uid)
+
     def _hide_host_units(self) -> None:
         """Directories that are seen instead of the host's; each has a file .here for boot.sh."""
         for directory in (
@@ -262,7 +298,7 @@ class SystemdBox:
             "SITE_AT": self._site_packages,
             "OPEN": " ".join(sorted(map(str, closed))),
             "BIND": " ".join(sorted(map(str, elsewhere))),
-            "HOMES": " ".join(f"{name}:{uid}" for name, uid in UIDS.items()),
+            "HOMES": str(self.homes),
         }
 
     # ---------------------------------------- use

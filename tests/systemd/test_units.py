@@ -21,7 +21,14 @@ ANN = "roundq@ann.service"
 
 
 @pytest.mark.parametrize(
-    "unit", ["roundq@.service", "roundq.target", "roundq-users.service", "roundq-users.timer"]
+    "unit",
+    [
+        "roundq@.service",
+        "roundq.target",
+        "roundq-shutdown.service",
+        "roundq-users.service",
+        "roundq-users.timer",
+    ],
 )
 def test_system_units_are_valid(node: ServedNode, unit: str) -> None:
     """systemd finds nothing to complain about in our units."""
@@ -161,6 +168,22 @@ def test_the_target_restarts_all_daemons(node: ServedNode) -> None:
     node.wait_new_daemon(ANN, old[0])
     node.wait_new_daemon(bob, old[1])
     assert job.process() == before
+
+
+# ---------------------------------------------------------------------- the end of the node
+
+
+def test_a_shutdown_ends_jobs_while_their_homes_are_there(mortal_node: ServedNode) -> None:
+    """At a shutdown jobs get SIGTERM, their end is recorded, and nothing has to wait for them."""
+    mortal_node.box.systemctl("start", ANN)
+    # Later, when unmounting has been tried and the network is gone, process 1 is systemd-shutdown.
+    job = mortal_node.submit("ann", prelude="trap 'cat /proc/1/comm >process-1; exit 9' TERM")
+    job.started()
+
+    mortal_node.box.shut_down(timeout=HASTE_S)
+
+    assert job.outcome() == ("failed", 9)
+    assert (mortal_node.box.homes / "ann/process-1").read_text() == "systemd\n"
 
 
 # ---------------------------------------------------------------------- what jobs inherit
