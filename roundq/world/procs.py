@@ -153,6 +153,16 @@ def liveness(of: Identity) -> Liveness:
     return Liveness.ALIVE
 
 
+def exists(pid: int, uid: int) -> bool:
+    """Whether some process of this user has the pid; all that 0.2.9, which records no more, lets us ask."""
+    try:
+        process = _look(pid)
+    except OSError:
+        # Somebody is there, and hidden from us.
+        return True
+    return process is not None and not process.dead and _real_uid(pid) in (uid, None)
+
+
 # ---------------------------------------------------------------- what is there
 
 
@@ -256,21 +266,24 @@ def marked(mark: str, name: str = "RQ_MARK", among: Table | None = None) -> list
 
 
 def _environ(pid: int) -> bytes:
-    directory = f"/proc/{pid}"
     try:
-        if os.stat(directory).st_uid != os.geteuid():
+        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
             return b""
-        with open(f"{directory}/environ", "rb") as file:
-            if data := file.read():
+        # A leader that left by pthread_exit has no memory to read: its other threads have it still.
+        for thread in [pid, *map(int, os.listdir(f"/proc/{pid}/task"))]:
+            if data := _environ_of_thread(pid, thread):
                 return data
-        # The leader may have left by pthread_exit: its other threads have the environment still.
-        for thread in os.listdir(f"{directory}/task"):
-            with open(f"{directory}/task/{thread}/environ", "rb") as file:
-                if data := file.read():
-                    return data
     except (FileNotFoundError, ProcessLookupError, PermissionError):
         pass
     return b""
+
+
+def _environ_of_thread(pid: int, thread: int) -> bytes:
+    try:
+        with open(f"/proc/{pid}/task/{thread}/environ", "rb") as file:
+            return file.read()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return b""
 
 
 def remains(
@@ -381,7 +394,9 @@ def kill_tree(
     proof: Callable[[], bool] | None = None,
     on_kill: Callable[[Collection[Identity]], None] | None = None,
 ) -> bool:
-    """End all that `find` finds: TERM and CONT, a grace of `grace_s`, then KILL. Returns whether all is dead.
+    """End all that `find` finds: TERM, a grace of `grace_s`, then KILL. Returns whether all is dead.
+
+    All are stopped for a moment before they get TERM and CONT, so that all of them get it.
 
     All is dead when two searches in a row find nothing, or when one does and `proof` says so
     (`childless` for a subreaper); a search alone may miss a process that forks and dies while
@@ -391,10 +406,9 @@ def kill_tree(
     `clock` is monotonic, in seconds; `pause(seconds)` may return early and must reap the
     children of this process. `on_kill` is told who outlived the grace, once.
     """
-    condemned = find()
-    # TERM first: a stopped process then meets it as soon as it goes on.
-    _send_all(condemned, signal.SIGTERM, signal.SIGCONT)
-    # Newcomers get no TERM: they may be what a TERM handler started to save its work.
+    # TERM before CONT: each meets it as soon as it goes on. Who is forked after this gets no TERM: it may
+    # be what a TERM handler started to save its work.
+    _send_all(_stopped(find), signal.SIGTERM, signal.SIGCONT)
     end = clock() + grace_s
     look_again_s = _LOOK_AGAIN_MIN_S
     while clock() < end:
@@ -408,7 +422,7 @@ def kill_tree(
     end = clock() + patience_s
     look_again_s = _LOOK_AGAIN_MIN_S
     while True:
-        _kill_once(find)
+        _send_all(_stopped(find), signal.SIGKILL)
         pause(look_again_s)
         if _all_dead(find, proof):
             return True
@@ -423,8 +437,9 @@ def _all_dead(find: Callable[[], Collection[Identity]], proof: Callable[[], bool
     return not find() if proof is None else proof()
 
 
-def _kill_once(find: Callable[[], Collection[Identity]]) -> None:
-    """Stop, look for newcomers, stop those too; then kill all: what is stopped cannot fork."""
+def _stopped(find: Callable[[], Collection[Identity]]) -> list[Identity]:
+    """All that is found, now stopped: what is stopped cannot fork, so nobody slips through between a
+    search and a signal. Those who fork faster than we look are left over after a few rounds."""
     stopped: dict[Identity, None] = {}
     for _ in range(_STOP_ROUNDS_MAX):
         newcomers = [one for one in find() if one not in stopped]
@@ -432,14 +447,4 @@ def _kill_once(find: Callable[[], Collection[Identity]]) -> None:
             break
         _send_all(newcomers, signal.SIGSTOP)
         stopped.update(dict.fromkeys(newcomers))
-    _send_all(stopped, signal.SIGKILL)
-
-
-def exists(pid: int, uid: int) -> bool:
-    """Whether some process of this user has the pid; all that 0.2.9, which records no more, lets us ask."""
-    try:
-        process = _look(pid)
-    except OSError:
-        # Somebody is there, and hidden from us.
-        return True
-    return process is not None and not process.dead and _real_uid(pid) in (uid, None)
+    return list(stopped)
