@@ -31,7 +31,7 @@ from roundq.words.job import NS, Identity, Job, Record
 from roundq.world import files, procs, spawn
 
 #: What the main thread waits for: children, nudges from commands and daemon, its own second thread.
-_WAITED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2}
+WAITED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2}
 #: Nothing less than SIGKILL ends a supervisor: a shutdown ends its job, and that has to be recorded.
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM, signal.SIGTSTP)
 #: How often output is measured and requests are looked for without a nudge.
@@ -227,7 +227,7 @@ class _Life:
 
     def pause(self, seconds: float) -> None:
         """Waits for a child to end or for a signal, at most so long, and reaps."""
-        received = signal.sigtimedwait(_WAITED, max(seconds, 0.0))
+        received = signal.sigtimedwait(WAITED, max(seconds, 0.0))
         if received is not None and received.si_signo == signal.SIGUSR1:
             self.watch.nudged.set()
         self.reap()
@@ -387,7 +387,7 @@ def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str |
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     # Blocked, they wait until the main thread asks for them; the job gets a clean mask.
-    signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+    signal.pthread_sigmask(signal.SIG_BLOCK, WAITED)
     spawn.become_subreaper()
     running = spools.begin(spool, entry, terms.node)
     if running is None:
@@ -404,25 +404,24 @@ def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str |
     )
     if outcome.state == states.WAITING:
         ended = ended.next_attempt(ended.completed_ns, outcome.reason or "restarted")
-    return outcome.state if _record_for_sure(spool, running, outcome.state, ended, terms) else None
+    return _record_for_sure(spool, running, ended, terms)
 
 
-def _record_for_sure(spool: Spool, entry: Entry, state: str, record: Record, terms: Terms) -> bool:
+def _record_for_sure(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str | None:
     """Publishes the end, however long the home does not answer or has no room.
 
-    Only while our name is there: if somebody proved us dead meanwhile, the record is not ours. False then.
+    Only while our name is there: if somebody proved us dead meanwhile, the record is not ours: None then.
     """
     again_s, most_s = RECORD_AGAIN_S
     began_s = time.monotonic()
     while True:
         try:
             if files.is_listed(spools.path_of(spool, entry)):
-                spools.publish(spool, entry, state, record, terms.node)
-                return True
+                return spools.settle(spool, entry, record, terms.node)
             if os.path.isdir(spool.directory(states.RUNNING)):
-                return False
+                return None
             if time.monotonic() - began_s > RECORD_GIVE_UP_S:
-                return False
+                return None
         except (OSError, RoundqError) as error:
             print(f"job {entry.id}: its end cannot be recorded yet: {error}", file=sys.stderr, flush=True)
         time.sleep(again_s)

@@ -23,11 +23,14 @@ from roundq.words.job import Job, Record
 from roundq.words.states import (
     CANCELED,
     CLAIMED,
+    COMPLETED,
+    FAILED,
     OWNED_STATES,
     REQUESTS,
     RUNNING,
     STATES,
     WAITING,
+    ZOMBIE,
 )
 from roundq.world import files
 
@@ -39,8 +42,6 @@ _OTHERS = {"requests": 0o755, "ids": 0o755, "tmp": 0o755, "env": 0o700}
 RESERVED_NAMES = frozenset(STATES) | frozenset(_OTHERS) | {"cancel", jobs.NO_NODE}
 ID_BYTES_MAX = 200
 ENVIRONMENT_BYTES_MAX = 8 << 20
-#: An environment nobody needs is kept this long: a submission may be about to name it.
-ENVIRONMENT_IDLE_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +133,9 @@ def _checked(path: str, uid: int) -> os.stat_result:
     return status
 
 
-def temporary_of(spool: Spool, node: str, data: bytes) -> str:
-    """A temporary file of this node in the spool, synced; see `files.write_temporary`."""
-    return files.write_temporary(spool.directory("tmp"), f"{node}.{os.getpid()}", data)
+def temporary_of(spool: Spool, node: str, data: bytes, *, mode: int = 0o644, sync: bool = True) -> str:
+    """A temporary file of this node in the spool; see `files.write_temporary`."""
+    return files.write_temporary(spool.directory("tmp"), f"{node}.{os.getpid()}", data, mode=mode, sync=sync)
 
 
 # ---------------------------------------------------------------- ids
@@ -248,34 +249,28 @@ def requests(spool: Spool) -> dict[str, set[str]]:
 
 
 class Shelf:
-    """One directory of a spool, remembered: lists again only when it may have changed.
-
-    A directory's time proves a change, but its absence proves nothing for changes
-    within one tick of the server's clock; so a listing counts as settled only when
-    the time has stood still for `SETTLED_S` of our own clock.
-    """
-
-    SETTLED_S = 2.0
+    """One state of a spool, remembered: listed again only when it may have changed."""
 
     def __init__(self, spool: Spool, state: str) -> None:
         self.spool, self.state = spool, state
-        self.entries: tuple[Entry, ...] = ()
-        self._time, self._since, self._settled = -1, 0.0, False
+        #: By file name; entries that are still there stay the same objects.
+        self.entries: dict[str, Entry] = {}
+        self.freshness = files.Freshness(spool.directory(state))
 
     def look(self, now_s: float) -> bool:
         """Brings `entries` up to date; whether anything changed. `now_s` is a monotonic time."""
-        time = files.changed(self.spool.directory(self.state))
-        if time == self._time and self._settled:
+        if not self.freshness.is_due(now_s):
             return False
-        if time != self._time:
-            self._time, self._since = time, now_s
-        before, self.entries = self.entries, tuple(scan(self.spool, (self.state,)))
-        self._settled = now_s - self._since >= self.SETTLED_S
-        return set(before) != set(self.entries)
-
-    def forget(self) -> None:
-        """Makes the next look list again: the caller moved something itself."""
-        self._settled = False
+        before, self.entries = self.entries, {}
+        is_new = False
+        for listed in files.listing(self.freshness.directory):
+            known = before.get(listed.name)
+            if known is not None and known.inode == listed.inode:
+                self.entries[listed.name] = known
+            elif (entry := _entry(self.state, listed)) is not None:
+                self.entries[listed.name] = entry
+                is_new = True
+        return is_new or len(before) != len(self.entries)
 
 
 # ---------------------------------------------------------------- submit
@@ -338,7 +333,7 @@ def store_environment(spool: Spool, environ: dict[str, str], node: str) -> str:
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path)
                 return digest
-        temporary = files.write_temporary(spool.directory("tmp"), f"{node}.{os.getpid()}", text, mode=0o600)
+        temporary = temporary_of(spool, node, text, mode=0o600)
         files.replace(temporary, path)
         files.sync_directory(spool.directory("env"))
     return digest
@@ -383,11 +378,9 @@ def withdraw(spool: Spool, entry: Entry) -> bool:
     return files.move(path_of(spool, entry), f"{spool.directory(WAITING)}/{entry.id}{SUFFIX}")
 
 
-def rewrite(spool: Spool, entry: Entry, record: Record, node: str) -> None:
-    """Replaces the content of a record; only its owner may. Not synced: the next transition is."""
-    temporary = files.write_temporary(
-        spool.directory("tmp"), f"{node}.{os.getpid()}", jobs.dump(record), sync=False
-    )
+def rewrite(spool: Spool, entry: Entry, record: Record, node: str, *, sync: bool = False) -> None:
+    """Replaces the content of a record; only its owner may. Without `sync` it may be lost in a crash."""
+    temporary = temporary_of(spool, node, jobs.dump(record), sync=sync)
     files.replace(temporary, path_of(spool, entry))
 
 
@@ -403,16 +396,37 @@ def begin(spool: Spool, entry: Entry, node: str) -> Entry | None:
     return _moved(entry, RUNNING, file)
 
 
-def publish(spool: Spool, entry: Entry, state: str, record: Record, node: str) -> None:
-    """finish, requeue, lose and recover: the record as it is to be read in `state`, then the old name goes.
+def settle(spool: Spool, entry: Entry, record: Record, node: str) -> str | None:
+    """finish, requeue, lose and recover: the facts into one's own running record, then its move.
 
-    If both names are found, the new one is right. Durable when it returns.
+    The state it went to, which the facts tell (`destination`); None if the record was not ours
+    any more. Durable when it returns. A job never has two names: after a crash between the two
+    steps its node's daemon finds the facts and makes the move.
     """
-    target = spool.directory(state)
-    files.replace(temporary_of(spool, node, jobs.dump(record)), f"{target}/{entry.id}{SUFFIX}")
-    files.sync_directory(target)
-    files.remove(path_of(spool, entry))
+    rewrite(spool, entry, record, node, sync=True)
+    return conclude(spool, entry, record)
+
+
+def conclude(spool: Spool, entry: Entry, record: Record) -> str | None:
+    """Moves a running record whose facts are written to where they say it belongs; the state, or None."""
+    state = destination(record)
+    if state is None or not files.move(path_of(spool, entry), f"{spool.directory(state)}/{entry.id}{SUFFIX}"):
+        return None
+    files.sync_directory(spool.directory(state))
     answer(spool, entry.id)
+    return state
+
+
+def destination(record: Record) -> str | None:
+    """Where the facts in a running record say that it belongs; None while they say that it runs."""
+    if record.process is None:
+        # The next attempt is open (Record.next_attempt): nothing of it has begun.
+        return WAITING
+    if not record.completed_ns:
+        return None
+    if record.reason is None:
+        return COMPLETED
+    return {"canceled": CANCELED, "lost": ZOMBIE}.get(record.reason, FAILED)
 
 
 def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
@@ -477,16 +491,16 @@ def sweep_ended(spool: Spool, states: Iterable[str], before_s: float) -> int:
     return swept
 
 
-def sweep_environments(spool: Spool, needed: set[str], now_s: float) -> int:
-    """Removes environments that no record in `needed` names and that nobody used for a day; how many."""
+def sweep_environments(spool: Spool, needed: set[str], before_s: float) -> int:
+    """Removes environments that are not `needed` and were not used since `before_s` (epoch); how many.
+
+    `before_s` must be a day ago or more: a submission may be about to name one.
+    """
     swept = 0
     for name, _ in files.listing(spool.directory("env")):
         path = f"{spool.directory('env')}/{name}"
         with contextlib.suppress(OSError):
-            if (
-                name.removesuffix(".json") not in needed
-                and os.lstat(path).st_mtime < now_s - ENVIRONMENT_IDLE_S
-            ):
+            if name.removesuffix(".json") not in needed and os.lstat(path).st_mtime < before_s:
                 files.remove(path)
                 swept += 1
     return swept

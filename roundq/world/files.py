@@ -77,7 +77,7 @@ def changed(directory: str) -> int:
     """The directory's modification time in ns as the server has it, 0 if it is absent.
 
     Equal times are no proof that nothing changed: a second change within the
-    clock tick of the first leaves no trace. See `records.spool.Shelf`.
+    clock tick of the first leaves no trace. See `Freshness`.
     """
 
     def once() -> int:
@@ -91,6 +91,32 @@ def changed(directory: str) -> int:
         return _retrying(once)
     except FileNotFoundError:
         return 0
+
+
+class Freshness:
+    """Whether a directory may have changed since it was last listed.
+
+    Its time proves a change, but that the time stands still proves nothing for changes
+    within one tick of the server's clock: so a listing is good only when the time has
+    stood still for `SETTLED_S` of our own clock before it.
+    """
+
+    SETTLED_S = 2.0
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.is_settled = False
+        self._time, self._since_s = -1, 0.0
+
+    def is_due(self, now_s: float) -> bool:
+        """Whether to list it now; the caller then does. `now_s` is a monotonic time."""
+        time = changed(self.directory)
+        if time == self._time and self.is_settled:
+            return False
+        if time != self._time:
+            self._time, self._since_s = time, now_s
+        self.is_settled = now_s - self._since_s >= self.SETTLED_S
+        return True
 
 
 def read(path: str, *, most: int, owner: int | None = None) -> bytes:

@@ -1,0 +1,275 @@
+"""The daemon: one process per user and node that plays rounds until it is told to leave.
+
+One thread, no socket. Killing it harms no job: supervisors go on, and the next
+daemon adopts them. What a round does is in `round`; here are the lock, signals, the
+log, the service manager, and when to play.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import select
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from roundq import __version__
+from roundq.actors.round import Round
+from roundq.records import spool as spools
+from roundq.records.spool import Spool
+from roundq.words.errors import DaemonRunning, RoundqError
+from roundq.words.job import Identity
+from roundq.words.states import WAITING
+from roundq.world import procs
+from roundq.world.config import Live
+from roundq.world.node import Node
+from roundq.world.nodelock import NodeLock
+from roundq.world.notify import Notifier, open_log
+from roundq.world.watch import Rhythm, Watcher
+
+#: How long an older daemon may take to leave before it is killed; jobs do not notice either.
+TAKEOVER_S = 10.0
+#: While jobs run here, requests from other nodes are looked for this often at least.
+BUSY_POLL_S = 5.0
+#: After an error in a round, such as a home that does not answer, the next waits this long.
+AFTER_ERROR_S = 5.0
+
+
+def _take_over(lock: NodeLock) -> bool:
+    """Makes an older daemon leave, and takes the lock; whether there was one.
+
+    Raises DaemonRunning if it stays.
+    """
+    if lock.acquire():
+        return False
+    deadline_s = time.monotonic() + TAKEOVER_S
+    number = signal.SIGTERM
+    asked: Identity | None = None
+    while not lock.acquire():
+        holder = lock.holder()
+        late = time.monotonic() > deadline_s
+        if late and number == signal.SIGKILL:
+            raise DaemonRunning(
+                f"the daemon that runs here (process {holder.pid if holder else '?'}) does not leave",
+                "see what it does: ps -o pid,stat,wchan,args -p PID",
+            )
+        if late:
+            # It hangs, perhaps stopped, perhaps on a file server. Its jobs have supervisors of their own.
+            number, deadline_s, asked = signal.SIGKILL, time.monotonic() + TAKEOVER_S, None
+        if holder is not None and holder != asked:
+            procs.send(holder, number)
+            asked = holder
+        time.sleep(0.02)
+    return True
+
+
+class Daemon:
+    """A daemon that has its lock. Made once per process."""
+
+    def __init__(
+        self, spool: Spool, lock: NodeLock, environ: Mapping[str, str], *, verbose: bool = False
+    ) -> None:
+        node = Node(environ)
+        self.spool, self.lock, self.name = spool, lock, node.name()
+        if self.name in spools.RESERVED_NAMES:
+            raise RoundqError(
+                f"this node is called {self.name!r}, which is the name of a directory of the queue",
+                "give it another name: RQ_NODE=...",
+            )
+        live = Live(environ, os.path.dirname(spool.path), node=self.name)
+        self.notifier = Notifier(environ)
+        self.log = open_log(f"{spool.path}/{self.name}.log", environ, verbose=verbose)
+        self.round = Round(spool, node, live.refresh, self.log, time.time_ns())
+        config = live.config
+        self.rhythm = Rhythm(config.poll_min_s, config.poll_max_s, random.Random())
+        self.is_leaving = False
+        self.watcher = Watcher()
+        self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+
+    def once(self) -> int:
+        """One round and its births; the number of my jobs on this node."""
+        self._say("plays one round")
+        deadline_s = time.monotonic() + 5.0
+        # A claim that is not decided yet is looked at again; a long queue is read in several rounds.
+        while self.round.run(time.monotonic()) < 0.05 and time.monotonic() < deadline_s:
+            time.sleep(0.003)
+        self.round.leave()
+        return len(self.round.tenants)
+
+    def serve(self) -> None:
+        """Plays rounds until SIGTERM or SIGINT, or until the lock is not ours any more."""
+        previous = self._catch_signals()
+        try:
+            self._say(f"begins, version {__version__}, process {os.getpid()}")
+            is_ready = False
+            while not self.is_leaving:
+                if not self.lock.is_held() and not self.lock.acquire():
+                    self.log.warning("another daemon has taken this node")
+                    break
+                again_s = self._play()
+                if not is_ready:
+                    is_ready = True
+                    self.notifier.say("READY=1")
+                    self._tell_parent()
+                self._wait(again_s)
+        finally:
+            self.notifier.say("STOPPING=1")
+            self._leave()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            signal.set_wakeup_fd(-1)
+
+    # ------------------------------------------------------------ leaves
+
+    def _play(self) -> float:
+        try:
+            again_s = self.round.run(time.monotonic())
+        except (OSError, RoundqError) as error:
+            # A server that is away, a full quota: what runs goes on, and so does the daemon.
+            self.log.error("a round failed: %s", error)
+            return AFTER_ERROR_S
+        running, waiting = len(self.round.tenants), len(self.round.queue)
+        self.notifier.say(f"WATCHDOG=1\nSTATUS={running} running here, {waiting} waiting")
+        return again_s
+
+    def _wait(self, again_s: float) -> None:
+        for path in (self.spool.directory(WAITING), self.spool.directory("requests")):
+            self.watcher.watch(path)
+        if self.round.queue:
+            for spool in self.round.homes[1:]:
+                self.watcher.watch(spool.path)
+        timeout_s = min(self.rhythm.next_s(), again_s)
+        if self.round.tenants:
+            timeout_s = min(timeout_s, BUSY_POLL_S)
+        if self.notifier.watchdog_s is not None:
+            timeout_s = min(timeout_s, self.notifier.watchdog_s / 3)
+        if self.watcher.wait(timeout_s, (self._wake,)):
+            self.rhythm.active()
+        with contextlib.suppress(BlockingIOError):
+            if os.read(self._wake, 4096):
+                self.rhythm.active()
+
+    def _catch_signals(self) -> dict[int, Any]:
+        def leave(*_: object) -> None:
+            self.is_leaving = True
+
+        def wake(*_: object) -> None:
+            """The wake-up descriptor has done it."""
+
+        previous: dict[int, Any] = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous[number] = signal.signal(number, leave)
+        for number in (signal.SIGCHLD, signal.SIGHUP, signal.SIGUSR1):
+            previous[number] = signal.signal(number, wake)
+        signal.set_wakeup_fd(self._woken, warn_on_full_buffer=False)
+        return previous
+
+    def _leave(self) -> None:
+        try:
+            self.round.leave()
+        except (OSError, RoundqError) as error:
+            self.log.error("the last card cannot be written: %s", error)
+        self._say(f"leaves; {len(self.round.tenants)} jobs go on under their supervisors")
+        self.lock.release()
+
+    def _say(self, text: str) -> None:
+        self.log.info("daemon on %s %s", self.name, text, extra={"ROUNDQ_NODE": self.name})
+
+    def _tell_parent(self) -> None:
+        """What `detach` waits for."""
+        descriptor = os.environ.pop("_RQ_READY_FD", None)
+        if descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.write(int(descriptor), b"1")
+                os.close(int(descriptor))
+
+
+# ---------------------------------------------------------------- the three ways to run one
+
+
+def run_once(spool: Spool, environ: Mapping[str, str], *, verbose: bool = False) -> int:
+    """`rq daemon --fg`: one pass; starts what may start; the number of my jobs here then.
+
+    Raises DaemonRunning if a daemon serves this node.
+    """
+    spools.prepare(spool)
+    lock = NodeLock(spool.path)
+    if not lock.acquire():
+        holder = lock.holder()
+        raise DaemonRunning(
+            f"a daemon of yours runs on this node already{f' (process {holder.pid})' if holder else ''}",
+            "it starts what may start; `rq why ID` says what a job waits for",
+        )
+    return Daemon(spool, lock, environ, verbose=verbose).once()
+
+
+def run_foreground(spool: Spool, environ: Mapping[str, str], *, verbose: bool = False) -> None:
+    """`rq daemon --foreground`: serves until it is told to leave. Takes over from an older daemon."""
+    # What systemd waits for is asked first: failing is cheap as long as the old daemon serves.
+    Notifier(environ)
+    spools.prepare(spool)
+    lock = NodeLock(spool.path)
+    _take_over(lock)
+    Daemon(spool, lock, environ, verbose=verbose).serve()
+
+
+def serving(spool: Spool) -> Identity | None:
+    """The daemon that serves this spool on this node, None if there is none."""
+    return NodeLock(spool.path).holder()
+
+
+def detach(spool: Spool, environ: Mapping[str, str]) -> None:
+    """`rq daemon`: serves in the background, out of the reach of logout.
+
+    Returns when its first round is over. Takes over from an older daemon. Raises
+    RoundqError, with what it said, if it could not begin.
+    """
+    spools.prepare(spool)
+    ready, told = os.pipe()
+    first = os.fork()
+    if first:
+        os.close(told)
+        os.waitpid(first, 0)
+        _hear_first_word(ready)
+        return
+    code = 1
+    try:
+        os.close(ready)
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        os.environ["_RQ_READY_FD"] = str(told)
+        try:
+            run_foreground(spool, environ)
+            code = 0
+        except RoundqError as error:
+            os.write(told, f"{error}\n{error.hint or ''}".encode(errors="backslashreplace"))
+        except OSError as error:
+            os.write(told, f"the daemon could not begin: {error}\n".encode(errors="backslashreplace"))
+    finally:
+        logging.shutdown()
+        os._exit(code)
+
+
+def _hear_first_word(ready: int) -> None:
+    said = b""
+    # A hanging file server must not hang the command that started the daemon.
+    while select.select([ready], [], [], 3 * TAKEOVER_S)[0] and (chunk := os.read(ready, 4096)):
+        said += chunk
+        if said.startswith(b"1"):
+            break
+    os.close(ready)
+    if said.startswith(b"1"):
+        return
+    what, _, hint = said.decode(errors="replace").partition("\n")
+    raise RoundqError(
+        what or "the daemon did not say that it began", hint or "its log is ~/.roundqueue/NODE.log"
+    )

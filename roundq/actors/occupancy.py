@@ -1,0 +1,112 @@
+"""Who occupies this node: everybody's jobs here, as cards, 0.2.9's files and the process table tell.
+
+The one place where the jobs of other users on this node are counted. It changes
+nothing; what may start beside them is for policy to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from roundq.records import cards, neighbours
+from roundq.records.cards import Card, Occupant
+from roundq.records.neighbours import Seen
+from roundq.records.spool import Spool
+from roundq.words.errors import RecordError
+from roundq.words.job import Identity
+from roundq.words.policy import Claim, Holding
+from roundq.world import procs
+
+
+class Lodger(NamedTuple):
+    """A job on this node, of anyone, and its owner."""
+
+    user: str
+    job: Occupant
+
+
+def on_card(card: Card, daemon_lives: bool) -> list[Lodger]:
+    """The jobs of a card of this node that really are here: a dead process occupies nothing.
+
+    A claim that has no process yet counts while the daemon lives that will start it.
+    """
+    return [
+        Lodger(card.user, job)
+        for job in card.jobs
+        if (daemon_lives if job.process is None else procs.liveness(job.process) is not procs.Liveness.DEAD)
+    ]
+
+
+def others_here(spools: Iterable[Spool], me: str, node: str) -> list[Lodger]:
+    """Everybody else's jobs on this node, read now. For the check after a claim, which must not be late.
+
+    Cards of this node are written by this node's processes, so that its NFS client shows the newest.
+    """
+    found: list[Lodger] = []
+    for spool in spools:
+        if spool.user == me:
+            continue
+        try:
+            card = cards.read(spool, node)
+        except (OSError, RecordError):
+            continue
+        if card.is_legacy:
+            found += [
+                Lodger(spool.user, job) for where, job in neighbours.legacy_occupants(spool) if where == node
+            ]
+        else:
+            found += on_card(card, neighbours.daemon_lives(card, spool.uid))
+    return found
+
+
+def own_legacy(spool: Spool, node: str) -> list[Lodger]:
+    """Jobs that a 0.2.9 daemon of this very user runs on this node."""
+    return [Lodger(spool.user, job) for where, job in neighbours.legacy_occupants(spool) if where == node]
+
+
+def running_cores(seen: Iterable[Seen]) -> dict[str, int]:
+    """Cores that each user has in the whole cluster, as far as nodes are heard of."""
+    total: dict[str, int] = {}
+    legacy: dict[str, Spool] = {}
+    alive: dict[str, set[str]] = {}
+    for one in seen:
+        card = one.card
+        if one.silent_s >= neighbours.SILENT_S and not one.is_alive:
+            continue
+        if card.is_legacy:
+            legacy[card.user] = one.spool
+            alive.setdefault(card.user, set()).add(card.node)
+            continue
+        total[card.user] = total.get(card.user, 0) + sum(job.cores or card.cores for job in card.jobs)
+    for user, spool in legacy.items():
+        nodes = alive[user]
+        cores = sum(job.cores or 1 for node, job in neighbours.legacy_occupants(spool) if node in nodes)
+        total[user] = total.get(user, 0) + cores
+    return total
+
+
+def memory_unused(job: Occupant, table: Mapping[int, procs.Process]) -> int:
+    """Bytes that were promised to a job and that it does not use yet: they are not free for others."""
+    if not job.memory:
+        return 0
+    if job.process is None:
+        return job.memory
+    return max(0, job.memory - procs.rss(_tree(job.process, dict(table)), table))
+
+
+def _tree(root: Identity, table: procs.Table) -> list[Identity]:
+    return procs.descendants(root, table)
+
+
+def holding(lodger: Lodger, table: Mapping[int, procs.Process]) -> Holding:
+    """A job here as the decision sees it."""
+    job = lodger.job
+    return Holding(lodger.user, job.id, job.cores, memory_unused(job, table), job.exclusive)
+
+
+def claim(lodger: Lodger, table: Mapping[int, procs.Process]) -> Claim:
+    """A job here as the check after a claim sees it."""
+    job = lodger.job
+    unused = memory_unused(job, table)
+    return Claim(lodger.user, job.cores, unused, job.exclusive, job.stamp_ns, job.settled, job.id)

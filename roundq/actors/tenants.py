@@ -1,0 +1,299 @@
+"""My jobs on this node: claimed, born, adopted, recovered.
+
+The daemon's hands: every transition that DESIGN's protocol gives to NODE's daemon is
+made here, and supervisors are forked here. What to claim is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import signal
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from roundq.actors import environ, supervisor
+from roundq.actors.supervisor import Terms
+from roundq.records import spool as spools
+from roundq.records.cards import Occupant
+from roundq.records.spool import Entry, Spool
+from roundq.words.errors import RecordError, RoundqError
+from roundq.words.job import Identity, Record
+from roundq.words.policy import Want
+from roundq.words.states import CLAIMED, OWNED_STATES, RUNNING
+from roundq.world import procs, spawn
+from roundq.world.procs import Liveness
+
+#: What a dead supervisor left gets this long between TERM and KILL, and the killing this long.
+AFTERMATH_GRACE_S = 5.0
+AFTERMATH_PATIENCE_S = 10.0
+
+
+@dataclass(slots=True)
+class Tenant:
+    """One of my jobs that this node has claimed.
+
+    `stamp_ns` is the boot-time clock at the claim; `settled` that it passed the check
+    or was born before this daemon; `child` that this daemon forked its supervisor.
+    """
+
+    entry: Entry
+    record: Record
+    stamp_ns: int = 0
+    settled: bool = True
+    child: int | None = None
+    claimed_s: float = 0.0
+
+    @property
+    def is_born(self) -> bool:
+        """Whether it has a supervisor."""
+        return self.record.process is not None
+
+    def occupant(self) -> Occupant:
+        """What neighbours may know of it."""
+        job = self.record.job
+        return Occupant(
+            self.entry.id,
+            self.entry.state,
+            self.record.cores,
+            job.memory_required,
+            job.cores == 0,
+            self.stamp_ns,
+            self.settled,
+            self.record.started_ns,
+            job.name[:100],
+            self.record.process,
+        )
+
+
+class Tenants:
+    """All of them, by id, kept true to what the spool says."""
+
+    def __init__(self, spool: Spool, node: str, log: logging.Logger) -> None:
+        self.spool, self.node, self.log = spool, node, log
+        self.by_id: dict[str, Tenant] = {}
+        #: Why a record of ours cannot be dealt with: told to the user, tried again each round.
+        self.trouble: dict[str, str] = {}
+        self._told: set[str] = set()
+        spawn.prepare()
+
+    def __iter__(self) -> Iterator[Tenant]:
+        return iter(list(self.by_id.values()))
+
+    def __len__(self) -> int:
+        return len(self.by_id)
+
+    def say(self, job_id: str, state: str, text: str, level: int = logging.INFO) -> None:
+        """One line of the log about a job; fields for the journal."""
+        fields = {"ROUNDQ_JOB": job_id, "ROUNDQ_STATE": state, "ROUNDQ_NODE": self.node}
+        self.log.log(level, "job %s %s", job_id, text, extra=fields)
+
+    # ------------------------------------------------------------ seeing
+
+    def look(self) -> None:
+        """Brings the tenants in line with the spool: adopts an earlier daemon's, forgets what ended."""
+        listed = {e.id: e for e in spools.scan(self.spool, OWNED_STATES) if e.node == self.node}
+        for job_id in [job_id for job_id in self.by_id if job_id not in listed]:
+            del self.by_id[job_id]
+        for job_id, entry in listed.items():
+            known = self.by_id.get(job_id)
+            if known is not None and (known.child is not None or known.entry.inode == entry.inode):
+                known.entry = entry
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                try:
+                    record = spools.read(self.spool, entry)
+                except RecordError as error:
+                    self.trouble[job_id] = f"{entry.state}/{entry.file}: {error}"
+                    continue
+                if known is None:
+                    self.by_id[job_id] = Tenant(entry, record)
+                else:
+                    known.entry, known.record = entry, record
+
+    def reap(self) -> bool:
+        """Collects supervisors that ended; whether any did."""
+        ended = False
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return ended
+            if pid == 0:
+                return ended
+            ended = True
+            for job_id, tenant in list(self.by_id.items()):
+                if tenant.child != pid:
+                    continue
+                state = supervisor.state_of(os.waitstatus_to_exitcode(status))
+                if state is None:
+                    # It said nothing: killed, or its claim was not its own. The spool tells which.
+                    tenant.child = None
+                    tenant.entry = tenant.entry._replace(inode=-1)
+                else:
+                    self.say(job_id, state, f"is {state}")
+                    del self.by_id[job_id]
+
+    # ------------------------------------------------------------ claim, settle, birth
+
+    def claim(self, entry: Entry, want: Want, cores: int, stamp_ns: int, now_s: float) -> Tenant | None:
+        """Claims a waiting job for this node; None if another node was faster, or it is not what it was.
+
+        `cores` is what a job of all cores gets. The record is read after the claim: what it
+        said before may have been another's.
+        """
+        claimed = spools.claim(self.spool, entry, self.node)
+        if claimed is None:
+            return None
+        try:
+            record = spools.read(self.spool, claimed)
+        except (OSError, RecordError) as error:
+            self.trouble[entry.id] = f"claimed/{claimed.file}: {error}"
+            spools.withdraw(self.spool, claimed)
+            return None
+        job = record.job
+        granted = replace(record, cores=job.cores or cores, node=self.node)
+        tenant = Tenant(claimed, granted, stamp_ns, settled=False, claimed_s=now_s)
+        if (job.cores, job.memory_required) != (want.cores, want.memory):
+            spools.withdraw(self.spool, claimed)
+            return None
+        self.by_id[entry.id] = tenant
+        return tenant
+
+    def withdraw(self, tenant: Tenant, why: str) -> None:
+        """Gives an unborn job back to the queue."""
+        self.say(tenant.entry.id, "waiting", f"goes back to waiting: {why}")
+        spools.withdraw(self.spool, tenant.entry)
+        self.by_id.pop(tenant.entry.id, None)
+
+    def bear(self, settled: Iterable[Tenant], grace_s: float) -> None:
+        """Forks supervisors of settled claims, writes them into the records, opens their gates."""
+        # A supervisor that is nudged before it is ready must not die of it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WAITED)
+        # What exists now is never looked at by the collector again, so its pages stay shared.
+        gc.freeze()
+        born: list[tuple[Tenant, int]] = []
+        for tenant in settled:
+            try:
+                born.append((tenant, self._fork(tenant, grace_s)))
+            except OSError as error:
+                self.withdraw(tenant, f"no process could be made for it: {error.strerror}")
+        for tenant, gate in born:
+            try:
+                spools.rewrite(self.spool, tenant.entry, tenant.record, self.node)
+                os.write(gate, b"1")
+                self.say(
+                    tenant.entry.id,
+                    "running",
+                    f"begins: {tenant.record.cores} cores, attempt {tenant.record.attempt}",
+                )
+            except (OSError, RoundqError) as error:
+                # The gate stays closed, its supervisor leaves, and the job was never begun.
+                tenant.record = replace(tenant.record, process=None, pid=0)
+                tenant.child = None
+                self.withdraw(tenant, f"its record cannot be written: {error}")
+            finally:
+                os.close(gate)
+        gc.unfreeze()
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    def _fork(self, tenant: Tenant, grace_s: float) -> int:
+        """Forks a supervisor that waits at its gate; the descriptor that opens it."""
+        shut, gate = os.pipe2(os.O_CLOEXEC)
+        started_ns = time.time_ns()
+        record = replace(tenant.record, started_ns=started_ns)
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(shut)
+            os.close(gate)
+            raise
+        if pid == 0:
+            # Closes what it inherited, other gates too: held open here, none would close with the daemon.
+            supervisor.after_fork(self.spool, tenant.entry, record, Terms(self.node, grace_s), shut)
+        os.close(shut)
+        process = procs.identity(pid)
+        tenant.child = pid
+        if process is None:
+            os.close(gate)
+            raise ProcessLookupError(3, "its supervisor vanished")
+        tenant.record = replace(record, process=process, pid=pid)
+        return gate
+
+    # ------------------------------------------------------------ requests and recovery
+
+    def answer(self, asked: dict[str, set[str]], now_ns: int) -> None:
+        """Cancels what is not born, and has supervisors look at what is asked of them."""
+        for job_id, verbs in asked.items():
+            tenant = self.by_id.get(job_id)
+            if tenant is None:
+                continue
+            if tenant.record.process is not None:
+                with contextlib.suppress(PermissionError):
+                    procs.send(tenant.record.process, signal.SIGUSR1)
+            elif "cancel" in verbs and spools.cancel(self.spool, tenant.entry, now_ns, self.node):
+                self.say(job_id, "canceled", "is canceled before it began")
+                del self.by_id[job_id]
+
+    def recover(self) -> None:
+        """Gives back claims that nobody will bear, and buries what lost its supervisor.
+
+        Only of this node. A supervisor of which nothing can be told is left alone.
+        """
+        dead: list[Tenant] = []
+        for tenant in list(self.by_id.values()):
+            process = tenant.record.process
+            if tenant.child is not None or (
+                process is not None and procs.liveness(process) is not Liveness.DEAD
+            ):
+                continue
+            if tenant.entry.state == CLAIMED:
+                if tenant.settled:
+                    # Its daemon, or its supervisor, died before it began.
+                    self.withdraw(tenant, "it was claimed, but never begun")
+            else:
+                dead.append(tenant)
+        if dead:
+            self._bury(dead)
+
+    def _bury(self, dead: list[Tenant]) -> None:
+        unknown = [tenant for tenant in dead if spools.destination(tenant.record) is None]
+        marks = [environ.mark(t.record.process) for t in unknown if t.record.process is not None]
+
+        def find() -> list[Identity]:
+            table = procs.table()
+            return [one for mark in marks for one in procs.marked(mark, among=table)]
+
+        if unknown and not procs.kill_tree(
+            find,
+            grace_s=AFTERMATH_GRACE_S,
+            patience_s=AFTERMATH_PATIENCE_S,
+            clock=time.monotonic,
+            pause=time.sleep,
+        ):
+            self.log.warning("what jobs without a supervisor left does not die yet: %s", find())
+            dead = [tenant for tenant in dead if tenant not in unknown]
+        for tenant in dead:
+            record = tenant.record
+            if spools.destination(record) is None:
+                now_ns = time.time_ns()
+                detail = f"its supervisor on {self.node} died; nobody knows how it ended"
+                record = replace(record, completed_ns=now_ns, reason="lost", detail=detail)
+                if record.job.restartable:
+                    record = record.next_attempt(now_ns, "lost")
+                state = spools.settle(self.spool, tenant.entry, record, self.node)
+            else:
+                # It wrote how it ended, and died before the move.
+                state = spools.conclude(self.spool, tenant.entry, record)
+            self.say(tenant.entry.id, state or RUNNING, f"lost its supervisor: {state}", logging.WARNING)
+            self.by_id.pop(tenant.entry.id, None)
+
+    def leave(self) -> None:
+        """Before the daemon ends: what is not born goes back."""
+        for tenant in list(self.by_id.values()):
+            if not tenant.is_born:
+                with contextlib.suppress(OSError):
+                    self.withdraw(tenant, "its daemon leaves")
