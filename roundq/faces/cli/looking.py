@@ -6,7 +6,6 @@ read here.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from roundq.actors import queue as api
 from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, Row, ended_ns, locate
+from roundq.faces.cli.parser import Parser
 from roundq.records import neighbours
 from roundq.records import spool as spools
 from roundq.records.neighbours import SILENT_S, Seen
@@ -28,6 +28,8 @@ from roundq.world import config, procs
 from roundq.world.node import Node
 
 if TYPE_CHECKING:
+    import argparse
+
     from roundq.faces.cluster import Look
     from roundq.faces.queue_view import Facts
 
@@ -53,59 +55,67 @@ class Here(NamedTuple):
 # ---------------------------------------------------------------- words
 
 
-def build_queue_parser() -> argparse.ArgumentParser:
-    """The options of `rq` and `rq q`."""
-    parser = argparse.ArgumentParser(
-        prog="rq q", description="Show the queue: what runs, what waits, what ended recently."
+def build_parser(verb: str) -> Parser:
+    """The parser of `q`, `nodes` or `users`."""
+    parser = {"q": build_queue_parser, "nodes": build_nodes_parser, "users": build_users_parser}[verb]()
+    parser.add_argument("--json", action="store_true", help="print one JSON value, for programs")
+    return parser
+
+
+def build_queue_parser() -> Parser:
+    """The words of `rq` and `rq q`."""
+    parser = Parser(
+        "q",
+        "[-u USER | --mine] [--json]",
+        "List what runs, what waits and what ended recently, of everybody, mine first.",
+        "rq q --mine",
     )
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument("-u", "--user", metavar="USER", help="only the jobs of this user")
     whose.add_argument("--mine", action="store_true", help="only my jobs")
-    _add_json(parser)
     return parser
 
 
-def build_nodes_parser() -> argparse.ArgumentParser:
-    """The options of `rq nodes`."""
-    parser = argparse.ArgumentParser(
-        prog="rq nodes", description="Show the nodes: cores in use and offered, load, memory, state."
+def build_nodes_parser() -> Parser:
+    """The words of `rq nodes`."""
+    return Parser(
+        "nodes", "[--json]", "List the nodes: cores in use and offered, load, memory, state.", "rq nodes"
     )
-    _add_json(parser)
-    return parser
 
 
-def build_users_parser() -> argparse.ArgumentParser:
-    """The options of `rq users`."""
-    parser = argparse.ArgumentParser(
-        prog="rq users", description="Show who uses how many cores, and how many jobs of theirs wait."
+def build_users_parser() -> Parser:
+    """The words of `rq users`."""
+    return Parser(
+        "users", "[--json]", "List who uses how many cores, and how many jobs of theirs wait.", "rq users"
     )
-    _add_json(parser)
-    return parser
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON value, for programs")
 
 
 # ---------------------------------------------------------------- verbs
 
 
-def queue(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> int:
-    """`rq` and `rq q`: shows the queue; its exit code."""
+def run(verb: str, options: argparse.Namespace) -> int:
+    """Does what `q`, `nodes` or `users` says; its exit code."""
+    shows = {"q": show_queue, "nodes": show_nodes, "users": show_users}[verb]
+    shows(options, os.environ)
+    return 0
+
+
+def show_queue(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """`rq` and `rq q`: prints the queue."""
     from roundq.faces import queue_view, tables
 
     here = _here(environ)
     now_ns = time.time_ns()
-    of = _chosen(here, arguments.user, arguments.mine)
-    is_narrow = arguments.mine or arguments.user is not None
-    is_whole = arguments.json or not sys.stdout.isatty()
+    of = _chosen(here, options.user, options.mine)
+    is_narrow = options.mine or options.user is not None
+    is_whole = options.json or not sys.stdout.isatty()
     found = _found(here, of, now_ns, is_whole=is_whole, is_of_one=is_narrow)
     facts = _facts(here, found, now_ns, is_narrow=is_narrow)
-    if arguments.json:
+    if options.json:
         from roundq.faces import as_json
 
         _print_json(now_ns, as_json.jobs(found, facts))
-        return 0
+        return
     rows = queue_view.rows_of(found, facts, folds=not is_whole)
     notes = queue_view.notes(found, facts)
     if not rows:
@@ -114,44 +124,41 @@ def queue(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ
         # A program that reads columns stops at the empty line.
         tables.show(queue_view.COLUMNS, [*rows, *([tables.Line("")] if notes else [])])
     tables.show((), notes)
-    return 0
 
 
-def nodes(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> int:
-    """`rq nodes`: shows the nodes; its exit code."""
+def show_nodes(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """`rq nodes`: prints the nodes."""
     from roundq.faces import cluster, nodes_view, tables
 
     looked, hidden = _cluster(environ)
     found = cluster.nodes_of(looked)
-    if arguments.json:
+    if options.json:
         from roundq.faces import as_json
 
         _print_json(time.time_ns(), as_json.nodes(found, hidden))
-        return 0
+        return
     if not found:
         tables.show((), [tables.Line("No daemon has ever run on any node. Start one here: rq daemon")])
     else:
         is_ascii = not tables.can_say(nodes_view.FULL + nodes_view.EMPTY)
         tables.show(nodes_view.NODE_COLUMNS, nodes_view.node_rows(found, ascii_only=is_ascii))
     _show_hidden(hidden)
-    return 0
 
 
-def users(arguments: argparse.Namespace, environ: Mapping[str, str] = os.environ) -> int:
-    """`rq users`: shows who uses what; its exit code."""
+def show_users(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+    """`rq users`: prints who uses what."""
     from roundq.faces import cluster, nodes_view, tables
 
     looked, hidden = _cluster(environ)
     of, on = cluster.users_of(looked), cluster.nodes_of(looked)
-    if arguments.json:
+    if options.json:
         from roundq.faces import as_json
 
         _print_json(time.time_ns(), as_json.users(of, on, hidden))
-        return 0
+        return
     is_ascii = not tables.can_say(nodes_view.FULL + nodes_view.EMPTY)
     tables.show(nodes_view.USER_COLUMNS, nodes_view.user_rows(of, on, ascii_only=is_ascii))
     _show_hidden(hidden)
-    return 0
 
 
 def _show_hidden(hidden: Sequence[str]) -> None:

@@ -1,0 +1,198 @@
+"""What the lists show, for programs: one JSON value, which `as_json` describes and promises."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+from roundq.actors.listing import Listing, Row
+from roundq.faces import queue_view
+from roundq.faces.cluster import NodeFacts, UserFacts
+from roundq.faces.queue_view import Facts
+from roundq.words.job import NS
+from roundq.words.quantities import ALL_CORES
+from roundq.words.states import ENDED_STATES
+
+SCHEMA = 1
+
+
+def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
+    """The value that --json prints.
+
+    Programs may rely on this: the number `schema` grows when a name goes away or changes its meaning;
+    names may be added at any time. Times are UTC, as in "2026-03-09T14:05:00.250Z"; durations are
+    seconds; sizes are bytes; null is what is not known, or does not apply. Texts are valid Unicode: a
+    byte that is none of UTF-8 is written as a backslash, x and two digits.
+
+    Always:
+
+        schema      1
+        now         the time of the node where the command ran
+
+    `rq --json`:
+
+        jobs        a list of objects, users by name and each user's states in the order
+                    of a job's life, all that wait, are claimed or run, and what ended recently:
+            id, user, home     whose job; an id is unique among its user's
+            state              held, waiting, claimed, running, completed, failed, canceled, zombie (lost)
+            is_mine            whether it is yours
+            node               where it is claimed, runs or ran
+            name, command (a list of words), directory, output, error
+            priority, restartable, attempt (from 1)
+            cores              granted, or asked for; null: all of a node
+            memory, time_limit as asked for; 0 memory: no promise
+            submitted, started, ended
+            run_time, wait_time  wait_time is that of this attempt
+            exit_code, signal  of its command, signal a number
+            reason, detail     why it ended, see roundqueue(7); one sentence for people
+            problem            why its file cannot be read; then all that stands in it is null
+            silent             for how long nothing was heard of its node
+        counts      user -> state -> number of jobs, also of those not listed
+        problems    user -> why the queue cannot be listed
+        hidden      closed homes, whose queues, if there are any, cannot be seen
+
+    `rq nodes --json`:
+
+        nodes       a list of objects, also of nodes that are not heard of:
+            name
+            state              up, draining, silent (not heard of), stopped (no daemon lives there)
+            reason             why it drains
+            silent             for how long nothing was heard of it; null while it is heard of
+            cores, used        offered for jobs, and in use by the jobs of everybody
+            offers             user -> cores, if their daemons disagree; `cores` is the largest
+            physical_cores, logical_cpus
+            jobs, users        how many jobs have cores there; who has a live daemon there
+            drains_for         the users for whom it drains
+            load, memory, memory_available
+            versions           of the daemons there
+        hidden      as above
+
+    `rq users --json`:
+
+        users       a list of objects, those with most cores in use first:
+            name, is_me
+            cores, running     cores and jobs, running or just claimed, on nodes that are heard of
+            waiting            number of waiting jobs
+            nodes              where a daemon of the user lives
+        cores       of all nodes that are heard of
+        hidden      as above
+    """
+    return {"schema": SCHEMA, "now": moment(now_ns), **lists}
+
+
+def moment(ns: int) -> str | None:
+    """A time in UTC as ISO 8601 writes it, with milliseconds; None for the 0 of "never"."""
+    if not ns:
+        return None
+    try:
+        of_day = datetime.datetime.fromtimestamp(ns // NS, datetime.timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        # A stranger may have written any number.
+        return None
+    return f"{of_day:%Y-%m-%dT%H:%M:%S}.{ns % NS // 1_000_000:03}Z" if of_day.year >= 1000 else None
+
+
+def text_of(value: str | None) -> str | None:
+    """The text as valid Unicode: JSON with lone surrogates is refused by many readers."""
+    return None if value is None else value.encode("utf-8", "backslashreplace").decode()
+
+
+def jobs(found: Listing, facts: Facts) -> dict[str, Any]:
+    """The lists of `rq --json`."""
+    return {
+        "jobs": [_job(row, facts) for row in found.rows],
+        "counts": {text_of(user): counts for user, counts in found.counts.items()},
+        "problems": {text_of(user): text_of(problem) for user, problem in found.problems.items()},
+        "hidden": [text_of(home) for home in facts.hidden],
+    }
+
+
+def _job(row: Row, facts: Facts) -> dict[str, Any]:
+    record = row.record
+    value: dict[str, Any] = {
+        "id": text_of(row.id),
+        "user": text_of(row.user),
+        "home": text_of(row.spool.path.rpartition("/")[0]),
+        "state": row.state,
+        "is_mine": row.is_mine,
+        "node": text_of(row.node),
+    }
+    names = (
+        "name command directory output error priority restartable attempt cores memory time_limit submitted"
+        " started ended run_time wait_time exit_code signal reason detail"
+    ).split()
+    value.update(dict.fromkeys(names))
+    if record is not None:
+        job = record.job
+        cores = queue_view.cores_of(record)
+        value.update(
+            name=text_of(job.name),
+            command=[text_of(word) for word in job.command],
+            directory=text_of(job.directory),
+            output=text_of(job.output),
+            error=text_of(job.error),
+            priority=job.priority,
+            restartable=job.restartable,
+            attempt=record.attempt,
+            cores=None if cores == ALL_CORES else cores,
+            memory=job.memory_required,
+            time_limit=job.time_limit_s,
+            submitted=moment(job.submitted_ns),
+            started=moment(record.started_ns),
+            ended=moment(record.completed_ns) if row.state in ENDED_STATES else None,
+            run_time=queue_view.run_time_s(row, facts.now_ns),
+            wait_time=queue_view.wait_time_s(row, facts.now_ns),
+            exit_code=record.exit_code,
+            signal=record.signal,
+            reason=text_of(record.reason),
+            detail=text_of(record.detail),
+        )
+    value["problem"] = text_of(row.problem)
+    value["silent"] = None if row.node is None else facts.silent.get(row.node)
+    return value
+
+
+def nodes(of: Sequence[NodeFacts], hidden: Sequence[str]) -> dict[str, Any]:
+    """The lists of `rq nodes --json`."""
+    return {"nodes": [_node(node) for node in of], "hidden": [text_of(home) for home in hidden]}
+
+
+def _node(node: NodeFacts) -> dict[str, Any]:
+    return {
+        "name": text_of(node.name),
+        "state": node.state,
+        "reason": text_of(node.reason) or None,
+        "silent": node.silent_s,
+        "cores": node.cores,
+        "used": node.used,
+        "offers": {text_of(user): cores for user, cores in node.offers.items()} or None,
+        "physical_cores": node.physical_cores,
+        "logical_cpus": node.logical_cpus,
+        "jobs": node.jobs,
+        "users": [text_of(user) for user in node.users],
+        "drains_for": [text_of(user) for user in node.drainers],
+        "load": node.load,
+        "memory": node.memory,
+        "memory_available": node.memory_available,
+        "versions": [text_of(version) for version in node.versions],
+    }
+
+
+def users(of: Sequence[UserFacts], on: Sequence[NodeFacts], hidden: Sequence[str]) -> dict[str, Any]:
+    """The lists of `rq users --json`."""
+    return {
+        "users": [
+            {
+                "name": text_of(user.name),
+                "is_me": user.is_me,
+                "cores": user.cores,
+                "running": user.running,
+                "waiting": user.waiting,
+                "nodes": [text_of(node) for node in user.nodes],
+            }
+            for user in of
+        ],
+        "cores": sum(node.cores for node in on if node.is_live),
+        "hidden": [text_of(home) for home in hidden],
+    }

@@ -1,0 +1,241 @@
+"""The cluster as cards tell it: which nodes there are, what they have, who uses it.
+
+`look` reads, once, and changes nothing; `nodes_of` and `users_of` are pure and count
+what was read. Says only what is known: a node whose cards stand still is
+"not seen for 14 min", never "down".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from roundq.records import neighbours
+from roundq.records import spool as spools
+from roundq.records.cards import DRAINING, LEAVING, Occupant
+from roundq.records.neighbours import SILENT_S, Neighbourhood, Seen
+from roundq.records.spool import Spool
+from roundq.words.errors import RecordError
+from roundq.words.job import NS
+from roundq.words.quantities import ALL_CORES
+from roundq.words.states import CLAIMED, RUNNING, WAITING
+from roundq.world import files, procs
+
+#: What `NodeFacts.state` may be.
+UP, DRAINS, SILENT, STOPPED = "up", "draining", "silent", "stopped"
+LEGACY_VERSION = "0.2.9"
+
+
+@dataclass(frozen=True, slots=True)
+class Occupancy:
+    """A job that has cores of a node. `cores` is ALL_CORES for one of 0.2.9 that has them all."""
+
+    spool: Spool
+    node: str
+    cores: int
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was read: every card, every job that occupies a node, how many jobs of each user wait.
+
+    `me` is my spool, `here` the node that looked, which alone knows what lives on it.
+    """
+
+    me: Spool
+    here: str
+    seen: tuple[Seen, ...]
+    occupied: tuple[Occupancy, ...]
+    waiting: dict[Spool, int]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFacts:
+    """A node. `offers` are what different users' daemons offer, if they do not agree.
+
+    `silent_s` is for how long nothing was heard of it, None while it is heard of.
+    `drainers` are the users for whom it drains. Memory is in bytes.
+    """
+
+    name: str
+    state: str
+    reason: str
+    silent_s: float | None
+    cores: int
+    offers: dict[str, int]
+    physical_cores: int
+    logical_cpus: int
+    used: int
+    jobs: int
+    load: float | None
+    memory: int | None
+    memory_available: int | None
+    users: tuple[str, ...]
+    drainers: tuple[str, ...]
+    versions: tuple[str, ...]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether any daemon there is heard of, so that its cores count."""
+        return self.state in (UP, DRAINS)
+
+
+@dataclass(frozen=True, slots=True)
+class UserFacts:
+    """A user: running cores and jobs on nodes that are heard of, waiting jobs, nodes with a live daemon."""
+
+    name: str
+    cores: int
+    running: int
+    waiting: int
+    nodes: tuple[str, ...]
+    is_me: bool
+
+
+# ---------------------------------------------------------------- looking
+
+
+def look(of: Sequence[Spool], me: Spool, node: str, now_s: float) -> Look:
+    """The cards and occupants of these users as they are now, seen from `node`; `now_s` is monotonic."""
+    seen = seen_now(of, me, node, now_s)
+    by_path: dict[str, list[Seen]] = {}
+    for one in seen:
+        by_path.setdefault(one.spool.path, []).append(one)
+    occupied: list[Occupancy] = []
+    waiting: dict[Spool, int] = {}
+    for spool in of:
+        own = by_path.get(spool.path, [])
+        occupied += _occupied(spool, own, node)
+        waiting[spool] = _waiting(spool, own)
+    return Look(me, node, tuple(seen), tuple(occupied), waiting)
+
+
+def seen_now(of: Iterable[Spool], me: Spool, node: str, now_s: float) -> list[Seen]:
+    """Every card, and whether its daemon lives, judged by one look.
+
+    Silence is measured against the newest thing the server is known to have stamped: the
+    newest card, or my own latest submission; the clocks of machines are never compared.
+    """
+    seen = Neighbourhood(node).look(of, now_s)
+    newest = min(seen, key=lambda one: one.silent_s, default=None)
+    if newest is None:
+        return []
+    try:
+        card_ns = files.signature(f"{newest.spool.path}/{newest.card.node}")[1]
+        behind_s = max(0.0, (files.changed(me.directory("tmp")) - card_ns) / NS)
+    except OSError:
+        behind_s = 0.0
+    return [one if one.card.node == node else _later(one, one.silent_s + behind_s) for one in seen]
+
+
+def _later(one: Seen, silent_s: float) -> Seen:
+    return replace(one, silent_s=silent_s, is_alive=one.is_alive and silent_s < SILENT_S)
+
+
+def _occupied(spool: Spool, seen: Iterable[Seen], here: str) -> list[Occupancy]:
+    try:
+        listed = {(entry.id, entry.node) for entry in spools.scan(spool, (CLAIMED, RUNNING))}
+    except OSError:
+        listed = None
+    found = [
+        Occupancy(spool, one.card.node, job.cores)
+        for one in seen
+        for job in one.card.jobs
+        # A daemon that died leaves a card that says what ran then; the spool says what runs now.
+        if (listed is None or (job.id, one.card.node) in listed) and not _is_gone(job, one.card.node == here)
+    ]
+    try:
+        legacy = neighbours.legacy_occupants(spool)
+    except (OSError, RecordError):
+        legacy = []
+    return found + [Occupancy(spool, node, job.cores) for node, job in legacy]
+
+
+def _is_gone(job: Occupant, is_here: bool) -> bool:
+    return is_here and job.process is not None and procs.liveness(job.process) is procs.Liveness.DEAD
+
+
+def _waiting(spool: Spool, seen: Iterable[Seen]) -> int:
+    try:
+        return len(spools.scan(spool, (WAITING,)))
+    except OSError:
+        return max((one.card.waiting for one in seen), default=0)
+
+
+# ---------------------------------------------------------------- counting
+
+
+def nodes_of(looked: Look) -> list[NodeFacts]:
+    """The nodes that have cards, by name as people count: node2 before node10."""
+    by_node: dict[str, list[Seen]] = {}
+    for one in looked.seen:
+        by_node.setdefault(one.card.node, []).append(one)
+    return [_node(name, by_node[name], looked) for name in sorted(by_node, key=natural)]
+
+
+def natural(name: str) -> tuple[list[tuple[int, str]], str]:
+    """Orders names as people count: node2 before node10."""
+    # Only so many digits are a number: int() of thousands is refused by the interpreter.
+    parts = re.split(r"([0-9]{1,18})", name)
+    return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)], name
+
+
+def _node(name: str, seen: list[Seen], looked: Look) -> NodeFacts:
+    alive = [one for one in seen if one.is_alive]
+    # What is told of a node nobody hears of is what was last heard.
+    told = sorted(alive or seen, key=lambda one: one.silent_s)
+    ours = [one.card for one in told if not one.card.is_legacy]
+    offers = {one.card.user: one.card.capacity for one in told}
+    cores = max(offers.values())
+    here = [one for one in looked.occupied if one.node == name]
+    draining = [one.card for one in alive if one.card.state == DRAINING]
+    if not alive:
+        state = STOPPED if name == looked.here or all(one.card.state == LEAVING for one in seen) else SILENT
+    else:
+        state = DRAINS if len(draining) == len(alive) else UP
+    freshest = ours[0] if ours else None
+    return NodeFacts(
+        name=name,
+        state=state,
+        reason=next((card.reason for card in draining if card.reason), ""),
+        silent_s=None if alive else told[0].silent_s,
+        cores=cores,
+        offers=offers if len(set(offers.values())) > 1 else {},
+        physical_cores=max(one.card.physical_cores for one in told),
+        logical_cpus=max(one.card.logical_cpus for one in told),
+        used=sum(cores if job.cores == ALL_CORES else job.cores for job in here),
+        jobs=len(here),
+        load=freshest.load if freshest else None,
+        memory=max(card.memory for card in ours) if ours else None,
+        memory_available=freshest.memory_available if freshest else None,
+        users=tuple(sorted({one.card.user for one in alive})),
+        drainers=tuple(sorted(card.user for card in draining)),
+        versions=tuple(sorted({one.card.version or LEGACY_VERSION for one in told}, key=natural)),
+    )
+
+
+def users_of(looked: Look) -> list[UserFacts]:
+    """The users who have a live daemon or jobs, and me; those with most running cores first."""
+    nodes = {node.name: node for node in nodes_of(looked)}
+    of = {one.spool for one in looked.seen if one.is_alive} | {one.spool for one in looked.occupied}
+    of |= {spool for spool, waiting in looked.waiting.items() if waiting} | {looked.me}
+    facts = []
+    for spool in of:
+        own = [
+            nodes[one.node].cores if one.cores == ALL_CORES else one.cores
+            for one in looked.occupied
+            if one.spool == spool and one.node in nodes and nodes[one.node].is_live
+        ]
+        live = {one.card.node for one in looked.seen if one.is_alive and one.spool == spool}
+        facts.append(
+            UserFacts(
+                name=spool.user,
+                cores=sum(own),
+                running=len(own),
+                waiting=looked.waiting.get(spool, 0),
+                nodes=tuple(sorted(live, key=natural)),
+                is_me=spool == looked.me,
+            )
+        )
+    return sorted(facts, key=lambda user: (-user.cores, -user.waiting, user.name))

@@ -1,0 +1,311 @@
+"""The list of jobs as people read it: which rows, in which order, in which words.
+
+Pure: given what was found and the time, it returns columns and rows for `tables`.
+Own jobs come first, then those of the others; of each user what runs, then what
+waits, in the order in which it is likely to start, then what has ended, newest first. On
+a terminal long runs of one user's jobs fold into a line; nothing folds in a pipe.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from roundq.actors.listing import Listing, Row, age_key, ended_ns
+from roundq.faces.tables import Cell, Column, Line
+from roundq.faces.tables import Row as TableRow
+from roundq.words import states
+from roundq.words.job import NS, Record
+from roundq.words.quantities import ALL_CORES, format_age, format_duration
+from roundq.words.states import (
+    CANCELED,
+    CLAIMED,
+    COMPLETED,
+    ENDED_STATES,
+    FAILED,
+    HELD,
+    OWNED_STATES,
+    PENDING_STATES,
+    RUNNING,
+    WAITING,
+    ZOMBIE,
+)
+
+#: What people read for the name of a state; the others are called as they are.
+WORDS = {CLAIMED: "starting", ZOMBIE: "lost"}
+#: The order of a user's jobs, and of the counts below the list.
+ORDER = (RUNNING, CLAIMED, WAITING, HELD, FAILED, ZOMBIE, CANCELED, COMPLETED)
+STYLES = {
+    RUNNING: "green",
+    CLAIMED: "cyan",
+    WAITING: "yellow",
+    HELD: "yellow dim",
+    COMPLETED: "dim",
+    FAILED: "red",
+    CANCELED: "dim",
+    ZOMBIE: "bold red",
+}
+#: Rows of one user and state shown on a terminal, mine and of each other user.
+FOLD_MINE = {
+    RUNNING: 50,
+    CLAIMED: 50,
+    WAITING: 8,
+    HELD: 4,
+    FAILED: 10,
+    ZOMBIE: 10,
+    CANCELED: 5,
+    COMPLETED: 10,
+}
+FOLD_THEIRS = {RUNNING: 15, CLAIMED: 5, WAITING: 3, HELD: 1, FAILED: 3, ZOMBIE: 3, CANCELED: 2, COMPLETED: 3}
+#: Fewer than this are shown rather than folded: the line would take as much room.
+FOLD_LEAST = 2
+
+#: The columns of the list; on a narrow terminal NAME keeps some room, and the last rank goes first.
+COLUMNS = (
+    Column("STATE"),
+    Column("ID"),
+    Column("USER", least=6, rank=2),
+    Column("NODE", least=8, rank=3),
+    Column("CPUS", is_right=True, rank=4),
+    Column("RTIME", is_right=True, rank=1),
+    Column("WAIT", is_right=True, rank=5),
+    Column("NAME", least=14),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known beside the records, at `now_ns` of this node's clock.
+
+    `silent` are nodes that nothing is heard of, with for how many seconds. `canceling` and
+    `gone` are (spool path, id) of jobs that are asked to end, and of jobs recorded as running here whose
+    supervisor lives no more. `starts_nothing`: jobs of mine wait, and no daemon of mine lives anywhere.
+    """
+
+    now_ns: int
+    silent: Mapping[str, float] = field(default_factory=dict)
+    canceling: frozenset[tuple[str, str]] = frozenset()
+    gone: frozenset[tuple[str, str]] = frozenset()
+    starts_nothing: bool = False
+    hidden: Sequence[str] = ()
+    troubles: Sequence[tuple[str, str]] = ()
+
+
+# ---------------------------------------------------------------- one job
+
+
+def run_time_s(row: Row, now_ns: int) -> float | None:
+    """For how many seconds the job runs or ran, None if it did not, or nobody knows."""
+    record = row.record
+    if record is None or not record.started_ns or row.state in PENDING_STATES or row.state == ZOMBIE:
+        return None
+    until_ns = now_ns if row.state in OWNED_STATES else record.completed_ns
+    # Clocks of two nodes may differ by more than a short job.
+    return max(0, until_ns - record.started_ns) / NS if until_ns else None
+
+
+def wait_time_s(row: Row, now_ns: int) -> float | None:
+    """For how many seconds this attempt waited for its start, or waits still; None if nobody knows."""
+    record = row.record
+    if record is None or not record.job.submitted_ns:
+        return None
+    since_ns = record.attempts[-1].completed_ns if record.attempts else record.job.submitted_ns
+    if record.started_ns and row.state not in PENDING_STATES:
+        until_ns = record.started_ns
+    else:
+        until_ns = record.completed_ns if row.state in ENDED_STATES else now_ns
+    return max(0, until_ns - since_ns) / NS if until_ns else None
+
+
+def cores_of(record: Record) -> int:
+    """The cores it was granted, or else what it asks for: ALL_CORES for all of a node."""
+    return record.cores or record.job.cores
+
+
+def state_text(row: Row, facts: Facts) -> str:
+    """The state in words, with the reason where one word is not all."""
+    key = (row.spool.path, row.id)
+    word = WORDS.get(row.state, row.state)
+    if row.state in OWNED_STATES and row.record is not None:
+        if key in facts.gone:
+            return f"{word}, its supervisor is gone"
+        if row.node is not None and row.node in facts.silent:
+            return f"{word}, not seen for {format_age(facts.silent[row.node])}"
+        return "canceling" if key in facts.canceling else word
+    if row.record is None:
+        return f"{word}, unreadable" if row.problem else word
+    why = _reason(row.state, row.record)
+    return f"{word}: {why}" if why else word
+
+
+def _reason(state: str, record: Record) -> str:
+    if state == COMPLETED:
+        # 0.2.9 files what a signal killed under completed, without an exit code.
+        return "exit code unknown" if record.exit_code is None and record.reason is None else ""
+    if state != FAILED:
+        return ""
+    if record.reason in (None, "exit", "signal"):
+        if record.signal:
+            return signal_name(record.signal)
+        return "" if record.exit_code is None else f"exit {record.exit_code}"
+    # Whose words these are is not known: only ours have their place in the column.
+    return record.reason if record.reason in states.REASONS else "see its record"
+
+
+def signal_name(number: int) -> str:
+    """SIGKILL for 9."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _cells(row: Row, facts: Facts) -> list[Cell]:
+    style = STYLES[row.state]
+    record = row.record
+    dim = "dim" if row.state in ENDED_STATES else ""
+    return [
+        Cell(state_text(row, facts), style),
+        Cell(row.id, dim),
+        Cell(row.user, "bold" if row.is_mine else dim),
+        Cell(row.node or "-", dim),
+        Cell("-" if record is None else cores_text(cores_of(record)), dim),
+        Cell(_duration(run_time_s(row, facts.now_ns)), dim),
+        Cell(_duration(wait_time_s(row, facts.now_ns)), dim),
+        _name(row, dim),
+    ]
+
+
+def _name(row: Row, style: str) -> Cell:
+    if row.record is not None:
+        return Cell(row.record.job.name, style)
+    return Cell("-", "dim") if row.problem is None else Cell(f"({row.problem})", "red")
+
+
+def cores_text(cores: int) -> str:
+    """A number of cores in a column: "all" for all of a node."""
+    return "all" if cores == ALL_CORES else str(cores)
+
+
+def _duration(seconds: float | None) -> str:
+    return "-" if seconds is None else format_duration(seconds)
+
+
+# ---------------------------------------------------------------- the list
+
+
+def rows_of(found: Listing, facts: Facts, *, folds: bool) -> list[TableRow]:
+    """The rows of the list, without notes: with `folds`, long runs of one user's jobs are a line."""
+    by_user: dict[tuple[bool, str, str], dict[str, list[Row]]] = {}
+    for row in found.rows:
+        key = (not row.is_mine, row.user, row.spool.path)
+        by_user.setdefault(key, {}).setdefault(row.state, []).append(row)
+    rows: list[TableRow] = []
+    for (is_other, user, _), by_state in sorted(by_user.items()):
+        limits = FOLD_THEIRS if is_other else FOLD_MINE
+        for state in ORDER:
+            same = _in_order(state, by_state.get(state, []))
+            # Of those that ended only the recent ones are meant to be listed.
+            counted = 0 if state in ENDED_STATES else found.counts.get(user, {}).get(state, 0)
+            shown, rest = _folded(same, limits[state]) if folds else (same, [])
+            more = max(counted, len(same)) - len(shown) - len(rest)
+            rows += [_cells(row, facts) for row in shown]
+            if more:
+                rows.append(Line(f"... {more:,} more {WORDS.get(state, state)}", STYLES[state]))
+            rows += [_cells(row, facts) for row in rest]
+    return rows
+
+
+def _in_order(state: str, rows: list[Row]) -> list[Row]:
+    if state in PENDING_STATES:
+        # As the daemons will take them, as far as records were read: the first ones and the last were.
+        return sorted(rows, key=lambda row: -row.record.job.priority if row.record else 0)
+    if state in ENDED_STATES:
+        return sorted(rows, key=_ended_key, reverse=True)
+    return sorted(rows, key=lambda row: (row.record.started_ns if row.record else 0, age_key(row.id)))
+
+
+def _ended_key(row: Row) -> tuple[int, tuple[int, tuple[int, ...], str]]:
+    return ended_ns(row.record) if row.record else 0, age_key(row.id)
+
+
+def _folded(rows: list[Row], most: int) -> tuple[list[Row], list[Row]]:
+    """What is shown of a user's jobs in one state: before the line that folds the others, and after it."""
+    if len(rows) < most + FOLD_LEAST:
+        return rows, []
+    # The last to have come is what its user just submitted and looks for.
+    is_pending = rows[0].state in PENDING_STATES and rows[0].is_mine
+    newest = max(rows, key=lambda row: age_key(row.id))
+    return rows[:most], [newest] if is_pending and newest not in rows[:most] else []
+
+
+# ---------------------------------------------------------------- what is said below it
+
+
+def totals(found: Listing) -> dict[str, int]:
+    """Jobs by state: all that have not ended, and the ended ones that are listed."""
+    counts = dict.fromkeys(ORDER, 0)
+    for by_state in found.counts.values():
+        for state in (*PENDING_STATES, *OWNED_STATES):
+            counts[state] += by_state.get(state, 0)
+    for row in found.rows:
+        if row.state in ENDED_STATES:
+            counts[row.state] += 1
+    return counts
+
+
+def footer(found: Listing) -> str:
+    """ "3 running (7 cores), 4,817 waiting, 12 completed, 1 failed"; empty if there is nothing."""
+    counts = totals(found)
+    parts = []
+    for state in (RUNNING, CLAIMED, WAITING, HELD, COMPLETED, FAILED, CANCELED, ZOMBIE):
+        if counts[state]:
+            cores = f" ({_running_cores(found.rows)})" if state == RUNNING else ""
+            parts.append(f"{counts[state]:,} {WORDS.get(state, state)}{cores}")
+    return ", ".join(parts)
+
+
+def _running_cores(rows: Iterable[Row]) -> str:
+    cores = sum(cores_of(row.record) for row in rows if row.state == RUNNING and row.record)
+    return "1 core" if cores == 1 else f"{cores:,} cores"
+
+
+def notes(found: Listing, facts: Facts) -> list[Line]:
+    """What the list alone does not say: counts, silent nodes, what keeps it from moving, what is not seen."""
+    lines = [Line(text) for text in (footer(found),) if text]
+    lines += [Line(f"{user}: {problem}", "red") for user, problem in sorted(found.problems.items())]
+    on_silent: dict[str, int] = {}
+    for row in found.rows:
+        if row.state in OWNED_STATES and row.node is not None and row.node in facts.silent:
+            on_silent[row.node] = on_silent.get(row.node, 0) + 1
+    for node, count in sorted(on_silent.items()):
+        jobs = (
+            "1 job that was there may still run"
+            if count == 1
+            else f"{count:,} jobs that were there may still run"
+        )
+        lines.append(
+            Line(f"{node} has not been seen for {format_age(facts.silent[node])}: {jobs}.", "yellow")
+        )
+    if facts.starts_nothing:
+        lines.append(
+            Line(
+                "No daemon of yours is alive on any node, so your jobs wait for ever. Start one: rq daemon",
+                "bold yellow",
+            )
+        )
+    lines += [Line(f"{node}: {trouble}", "yellow") for node, trouble in facts.troubles]
+    if facts.hidden:
+        lines.append(Line(hidden_text(facts.hidden), "dim"))
+    return lines
+
+
+def hidden_text(homes: Sequence[str]) -> str:
+    """Whose queues cannot be seen, in one line."""
+    named = ", ".join(sorted(homes)[:3]) + (f" and {len(homes) - 3:,} more" if len(homes) > 3 else "")
+    return f"Closed homes, whose queues, if any, cannot be seen: {named}."
+
+
+#: For a queue without jobs.
+EMPTY = "Nothing in the queue. To put something there: rq run -J hello echo Hello"

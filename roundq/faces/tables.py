@@ -1,0 +1,241 @@
+"""Tables: columns and rows, laid out to fit a terminal, or whole for a program that reads them.
+
+On a terminal a table fits the width: texts are shortened with an ellipsis, then the
+least important columns go, and rich, imported only then, paints. Anywhere else it is plain aligned
+text: every column, nothing cut, one line per row. Knows nothing of jobs. Whatever a
+cell holds is made visible here, so no caller can forget it.
+"""
+
+from __future__ import annotations
+
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from roundq.words.quantities import visible
+
+GAP = "  "
+#: A plain cell wider than this is printed whole but sets no column's width: one
+#: stranger's enormous text must not pad ten thousand lines.
+PLAIN_WIDTH_MAX = 40
+#: A line across the columns is broken into so many on a terminal, and then cut.
+LINES_MOST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What a column is called, and what may happen to it on a narrow terminal.
+
+    `least` is the width it may be shortened to, None if it is never shortened; a
+    column with the highest `rank` is dropped first, one of rank 0 never. With
+    `is_picture` it is for eyes only, not for programs that read the table.
+    """
+
+    title: str
+    is_right: bool = False
+    least: int | None = None
+    rank: int = 0
+    is_picture: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A text, as it came from wherever, and a style of rich for it."""
+
+    text: str
+    style: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of its own between the rows or below them; it is broken rather than cut."""
+
+    text: str
+    style: str = ""
+
+
+#: One row of a table: its cells, one per column, or a line across all of them.
+Row = Sequence[Cell] | Line
+#: One line as it is printed.
+Painted = list[Cell]
+
+
+# ---------------------------------------------------------------- widths
+
+
+def width(text: str) -> int:
+    """The columns of a terminal that a visible text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_width_of, text))
+
+
+def _width_of(character: str) -> int:
+    if unicodedata.east_asian_width(character) in "WF":
+        return 2
+    return 0 if unicodedata.category(character) in ("Mn", "Me", "Cf") else 1
+
+
+def shorten(text: str, most: int, ellipsis: str = "…") -> str:
+    """The text in at most `most` columns; what is cut off is marked."""
+    # Marks that combine take no width; hundreds on one letter would paint the lines above.
+    text, whole = text[: 4 * most + 4], len(text)
+    if len(text) == whole and width(text) <= most:
+        return text
+    room = most - len(ellipsis)
+    kept = 0
+    for character in text:
+        room -= _width_of(character)
+        if room < 0:
+            break
+        kept += 1
+    return text[:kept] + ellipsis if most >= len(ellipsis) else text[: max(0, most)]
+
+
+# ---------------------------------------------------------------- layout
+
+
+def _total(widths: Iterable[int]) -> int:
+    listed = list(widths)
+    return sum(listed) + len(GAP) * (len(listed) - 1)
+
+
+def _fit(columns: Sequence[Column], natural: Sequence[int], available: int) -> dict[int, int]:
+    """The width of each column that is shown, by its number."""
+    widths = {number: min(own, available) for number, own in enumerate(natural)}
+    least = {
+        number: own
+        if (may := columns[number].least) is None
+        else min(own, max(may, len(columns[number].title)))
+        for number, own in widths.items()
+    }
+    while _total(least[number] for number in widths) > available:
+        droppable = [number for number in widths if columns[number].rank]
+        if not droppable:
+            break
+        del widths[max(droppable, key=lambda number: columns[number].rank)]
+    while (excess := _total(widths.values()) - available) > 0:
+        # The widest gives first, down to the next one: what is short stays whole.
+        flexible = sorted(
+            (number for number in widths if widths[number] > least[number]), key=widths.__getitem__
+        )
+        if not flexible:
+            break
+        widest = flexible[-1]
+        next_widest = widths[flexible[-2]] if len(flexible) > 1 else 0
+        widths[widest] -= min(excess, max(1, widths[widest] - max(next_widest, least[widest])))
+    return widths
+
+
+def lay_out(
+    columns: Sequence[Column], rows: Iterable[Row], available: int | None, ellipsis: str = "…"
+) -> list[Painted]:
+    """The lines of a table, its header first; `available` columns wide, or whole if that is None."""
+    titles = [Cell(column.title, "bold") for column in columns]
+    shown: list[Row] = [titles, *map(_made_visible, rows)]
+    cells = [row for row in shown if not isinstance(row, Line)]
+    if available is None:
+        widths = {
+            number: max(_plain_width(row[number].text) for row in cells)
+            for number, column in enumerate(columns)
+            if not column.is_picture
+        }
+    else:
+        natural = [max(width(row[number].text) for row in cells) for number in range(len(columns))]
+        widths = _fit(columns, natural, available)
+    lines: list[Painted] = []
+    for row in shown:
+        if isinstance(row, Line):
+            lines += ([Cell(text, row.style)] for text in _wrapped(row.text, available, ellipsis))
+        else:
+            lines.append(_line(columns, row, widths, available is None, ellipsis))
+    if available is not None and _total(widths.values()) > available:
+        return [_clipped(line, available) for line in lines]
+    return lines
+
+
+def _made_visible(row: Row) -> Row:
+    if isinstance(row, Line):
+        return Line(visible(row.text), row.style)
+    return [Cell(visible(cell.text), cell.style) for cell in row]
+
+
+def _plain_width(text: str) -> int:
+    # Longer texts need no measuring.
+    own = width(text) if len(text) <= 2 * PLAIN_WIDTH_MAX else PLAIN_WIDTH_MAX + 1
+    return own if own <= PLAIN_WIDTH_MAX else 0
+
+
+def _cut(text: str, most: int | None, ellipsis: str) -> str:
+    return text if most is None else shorten(text, most, ellipsis)
+
+
+def _wrapped(text: str, available: int | None, ellipsis: str) -> list[str]:
+    if available is None or width(text) <= available:
+        return [text]
+    # Imported for the rare line that is too long.
+    import textwrap
+
+    return textwrap.wrap(shorten(text, LINES_MOST * available, ellipsis), available) or [""]
+
+
+def _line(
+    columns: Sequence[Column], row: Sequence[Cell], widths: dict[int, int], is_whole: bool, ellipsis: str
+) -> Painted:
+    painted: Painted = []
+    last = next(reversed(widths), None)
+    for number, own in widths.items():
+        text = _cut(row[number].text, None if is_whole else own, ellipsis)
+        padding = " " * max(0, own - width(text))
+        if columns[number].is_right:
+            text = padding + text
+        elif number != last:
+            text += padding
+        painted.append(Cell(text, row[number].style))
+        if number != last:
+            painted.append(Cell(GAP))
+    return painted
+
+
+def _clipped(painted: Painted, available: int) -> Painted:
+    """Its first columns: only a terminal too narrow for what is never dropped comes to this."""
+    kept = []
+    for cell in painted:
+        kept.append(Cell(shorten(cell.text, available, ""), cell.style))
+        available -= width(kept[-1].text)
+    return kept
+
+
+# ---------------------------------------------------------------- printing
+
+
+def show(columns: Sequence[Column], rows: Iterable[Row], out: TextIO | None = None) -> None:
+    """Prints a table, painted if `out` is a terminal, plain and complete if it is not."""
+    out = sys.stdout if out is None else out
+    encoding = getattr(out, "encoding", None) or "utf-8"
+    if not out.isatty():
+        for line in lay_out(columns, rows, None):
+            out.write(sayable("".join(cell.text for cell in line).rstrip(), encoding) + "\n")
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(file=out, force_terminal=True, highlight=False, markup=False, emoji=False)
+    ellipsis = "…" if can_say("…", out) else "..."
+    for line in lay_out(columns, rows, console.width, ellipsis):
+        text = Text.assemble(*((sayable(cell.text, encoding), cell.style) for cell in line))
+        text.rstrip()
+        console.print(text, soft_wrap=True)
+
+
+def can_say(text: str, out: TextIO | None = None) -> bool:
+    """Whether the encoding of `out` has these characters."""
+    encoding = getattr(sys.stdout if out is None else out, "encoding", None) or "utf-8"
+    return sayable(text, encoding) == text
+
+
+def sayable(text: str, encoding: str) -> str:
+    """The text with what the encoding lacks written out: a locale must not end a listing in a traceback."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
