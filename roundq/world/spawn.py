@@ -293,7 +293,7 @@ def _execute(command: bytes, words: list[bytes], environment: dict[bytes, bytes]
             _firmly(os.execve, path, words, environment)
         except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
             # A file that is there but gives ENOENT lacks its interpreter.
-            if failed is None and os.path.lexists(path):
+            if failed is None and (path == command or os.path.lexists(path)):
                 failed = path, error
         except OSError as error:
             return path, error
