@@ -88,8 +88,8 @@ class ServedNode:
             f"{PREFIX}/bin/rq", f"#!{PREFIX}/bin/python3\n" + (HERE / "fake_rq.py").read_text(), mode=0o755
         )
         box.run(["sh", "-ec", f"""
-            cp {SHIPPED}/system/* /etc/systemd/system/
-            cp {SHIPPED}/user/* /etc/systemd/user/
+            install -m 644 {SHIPPED}/system/* /etc/systemd/system/
+            install -m 644 {SHIPPED}/user/* /etc/systemd/user/
             install -m 755 {SHIPPED}/roundq-users /usr/local/sbin/
         """])  # fmt: skip
         # A test need not wait for what a person would.

@@ -103,6 +103,9 @@ class SystemdBox:
             shutil.rmtree(self._dir / name, ignore_errors=True)
         self._lay_files()
         self._hide_host_units()
+        # Whatever our umask is.
+        subprocess.run(["chmod", "-R", "a+rX", self._dir / "layer", self._dir / "instead"], check=True)
+        (self._dir / "layer/etc/shadow").chmod(0o640)
         self._make_homes()
         (self._dir / "mnt").mkdir(exist_ok=True)
         (self._dir / "boot_id").write_text(f"{uuid.uuid4()}\n")
@@ -216,7 +219,6 @@ class SystemdBox:
         (etc / "shadow").write_text(
             "root:*:19000:0:99999:7:::\n" + "".join(f"{name}:*:19000:0:99999:7:::\n" for name in UIDS)
         )
-        (etc / "shadow").chmod(0o640)
         (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nshadow: files\nhosts: files\n")
         (etc / "hosts").write_text("127.0.0.1 localhost\n")
         (etc / "hostname").write_text("box\n")
@@ -244,13 +246,13 @@ class SystemdBox:
         ignore = shutil.ignore_patterns("__pycache__")
         shutil.copytree(CHECKOUT / "roundq", packages / "roundq", ignore=ignore)
         shutil.copytree(CHECKOUT / "systemd", venv / "share/roundq/systemd", ignore=ignore)
-        subprocess.run(["chmod", "-R", "a+rX", str(layer / "opt")], check=True)
 
     def _make_homes(self) -> None:
         for name, uid in UIDS.items():
             home = self.homes / name
             if not home.exists():
                 home.mkdir(parents=True)
+                self.homes.chmod(0o755)
                 home.chmod(0o700)
                 os.chown(home, uid, uid)
 
@@ -332,7 +334,7 @@ class SystemdBox:
                 *argv,
             ],
             stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-            timeout=timeout, check=False,
+            timeout=timeout, check=False, umask=0o022,
         )  # fmt: skip
         assert not check or done.returncode == 0, (
             f"{user}: {shlex.join(argv)} exited with {done.returncode}\n{done.stdout}{done.stderr}"
@@ -364,8 +366,12 @@ class SystemdBox:
     def write(self, inside: str, text: str, *, user: str = "root", mode: int = 0o644) -> None:
         """Write a file in the box, with the directories on the way, that belongs to this user."""
         file = self.path(inside)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        before = os.umask(0o022)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        finally:
+            os.umask(before)
         file.chmod(mode)
         if user != "root":
             os.chown(file, UIDS[user], UIDS[user])
