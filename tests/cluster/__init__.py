@@ -3,10 +3,15 @@
 Tests ask for the fixture `make_cluster` (plugin.py). The modules, top down:
 
     plugin    the pytest fixtures
-    box       Cluster and Node: start, crash, freeze, partition, run things as a user
+    box       Cluster: some nodes, some users, one home
+    node      Node: start, crash, freeze, partition, run things as a user
+    machine   the inside of a node: what its PID 1 builds
+    accounts  the users and their homes
+    requirements  what the machine must offer
     runtime   makes roundq runnable at /opt/rq inside every node
     nfsim     the process behind one node's view of /home: reads requests, applies faults, answers
-    nfs       what a Linux NFS client caches, and when it asks the server
+    nfs       what each file operation of a Linux NFS client asks of its server
+    cache     what that client believes without asking, and for how long
     faults    rules that make the file system misbehave, and the messages that set them
     fuse      the wire format of /dev/fuse
     kernel    namespaces, mounts and cgroups

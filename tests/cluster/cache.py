@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from tests.cluster.fuse import Device
 
-# Two changes within one tick of the server's clock leave the same time stamp. A real server has a change
-# counter against that; we believe no cached state that is younger than this.
+# Two changes within one tick of a coarse clock leave the same time stamp. A real server has a change counter
+# against that; where stamps are coarse (before Linux 6.13) we believe no cached state younger than this.
 TICK_NS = 20_000_000
 
 FOREVER_S = 1e6
@@ -80,8 +80,9 @@ class Options:
             self.cto = False
         elif key in (names := {f.name for f in fields(self)}):
             kind = type(getattr(self, key))
-            # bool("0") is true; a mount option says 0 or 1, or only its name.
-            setattr(self, key, kind(int(value or 1) if kind is bool else value))
+            if kind is bool:  # A mount option says 0 or 1, or only its name.
+                value = 1 if value == "" else int(value)
+            setattr(self, key, kind(value))
         else:
             raise ValueError(f"no mount option {key!r}, only {sorted(names)}")
 
@@ -128,17 +129,27 @@ def signature_of(st: os.stat_result) -> Signature:
     return (st.st_mtime_ns, st.st_ctime_ns, size, st.st_nlink, st.st_mode, st.st_uid, st.st_gid)
 
 
-def is_settled(st: os.stat_result) -> bool:
-    """Would a change from now on show in the time stamps?"""
-    return time.time_ns() - max(st.st_mtime_ns, st.st_ctime_ns) > TICK_NS
+def tick_of(directory: str) -> int:
+    """How long time stamps of this file system may stand still; 0 if a change always shows in them."""
+    try:
+        fd = os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return TICK_NS
+    stamps = set()
+    for i in range(4):
+        os.pwrite(fd, b"x", i)
+        stamps.add(os.fstat(fd).st_mtime_ns)
+    os.close(fd)
+    return 0 if len(stamps) == 4 else TICK_NS
 
 
 class Cache:
     """Decides what is believed without asking the server."""
 
-    def __init__(self, options: Options, device: Device) -> None:
+    def __init__(self, options: Options, device: Device, backing: str) -> None:
         self.options = options
         self._device = device
+        self._tick_ns = tick_of(backing)
 
     def ask(self, inode: Inode) -> os.stat_result:
         """What the server says now."""
@@ -146,6 +157,10 @@ class Cache:
         if st.st_nlink == 0 and (not inode.opens or self.options.vers.startswith("3")):
             raise OSError(errno.ESTALE, "removed by another node")
         return st
+
+    def is_settled(self, st: os.stat_result) -> bool:
+        """Would any change from now on show in the time stamps?"""
+        return time.time_ns() - max(st.st_mtime_ns, st.st_ctime_ns) >= self._tick_ns
 
     def attributes_valid_s(self, inode: Inode) -> float:
         return max(0.0, inode.expires - time.monotonic())
@@ -193,5 +208,5 @@ class Cache:
 
     def _remember(self, inode: Inode, st: os.stat_result) -> None:
         inode.signature = signature_of(st)
-        inode.settled = is_settled(st)
+        inode.settled = self.is_settled(st)
         inode.expires = time.monotonic() + inode.timeout

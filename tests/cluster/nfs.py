@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.cluster import fuse, kernel
-from tests.cluster.cache import Cache, Inode, Options, is_settled, signature_of
+from tests.cluster.cache import Cache, Inode, Options, signature_of
 from tests.cluster.fuse import Request, Setattr
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Client:
         self.inodes: dict[int, Inode] = {}
         self.handles: dict[int, Handle] = {}
         self._device = device
-        self._cache = Cache(options, device)
+        self._cache = Cache(options, device, self.backing)
         self._groups = groups
         self._later = later
         self._distort = distort
@@ -348,7 +348,7 @@ class Client:
         fd = os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if directory.listing is None or directory.listed != directory.signature:
-                settled = is_settled(os.fstat(fd))
+                settled = self._cache.is_settled(os.fstat(fd))
                 directory.listing = list(_list(fd))
                 directory.listed = directory.signature if settled else None
         finally:

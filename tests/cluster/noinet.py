@@ -2,7 +2,7 @@
 
 A seccomp filter, inherited by all that the command starts, kills a process (SIGSYS) at the moment it calls
 socket() or socketpair() with any family but AF_UNIX and AF_NETLINK. It needs no privilege and cannot be taken
-off again. A file of its own that imports only the standard library, so that it runs as a script inside a node.
+off again. A file of its own that imports only the standard library: it runs as a script inside a node.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
         c = make_cluster(nodes=3, users=("ann", "bob"), fsopts="acdirmin=2,acdirmax=4")
 
 Clusters are stopped when the test is over, whatever came of it. A failed test shows the logs of the daemons
-and of nfsim. Where clusters cannot be, the test is skipped with the reason; but with CI=true in the environment
-it fails, so that nobody takes a run for complete in which half was skipped.
+and of nfsim. Where clusters cannot be, the test is skipped with the reason; but with CI=true in the
+environment it fails, so that nobody takes a run for complete in which half was skipped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from tests.cluster.box import Cluster, missing
+from tests.cluster.box import Cluster
+from tests.cluster.requirements import missing
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -42,16 +43,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def make_cluster() -> Iterator[MakeCluster]:
     """Makes clusters for one test."""
-    yield from _make_clusters()
+    yield from clusters()
 
 
 @pytest.fixture(scope="module")
 def make_module_cluster() -> Iterator[MakeCluster]:
     """Makes clusters that all tests of a module share."""
-    yield from _make_clusters()
+    yield from clusters()
 
 
-def _make_clusters() -> Iterator[MakeCluster]:
+def clusters() -> Iterator[MakeCluster]:
+    """What both fixtures do."""
     if reason := missing():
         if os.environ.get("CI") == "true":
             pytest.fail(f"needs {reason}, and in CI no test is skipped for that", pytrace=False)

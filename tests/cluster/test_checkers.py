@@ -1,0 +1,130 @@
+"""The judges themselves are judged: each finds what it is for, and passes what is right. Needs no cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.cluster import checkers
+from tests.cluster.checkers import Interval
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOW = {"secs": 1790000000, "nanos": 5}
+
+
+def put(homes: Path, where: str, **record: Any) -> None:
+    """Write a record such as "ann/completed/1.job"."""
+    user, state, name = where.split("/")
+    directory = homes / user / ".roundqueue" / state
+    directory.mkdir(parents=True, exist_ok=True)
+    whole = {"job": {"command": ["true"]}, "started": NOW, "completed": NOW, "exit_code": None} | record
+    (directory / name).write_text(json.dumps(whole))
+
+
+def ran(label: str, start: float, end: float, cores: int = 1, node: str = "n1") -> Interval:
+    return Interval(label, node, 20001, cores, start, end, True)
+
+
+def test_a_right_spool_passes(tmp_path: Path) -> None:
+    """Each job in one state, with the outcome of that state."""
+    put(tmp_path, "ann/completed/1.job", exit_code=0)
+    put(tmp_path, "ann/failed/2.job", exit_code=3)
+    put(tmp_path, "ann/failed/3.job", signal=9)
+    put(tmp_path, "ann/failed/4.job", reason="could not start")
+    put(tmp_path, "ann/zombie/5.job")
+    put(tmp_path, "bob/running/1@n2.job", node="n2")
+    put(tmp_path, "bob/waiting/17_3.job")
+
+    checkers.check(str(tmp_path), {"ann": range(1, 6), "bob": ["1", "17_3"]})
+
+    assert checkers.states(str(tmp_path), "bob") == {"1": "running", "17_3": "waiting"}
+    assert checkers.outcomes(str(tmp_path), "ann")["3"] == checkers.Outcome("failed", None, 9, None)
+    assert checkers.all_ended(str(tmp_path), "ann")
+    assert not checkers.all_ended(str(tmp_path))
+
+
+def test_a_job_in_two_states_is_found(tmp_path: Path) -> None:
+    """Also if one of the two names bears a node."""
+    put(tmp_path, "ann/waiting/1.job")
+    put(tmp_path, "ann/running/1@n1.job", node="n1")
+    put(tmp_path, "ann/running/2@n1.job", node="n1")
+    put(tmp_path, "ann/running/2@n2.job", node="n2")
+
+    assert len(checkers.one_state(str(tmp_path))) == 2
+
+
+def test_lost_and_invented_jobs_are_found(tmp_path: Path) -> None:
+    """What was accepted is there, and nothing else is."""
+    put(tmp_path, "ann/completed/2.job", exit_code=0)
+
+    assert checkers.accepted_kept(str(tmp_path), {"ann": [1]}) == [
+        "ann's job 1 was accepted and is gone",
+        "ann's job 2 is there and was never accepted",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("where", "record"),
+    [
+        ("ann/completed/1.job", {"exit_code": 1}),
+        ("ann/completed/1.job", {"exit_code": None}),
+        ("ann/completed/1.job", {"exit_code": 0, "signal": 15}),
+        ("ann/failed/1.job", {"exit_code": None}),
+        ("ann/failed/1.job", {"exit_code": 0}),
+        ("ann/zombie/1.job", {"exit_code": 0}),
+        ("ann/waiting/1.job", {"exit_code": 0}),
+        ("ann/running/1@n1.job", {"node": "n2"}),
+        ("ann/completed/1.job", {"exit_code": 0, "completed": {"secs": 1, "nanos": 0}}),
+    ],
+)
+def test_an_untrue_outcome_is_found(tmp_path: Path, where: str, record: dict[str, Any]) -> None:
+    """The record must not contradict its directory."""
+    put(tmp_path, where, **record)
+
+    assert len(checkers.true_outcomes(str(tmp_path))) == 1
+
+
+def test_strays_are_found(tmp_path: Path) -> None:
+    """Files that are no records, and records with a name of another state."""
+    put(tmp_path, "ann/waiting/1@n1.job.tmp")
+    put(tmp_path, "ann/running/2.job")
+    put(tmp_path, "ann/waiting/3.job", job={"command": "true"})
+    spool = os.path.join(tmp_path, "ann", ".roundqueue")
+    with open(os.path.join(spool, "waiting", "4.job"), "w") as f:
+        f.write('{"job":')
+
+    wrong = "\n".join(checkers.no_strays(str(tmp_path)))
+
+    assert [re.search(name, wrong) is not None for name in ("1@n1", "2.job", "3.job", "4.job")] == [True] * 4
+
+
+def test_a_node_that_is_overbooked_for_an_instant_is_found() -> None:
+    """At 1.5 three of two cores are in use."""
+    runs = [ran("a", 0, 2), ran("b", 1, 3), ran("c", 1.5, 1.6)]
+
+    assert checkers.overbooked(runs, 2) == ["n1 has 2 cores and used 3 at 1.500: a, b, c"]
+    assert checkers.overbooked(runs, {"n1": 3}) == []
+
+
+def test_who_ends_makes_room_at_that_instant() -> None:
+    """And nodes are judged apart."""
+    assert checkers.overbooked([ran("a", 0, 1, 2), ran("b", 1, 2, 2), ran("c", 0, 2, 2, "n2")], 2) == []
+
+
+def test_what_ran_twice_or_never_is_found() -> None:
+    """Every job once; which at the same time is worst."""
+    runs = [ran("a", 0, 2), ran("a", 1, 3, node="n2"), ran("b", 0, 1), ran("d", 0, 1)]
+
+    assert checkers.ran_once(runs, "abc") == [
+        "job a ran 2 times",
+        "job c ran 0 times",
+        "job d ran and should not have",
+    ]
+    assert len(checkers.not_twice_at_once(runs)) == 1
+    assert checkers.not_twice_at_once([ran("a", 0, 1), ran("a", 1, 2, node="n2")]) == []
