@@ -36,9 +36,10 @@ _INTERPRETERS = {
 
 def shown(text: str) -> str:
     """A word as messages show it: quoted, harmless on a terminal, not by the page."""
-    from roundq.words.quantities import visible
+    if not text.isprintable():
+        from roundq.words.quantities import visible
 
-    text = visible(text)
+        text = visible(text)
     return f'"{text[:100]}…"' if len(text) > 101 else f'"{text}"'
 
 

@@ -7,6 +7,9 @@ raise UsageError.
 from __future__ import annotations
 
 import argparse
+import functools
+import os
+import sys
 from collections.abc import Iterable
 from typing import NoReturn
 
@@ -14,13 +17,13 @@ from roundq import __version__
 from roundq.words.errors import UsageError
 
 
-def shown(text: str) -> str:
+def shown(text: str, most: int = 100) -> str:
     """A word as messages show it: quoted, harmless on a terminal, not by the page."""
     if not text.isprintable():
         from roundq.words.quantities import visible
 
         text = visible(text)
-    return f'"{text[:100]}…"' if len(text) > 101 else f'"{text}"'
+    return f'"{text[:most]}…"' if len(text) > most + 1 else f'"{text}"'
 
 
 def suggestion(word: str, known: Iterable[str]) -> str | None:
@@ -29,6 +32,22 @@ def suggestion(word: str, known: Iterable[str]) -> str | None:
 
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f"did you mean {near[0]}?" if near else None
+
+
+class _Formatter(argparse.HelpFormatter):
+    """argparse's, which asks for the width of the terminal with each option that is declared."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_width())
+
+
+@functools.cache
+def _width() -> int:
+    """Columns for help. shutil would tell, and cost a twentieth of a submission."""
+    try:
+        return max(40, min(os.get_terminal_size(sys.stdout.fileno()).columns - 2, 110))
+    except (AttributeError, OSError, ValueError):
+        return 100
 
 
 class Parser(argparse.ArgumentParser):
@@ -42,6 +61,7 @@ class Parser(argparse.ArgumentParser):
             epilog=f"For example: {example}",
             allow_abbrev=False,
             add_help=False,
+            formatter_class=_Formatter,
         )
         self.verb = verb
         self.add_argument("-h", "--help", action="help", help="print this help and exit")

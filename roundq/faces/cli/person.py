@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from roundq.actors import queue
+from roundq.actors import submission
 from roundq.records.spool import Spool
 from roundq.world import config
 from roundq.world.config import Config
 from roundq.world.node import Node
 
 
-@dataclass(frozen=True, slots=True)
-class Person:
+class Person(NamedTuple):
     """What every verb needs to know of its caller."""
 
     spool: Spool
@@ -25,6 +24,6 @@ class Person:
 def person(environ: Mapping[str, str] | None = None) -> Person:
     """The caller. Raises SpoolError without a home, ConfigError for a configuration that is not right."""
     environ = os.environ if environ is None else environ
-    spool = queue.mine(environ)
+    spool = submission.mine(environ)
     node = Node(environ).name()
     return Person(spool, node, config.load(environ, os.path.dirname(spool.path), node=node))

@@ -1,0 +1,190 @@
+"""How a job gets into the queue: whose spool, may it ever run, its acceptance, and a daemon to run it.
+
+Callers find it as `actors.queue`; apart, since `rq run` needs nothing else and is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from roundq.records import spool as spools
+from roundq.records.spool import Spool
+from roundq.words.errors import RoundqError, SpoolError
+from roundq.words.job import Identity, Job
+from roundq.world import files
+
+# ---------------------------------------------------------------- whose
+
+
+def mine(environ: Mapping[str, str]) -> Spool:
+    """My spool, which need not exist yet: in $HOME, or else in the home the user database gives me.
+
+    My name is the last part of the home's path, as everybody's is. Raises SpoolError if there is no
+    such home.
+    """
+    home = environ.get("HOME", "")
+    origin = "HOME"
+    if not home:
+        home, origin = _home_of_user(), "your home in the user database"
+    if not os.path.isabs(home):
+        raise SpoolError(
+            f"{origin} is {home!r}, which is not an absolute path", "set HOME to your home directory"
+        )
+    home = os.path.normpath(home)
+    try:
+        os.stat(f"{home}/.")
+    except OSError as error:
+        raise SpoolError(
+            f"{origin} is {home!r}, which cannot be entered: {error.strerror}",
+            "check that the home is mounted, and HOME",
+        ) from None
+    return spools.at(home, os.path.basename(home) or "root", os.geteuid())
+
+
+def _home_of_user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_dir
+    except KeyError:
+        raise SpoolError(
+            f"HOME is not set, and uid {os.geteuid()} is not in the user database",
+            "set HOME to your home directory",
+        ) from None
+
+
+def everybody(me: Spool, parents: Iterable[str]) -> list[Spool]:
+    """The spools of all users whose homes are below these parents, mine among them, by name.
+
+    `parents` are paths or patterns, as `Config.homes` has them.
+    """
+    from roundq.records import neighbours
+
+    found = [spool for spool in neighbours.homes(parents) if not _is_same(spool, me)]
+    return sorted([*found, me], key=lambda spool: (spool.user, spool.path))
+
+
+def _is_same(spool: Spool, me: Spool) -> bool:
+    """Whether it is mine under another path: a link may lead to a home, or the automounter's name."""
+    try:
+        return os.path.samefile(spool.path, me.path)
+    except OSError:
+        return spool.path == me.path
+
+
+# ---------------------------------------------------------------- submit
+
+
+def check(job: Job, environ: Mapping[str, str], me: Spool, parents: Iterable[str]) -> list[str]:
+    """Looks whether a job could ever run; sentences of warning.
+
+    `job.directory` is absolute. Raises JobRefused, CommandNotFound or NotExecutable if it never could;
+    writes nothing.
+    """
+    from roundq.actors import checks
+
+    checks.check_directory(job)
+    checks.check_command(job, environ)
+    checks.check_output(job)
+    checks.check_record(job)
+    if job.cores <= 1 and not job.memory_required:
+        # Any node will do, and to read cards would cost as much as all the rest.
+        return []
+    from roundq.records import cards
+
+    known = [card for spool in everybody(me, parents) for card in cards.read_all(spool)]
+    warning = checks.misfit(job, [card for card in known if card.state != cards.LEAVING])
+    return [] if warning is None else [warning]
+
+
+def submit(spool: Spool, described: Sequence[Job], environ: Mapping[str, str], node: str) -> list[str]:
+    """Puts jobs into the queue, all or none, with this environment; their ids, in order.
+
+    They are durable when it returns. Raises SpoolUnsafe, SpoolFull or another SpoolError, with nothing
+    submitted.
+    """
+    from roundq.actors import environ as environments
+
+    spools.prepare(spool)
+    digest = spools.store_environment(spool, environments.submitted(environ), node)
+    now_ns = time.time_ns()
+    home = os.path.dirname(spool.path)
+    return spools.submit(
+        spool,
+        [
+            replace(
+                job,
+                environment=digest,
+                submitted_ns=job.submitted_ns or now_ns,
+                home_dir=job.home_dir or home,
+            )
+            for job in described
+        ],
+        node,
+    )
+
+
+# ---------------------------------------------------------------- the daemon of this node
+
+
+def daemon_runs(spool: Spool, node: str) -> bool:
+    """Whether a daemon of mine runs on this very node, by its card or its lock. Unknown counts as running."""
+    from roundq.world import procs
+
+    try:
+        # Not cards.read: validation costs more than all of a submission, and the file is mine.
+        value = json.loads(files.read(f"{spool.path}/{node}", most=1 << 20, owner=spool.uid))
+        process = value["roundq"]["process"]
+        identity: Identity | None = Identity(str(process["boot"]), int(process["pid"]), int(process["start"]))
+    except (OSError, RoundqError, ValueError, KeyError, TypeError, RecursionError):
+        identity = None
+    if identity is not None and procs.liveness(identity) is not procs.Liveness.DEAD:
+        return True
+    # One that is just starting has no card yet.
+    from roundq.world import nodelock
+
+    try:
+        return nodelock.NodeLock(spool.path).holder() is not None
+    except (OSError, RoundqError):
+        return False
+
+
+def start_daemon(spool: Spool, environ: Mapping[str, str], node: str) -> bool:
+    """Starts my daemon on this node unless one runs; whether it started one.
+
+    It is a process of its own that survives a logout. Never from inside a job: it would end with it.
+    """
+    if "RQ_JOB_ID" in environ or daemon_runs(spool, node):
+        return False
+    from roundq.actors import environ as environments
+
+    command = [sys.executable, "-m", "roundq", "daemon"]
+    # `-m` looks for the package in the working directory first, and that must not be where the user is.
+    home_of_package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    child = os.fork()
+    if child == 0:
+        _become_daemon(command, environments.submitted(environ), home_of_package)
+    os.waitpid(child, 0)
+    return True
+
+
+def _become_daemon(command: list[str], environ: dict[str, str], directory: str) -> None:
+    """What the child does: a grandchild in a session of its own executes the daemon. Never returns."""
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            from roundq.world import spawn
+
+            os.chdir(directory)
+            null = os.open(os.devnull, os.O_RDWR)
+            for standard in (0, 1, 2):
+                os.dup2(null, standard)
+            spawn.close_inherited({0, 1, 2})
+            os.execve(command[0], command, environ)
+    finally:
+        os._exit(0)

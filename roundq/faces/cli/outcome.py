@@ -1,0 +1,48 @@
+"""How a job ended, in a sentence and as an exit code."""
+
+from __future__ import annotations
+
+from roundq.actors.listing import Row
+from roundq.words.states import CANCELED, COMPLETED, ENDED_STATES, FAILED, REASONS, ZOMBIE
+
+#: What is told of the end of a job that neither succeeded nor has a code of its own.
+OTHER_FAILURE = 1
+
+
+def exit_code(row: Row) -> int:
+    """The exit code that tells how a job ended: its own, 128 and its signal, or 1."""
+    record = row.record
+    if record is None:
+        return 0 if row.state == COMPLETED else OTHER_FAILURE
+    if row.state == COMPLETED:
+        # 0.2.9 files under completed what a signal killed, without a code.
+        return OTHER_FAILURE if record.exit_code is None else record.exit_code & 0xFF
+    if row.state == FAILED and record.reason in (None, "exit") and record.exit_code:
+        # Beyond 8 bits nothing is left of it; a failure must not become 0.
+        return record.exit_code & 0xFF or OTHER_FAILURE
+    if row.state == FAILED and record.reason in (None, "signal") and record.signal:
+        return min(128 + record.signal, 255)
+    return OTHER_FAILURE
+
+
+def is_well(row: Row) -> bool:
+    """Whether a job is known to have succeeded."""
+    return row.state == COMPLETED and exit_code(row) == 0
+
+
+def sentence(row: Row) -> str:
+    """What became of an ended job, to follow its id: "failed: exit code 3"."""
+    record = row.record
+    if record is None:
+        return f"{_WORDS[row.state]}, but its job file cannot be read: {row.problem or 'nobody tried'}"
+    if row.state == COMPLETED:
+        return "completed" if is_well(row) else "ended, and its exit code is not known"
+    why = record.detail or REASONS.get(record.reason or "", "")
+    if not why:
+        why = f"killed by signal {record.signal}" if record.signal else f"exit code {record.exit_code}"
+        if record.signal is None and record.exit_code is None:
+            return _WORDS[row.state]
+    return f"{_WORDS[row.state]}: {why}"
+
+
+_WORDS = {state: state for state in ENDED_STATES} | {CANCELED: "was canceled", ZOMBIE: "is lost"}
