@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from fractions import Fraction
 
 from roundq.words.errors import UsageError
 
@@ -60,12 +59,12 @@ def parse_cores(text: str) -> int:
 
 # ---------------------------------------------------------------- memory and files
 
+# Patterns are compiled, and fractions imported, by the first use: most commands have none.
+_FLAGS = re.ASCII | re.IGNORECASE
 _UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": TIB}
 # Two digits of exponent are enough for 1e-6 and keep the arithmetic small.
 _NUMBER = r"(?:[0-9]{1,40}(?:\.[0-9]{0,40})?|\.[0-9]{1,40})"
-_SIZE = re.compile(
-    rf"({_NUMBER}(?:e[+-]?[0-9]{{1,2}})?)\s*(?:([kmgt])(?:ib?|b)?|(b))?", re.ASCII | re.IGNORECASE
-)
+_SIZE = rf"({_NUMBER}(?:e[+-]?[0-9]{{1,2}})?)\s*(?:([kmgt])(?:ib?|b)?|(b))?"
 _UNIT_NAMES = {KIB: "K", MIB: "M", GIB: "G", TIB: "T", 1: "B"}
 
 
@@ -76,6 +75,7 @@ def parse_memory(text: str, unit: int) -> int:
     Suffixes K, M, G, T (also KB, KiB, in any case) are powers of 1024, B is bytes.
     Fractions are allowed and rounded up, so that only 0 is 0.
     """
+    from fractions import Fraction
 
     def refused(why: str) -> UsageError:
         plain = f"; a plain number counts in {_UNIT_NAMES[unit]}" if unit in _UNIT_NAMES else ""
@@ -83,7 +83,7 @@ def parse_memory(text: str, unit: int) -> int:
 
     if not text:
         raise refused("it is empty")
-    found = _SIZE.fullmatch(text)
+    found = re.fullmatch(_SIZE, text, _FLAGS)
     if not found:
         if text.startswith("-"):
             raise refused("it is negative")
@@ -113,11 +113,8 @@ def format_memory(size: int) -> str:
 
 _DAY_S, _HOUR_S, _MINUTE_S = 86_400, 3_600, 60
 _AMOUNT = r"[0-9]{1,12}(?:\.[0-9]{1,12})?"
-_PLAIN = re.compile(_AMOUNT, re.ASCII)
-_CLOCK = re.compile(r"(?:(\d{1,12})-)?(\d{1,12})(?::(\d{1,12}))?(?::(\d{1,12}))?", re.ASCII)
-_SPOKEN = re.compile(
-    rf"(?:({_AMOUNT})d-?)?(?:({_AMOUNT})h)?(?:({_AMOUNT})m)?(?:({_AMOUNT})s)?", re.ASCII | re.IGNORECASE
-)
+_CLOCK = r"(?:(\d{1,12})-)?(\d{1,12})(?::(\d{1,12}))?(?::(\d{1,12}))?"
+_SPOKEN = rf"(?:({_AMOUNT})d-?)?(?:({_AMOUNT})h)?(?:({_AMOUNT})m)?(?:({_AMOUNT})s)?"
 _DURATION_HINT = (
     "write 90s, 30m, 2h30m, 1.5h, 1d, or as Slurm: 30 (minutes), MM:SS, HH:MM:SS, D-HH, D-HH:MM:SS"
 )
@@ -137,9 +134,9 @@ def parse_duration(text: str) -> float:
         raise refused("it is empty")
     if text.startswith("-"):
         raise refused("it is negative")
-    if _PLAIN.fullmatch(text):
+    if re.fullmatch(_AMOUNT, text):
         seconds = float(text) * _MINUTE_S
-    elif clock := _CLOCK.fullmatch(text):
+    elif clock := re.fullmatch(_CLOCK, text, _FLAGS):
         days, *rest = clock.groups()
         first, second, third = (None if part is None else int(part) for part in rest)
         # The first number is the largest unit: hours after a day, else as many as there are colons.
@@ -155,7 +152,7 @@ def parse_duration(text: str) -> float:
         if seconds_ > 59:
             raise refused("seconds after minutes go to 59")
         seconds = float(int(days or 0) * _DAY_S + hours * _HOUR_S + minutes * _MINUTE_S + seconds_)
-    elif spoken := _SPOKEN.fullmatch(text):
+    elif spoken := re.fullmatch(_SPOKEN, text, _FLAGS):
         scales = (_DAY_S, _HOUR_S, _MINUTE_S, 1)
         parts = zip(spoken.groups(), scales, strict=True)
         seconds = math.fsum(float(amount) * scale for amount, scale in parts if amount is not None)

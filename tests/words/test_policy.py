@@ -165,9 +165,8 @@ def test_beside_a_job_of_all_cores_nothing_starts(holding: Holding) -> None:
     assert reasons(snapshot) == {"1": "waits: node1 is taken whole by cyd's job 9"}
 
 
-def test_a_job_of_all_cores_counts_as_the_capacity_for_the_next_turn() -> None:
-    """Bob has 8 cores after it, not 0: his second one comes after mine."""
-    snapshot = replace(NODE, running_cores={"ann": 3}, wants=(want("1", 1),), neighbours=(bob(0, count=2),))
+def test_a_neighbours_turn_at_the_whole_node_leaves_me_nothing() -> None:
+    snapshot = replace(NODE, running_cores={"ann": 3}, wants=(want("1"),), neighbours=(bob(0, count=2),))
     assert reasons(snapshot) == {"1": "waits: bob's turn (bob has 0 cores running, ann 3)"}
 
 
@@ -214,7 +213,9 @@ def test_ties_go_to_the_earlier_submission_then_to_the_name() -> None:
     assert reasons(later) == {
         "1": "waits: bob's turn (bob and ann have 0 cores running each, bob's job 17 goes first)"
     }
-    assert decided(replace(snapshot, wants=(want("1", at=60),))).starts == ("1",)
+    same = replace(snapshot, wants=(want("1", at=60),))
+    assert decided(same).starts == ("1",)
+    assert decided(replace(same, neighbours=(replace(bob(at=60), user="abe"),))).starts == ()
 
 
 def test_what_remains_beside_a_neighbours_turn_is_mine() -> None:
@@ -267,17 +268,32 @@ def test_a_neighbour_whose_head_waits_may_still_start_another_shape() -> None:
     assert reasons(snapshot) == {"1": "waits: bob's turn (bob has 0 cores running, ann 12)"}
 
 
+def test_a_neighbour_is_planned_with_one_job_of_either_shape_if_one_waits() -> None:
+    neighbour = replace(bob(4), others=(want("18", 3),))
+    snapshot = replace(NODE, running_cores={"ann": 99}, wants=(want("1", 4),), neighbours=(neighbour,))
+    assert decided(snapshot).starts == ("1",)
+
+
 @pytest.mark.parametrize(
     "neighbour",
     [
         Neighbour("bob", None),
         bob(9),
+        bob(9, waited=LONG),
         bob(1, memory=64 * GIB),
         bob(1, count=0),
         replace(bob(9), others=(want("18", 12),), count=5),
         Neighbour("ann", want("3", at=1)),
     ],
-    ids=["nothing", "too wide", "too much memory", "none waits", "all too wide", "myself"],
+    ids=[
+        "nothing",
+        "too wide",
+        "too wide for long",
+        "too much memory",
+        "none waits",
+        "all too wide",
+        "myself",
+    ],
 )
 def test_nobody_waits_for_a_user_who_cannot_start_here(neighbour: Neighbour) -> None:
     snapshot = replace(
@@ -335,11 +351,11 @@ def test_a_node_is_kept_only_when_it_is_the_owners_turn() -> None:
 def test_a_node_is_kept_for_a_job_only_where_it_was_chosen_for_it() -> None:
     elsewhere = replace(want("17", 8, waited=LONG), kept_on="node2")
     snapshot = replace(
-        NODE, holdings=(used(4),), wants=(want("1"),), neighbours=(Neighbour("bob", elsewhere),)
+        NODE, holdings=(used(4),), wants=(want("1", at=200),), neighbours=(Neighbour("bob", elsewhere),)
     )
     assert decided(snapshot).starts == ("1",)
     here = Neighbour("bob", replace(elsewhere, kept_on="node1"))
-    assert decided(replace(snapshot, wants=(want("1", at=200),), neighbours=(here,))).starts == ()
+    assert decided(replace(snapshot, neighbours=(here,))).starts == ()
 
 
 def test_a_node_is_not_kept_when_no_end_of_a_job_could_make_room() -> None:
