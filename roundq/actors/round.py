@@ -48,6 +48,8 @@ PARSE_MOST_S = 0.2
 STUCK_S = 3 * cards.BEAT_S
 #: A file that is no record yet may still be being written; after this it is reported.
 BROKEN_AFTER_S = 5.0
+#: Capacity, memory and load of the node are read this often; memory that a job needs, when it is decided.
+FACTS_S = 1.0
 #: Who has a home is asked anew this often, and always before a claim is kept.
 HOMES_S = 30.0
 #: A request that meets no job is forgotten after this long.
@@ -67,6 +69,35 @@ class _Waiting:
     environment: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """This node, as read at `read_s` (monotonic); reading it anew costs a millisecond. Bytes."""
+
+    physical_cores: int
+    logical_cpus: int
+    memory_total: int
+    memory_available: int
+    load: float
+    read_s: float
+
+    def offered(self, config: Config) -> int:
+        """The cores that jobs may use."""
+        if config.cores == "physical":
+            return self.physical_cores
+        return self.logical_cpus if config.cores == "logical" else int(config.cores)
+
+
+def _facts(node: Node, now_s: float) -> _Facts:
+    return _Facts(
+        node.physical_cores(),
+        node.logical_cpus(),
+        node.memory_total(),
+        node.memory_available(),
+        node.load(),
+        now_s,
+    )
+
+
 class Round:
     """What one daemon remembers between rounds."""
 
@@ -81,6 +112,7 @@ class Round:
         self.spool, self.node, self.name, self.log = spool, node, node.name(), log
         self.config_of = config
         self.config, self.config_error = config()
+        self.facts = _facts(node, -1e9)
         self.restart_ns, self.process = restart_ns, procs.own_identity()
         self.tenants = Tenants(spool, self.name, log)
         self.neighbourhood = Neighbourhood(self.name)
@@ -106,6 +138,8 @@ class Round:
     def run(self, now_s: float) -> float:
         """One round; seconds until the next is wanted at the latest. `now_s` is a monotonic time."""
         self.config, self.config_error = self.config_of()
+        if now_s - self.facts.read_s >= FACTS_S:
+            self.facts = _facts(self.node, now_s)
         ended = self.tenants.reap()
         if ended or self.tenants or now_s - self._tenants_s >= self.config.poll_max_s:
             self.tenants.look()
@@ -235,10 +269,10 @@ class Round:
         self.homes = [self.spool, *(other for other in found if os.path.realpath(other.path) != mine)]
 
     def _cores(self) -> int:
-        offered = self.config.cores
-        if offered == "physical":
-            return self.node.physical_cores()
-        return self.node.logical_cpus() if offered == "logical" else int(offered)
+        return self.facts.offered(self.config)
+
+    def _memory_available(self, is_asked_for: bool) -> int:
+        return self.node.memory_available() if is_asked_for else self.facts.memory_available
 
     def _lodgers(self) -> list[occupancy.Lodger]:
         """Everybody's jobs on this node, mine as I know them."""
@@ -275,8 +309,8 @@ class Round:
             node=self.name,
             me=self.spool.user,
             cores=cores,
-            memory_total=self.node.memory_total(),
-            memory_available=self.node.memory_available(),
+            memory_total=self.facts.memory_total,
+            memory_available=self._memory_available(any(want.memory for want in wants)),
             draining=self.draining,
             holdings=tuple(occupancy.holding(lodger, table) for lodger in lodgers),
             running_cores=running,
@@ -292,7 +326,7 @@ class Round:
             if one.is_alive:
                 used[one.card.node] = used.get(one.card.node, 0) + sum(job.cores for job in one.card.jobs)
         used[self.name] = sum(lodger.job.cores or cores for lodger in lodgers)
-        offers = [Offer(self.name, cores, cores - used[self.name], self.node.memory_total())]
+        offers = [Offer(self.name, cores, cores - used[self.name], self.facts.memory_total)]
         for one in self.seen:
             card = one.card
             if (
@@ -318,7 +352,7 @@ class Round:
             ):
                 continue
             if card.is_legacy:
-                head = neighbours.legacy_head(one.spool, cores, self.node.memory_available())
+                head = neighbours.legacy_head(one.spool, cores, self.facts.memory_available)
                 wants, count = [] if head is None else [_want(head)], 1
             elif one.silent_s > STUCK_S:
                 continue
@@ -351,7 +385,8 @@ class Round:
         lodgers = self._lodgers()
         table = self._table(lodgers)
         claims = [occupancy.claim(lodger, table) for lodger in lodgers]
-        cores, memory = self._cores(), self.node.memory_available()
+        cores = self._cores()
+        memory = self._memory_available(any(tenant.record.job.memory_required for tenant in unsettled))
         kept: list[Tenant] = []
         for tenant in unsettled:
             mine = next(c for c in claims if c.id == tenant.entry.id and c.user == self.spool.user)
@@ -407,8 +442,8 @@ class Round:
             user=self.spool.user,
             node=self.name,
             pid=self.process.pid,
-            physical_cores=self.node.physical_cores(),
-            logical_cpus=self.node.logical_cpus(),
+            physical_cores=self.facts.physical_cores,
+            logical_cpus=self.facts.logical_cpus,
             restart_ns=self.restart_ns,
             version=__version__,
             process=self.process,
@@ -416,9 +451,9 @@ class Round:
             state=cards.UP if self.draining is None else cards.DRAINING,
             reason=self.draining or "",
             cores=self._cores(),
-            memory=self.node.memory_total(),
-            memory_available=self.node.memory_available(),
-            load=self.node.load(),
+            memory=self.facts.memory_total,
+            memory_available=self.facts.memory_available,
+            load=self.facts.load,
             jobs=tuple(tenant.occupant() for tenant in self.tenants),
             waiting=len(self.queue),
             heads=heads,
