@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from roundq import __version__
 from roundq.actors import occupancy
 from roundq.actors.tenants import Tenant, Tenants
-from roundq.records import cards, neighbours
+from roundq.records import cards, environments, neighbours
 from roundq.records import spool as spools
 from roundq.records.cards import Card, Head, Said
 from roundq.records.neighbours import Neighbourhood, Seen
@@ -491,9 +491,7 @@ class Round:
                 # What it needs cannot be told: then nothing is removed.
                 return
         if not self._is_unread:
-            spools.sweep_environments(
-                self.spool, needed, server_s - max(self.config.keep_for_s, ENVIRONMENT_IDLE_S)
-            )
+            environments.sweep(self.spool, needed, server_s - max(self.config.keep_for_s, ENVIRONMENT_IDLE_S))
 
 
 def _want(head: Head) -> Want:

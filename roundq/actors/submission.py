@@ -108,10 +108,11 @@ def submit(spool: Spool, described: Sequence[Job], environ: Mapping[str, str], n
     They are durable when it returns. Raises SpoolUnsafe, SpoolFull or another SpoolError, with nothing
     submitted.
     """
-    from roundq.actors import environ as environments
+    from roundq.actors.environ import submitted
+    from roundq.records import environments
 
     spools.prepare(spool)
-    digest = spools.store_environment(spool, environments.submitted(environ), node)
+    digest = environments.store(spool, submitted(environ), node)
     now_ns = time.time_ns()
     home = os.path.dirname(spool.path)
     return spools.submit(

@@ -23,6 +23,7 @@ import traceback
 from dataclasses import dataclass, field, replace
 
 from roundq.actors import environ
+from roundq.records import environments
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
 from roundq.words import states
@@ -148,7 +149,7 @@ def _environment(spool: Spool, entry: Entry, record: Record, output: str) -> dic
     base: dict[str, str] = dict(os.environ)
     if record.job.environment is not None:
         try:
-            base = spools.load_environment(spool, record.job.environment)
+            base = environments.load(spool, record.job.environment)
         except (RecordError, ValueError) as error:
             raise _CannotStart("no environment", str(error)) from None
     return environ.of_job(base, spool, entry, record, output)

@@ -8,15 +8,13 @@ there. It does not know what should run.
 from __future__ import annotations
 
 import contextlib
-import errno
-import hashlib
-import json
 import os
 import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from roundq.records import ids
 from roundq.words import job as jobs
 from roundq.words.errors import RecordError, SpoolError, SpoolUnsafe
 from roundq.words.job import Job, Record
@@ -37,11 +35,10 @@ from roundq.world import files
 DIRECTORY = ".roundqueue"
 SUFFIX = ".job"
 #: Other directories of a spool, with their modes.
-_OTHERS = {"requests": 0o755, "ids": 0o755, "tmp": 0o755, "env": 0o700}
+_OTHERS = {"requests": 0o755, "tmp": 0o755, ids.DIRECTORY: 0o755, "env": 0o700}
 #: Not names for a node: they are taken by directories of the spool, or would hide.
 RESERVED_NAMES = frozenset(STATES) | frozenset(_OTHERS) | {"cancel", jobs.NO_NODE}
 ID_BYTES_MAX = 200
-ENVIRONMENT_BYTES_MAX = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +93,10 @@ def prepare(spool: Spool) -> None:
         device = _checked(spool.path, spool.uid).st_dev
         for name in (*STATES, *_OTHERS):
             path = spool.directory(name)
-            if name != "ids":
+            if name != ids.DIRECTORY:
                 _make(path, _OTHERS.get(name, 0o755))
             elif not os.path.isdir(path):
-                _found_ids(spool)
+                ids.found(spool.path, lambda: _highest_number(spool))
             if _checked(path, spool.uid).st_dev != device:
                 raise SpoolError(
                     f"{path} is on another file system than {spool.path}: no job can move there in one step",
@@ -133,65 +130,18 @@ def _checked(path: str, uid: int) -> os.stat_result:
     return status
 
 
+def _highest_number(spool: Spool) -> int:
+    numbers = (int(entry.id) for entry in scan(spool) if entry.id.isdecimal() and len(entry.id) < 19)
+    return max(numbers, default=0)
+
+
+def _take_ids(spool: Spool, count: int, claimant: str) -> int:
+    return ids.take(spool.path, count, claimant, lambda: _highest_number(spool))
+
+
 def temporary_of(spool: Spool, node: str, data: bytes, *, mode: int = 0o644, sync: bool = True) -> str:
     """A temporary file of this node in the spool; see `files.write_temporary`."""
     return files.write_temporary(spool.directory("tmp"), f"{node}.{os.getpid()}", data, mode=mode, sync=sync)
-
-
-# ---------------------------------------------------------------- ids
-#
-# One token, `ids/NEXT.CLAIMANT`: the next id to be given. Whoever renames it to a
-# higher number owns the numbers between. The source is one name, so one rename wins,
-# wherever it came from and however stale its listing was; the token never vanishes.
-
-
-def _found_ids(spool: Spool) -> None:
-    """Founds, or founds anew, the directory of the token, above every id in use."""
-    numbers = (int(entry.id) for entry in scan(spool) if entry.id.isdecimal() and len(entry.id) < 19)
-    first = max(numbers, default=0) + 1
-    temporary = f"{spool.directory('tmp')}/ids.{os.urandom(8).hex()}"
-    _make(spool.directory("tmp"), 0o755)
-    os.mkdir(temporary, 0o755)
-    os.chmod(temporary, 0o755)
-    os.close(
-        os.open(f"{temporary}/{first}.founded", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    )
-    try:
-        # Replaces an absent or an empty directory and fails on any other: one founder wins.
-        os.rename(temporary, spool.directory("ids"))
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(f"{temporary}/{first}.founded")
-            os.rmdir(temporary)
-    files.sync_directory(spool.path)
-
-
-def take_ids(spool: Spool, count: int, claimant: str) -> int:
-    """The first of `count` consecutive ids that nobody else has or will get."""
-    directory = spool.directory("ids")
-    for _ in range(10_000):
-        tokens = sorted(
-            (int(name.partition(".")[0]), name)
-            for name, _ in files.listing(directory)
-            if name.partition(".")[0].isdecimal()
-        )
-        if not tokens:
-            _found_ids(spool)
-            continue
-        first, name = tokens[-1]
-        mine = f"{first + count}.{claimant}-{os.urandom(6).hex()}"
-        try:
-            os.rename(f"{directory}/{name}", f"{directory}/{mine}")
-        except OSError as error:
-            # The reply may have been lost: my name there proves that I have it. If it is there no
-            # more, somebody may have gone on from it; then some numbers are simply never used.
-            if files.is_listed(f"{directory}/{mine}"):
-                return first
-            if error.errno not in (errno.ENOENT, errno.ESTALE, errno.EIO):
-                raise
-            continue
-        return first
-    raise SpoolError(f"cannot get a job id: {directory} is too busy")
 
 
 # ---------------------------------------------------------------- looking
@@ -288,17 +238,17 @@ def submit(spool: Spool, described: Sequence[Job], node: str) -> list[str]:
     with files.explained(f"submit to {spool.path}"):
         try:
             temporaries.extend(temporary_of(spool, node, jobs.dump(Record(job))) for job in described)
-            first = take_ids(spool, len(described), node)
-            ids: list[str] = []
+            first = _take_ids(spool, len(described), node)
+            given: list[str] = []
             for number, temporary in enumerate(temporaries, first):
                 job_id = str(number)
                 # A foreign program may have dropped a file of that name: take another number.
                 while not files.place(temporary, f"{waiting}/{job_id}{SUFFIX}"):
-                    job = described[len(ids)]
+                    job = described[len(given)]
                     temporary = temporary_of(spool, node, jobs.dump(Record(job)))
-                    job_id = str(take_ids(spool, 1, node))
+                    job_id = str(_take_ids(spool, 1, node))
                 placed.append(f"{waiting}/{job_id}{SUFFIX}")
-                ids.append(job_id)
+                given.append(job_id)
             files.sync_directory(waiting)
         except BaseException as error:
             for path in temporaries:
@@ -312,7 +262,7 @@ def submit(spool: Spool, described: Sequence[Job], node: str) -> list[str]:
                     f"if they are not wanted: rq cancel {names.replace(',', '')}",
                 ) from error
             raise
-    return ids
+    return given
 
 
 def _taken_back(path: str) -> bool:
@@ -320,37 +270,6 @@ def _taken_back(path: str) -> bool:
         return files.remove(path)
     except OSError:
         return False
-
-
-def store_environment(spool: Spool, environ: dict[str, str], node: str) -> str:
-    """Keeps a submitter's environment once; its digest, which names it."""
-    text = json.dumps(environ, sort_keys=True, separators=(",", ":")).encode()
-    digest = hashlib.sha256(text).hexdigest()
-    path = f"{spool.directory('env')}/{digest}.json"
-    with files.explained(f"keep the environment in {spool.directory('env')}"):
-        if files.is_listed(path):
-            # Renewed, so that no sweep takes it before the job names it.
-            with contextlib.suppress(FileNotFoundError):
-                os.utime(path)
-                return digest
-        temporary = temporary_of(spool, node, text, mode=0o600)
-        files.replace(temporary, path)
-        files.sync_directory(spool.directory("env"))
-    return digest
-
-
-def load_environment(spool: Spool, digest: str) -> dict[str, str]:
-    """The environment of that digest. Raises RecordError if it is not there as it was stored."""
-    try:
-        text = files.read(
-            f"{spool.directory('env')}/{digest}.json", most=ENVIRONMENT_BYTES_MAX, owner=spool.uid
-        )
-    except OSError as error:
-        raise RecordError(f"environment {digest[:12]} cannot be read: {error.strerror}") from None
-    if hashlib.sha256(text).hexdigest() != digest:
-        raise RecordError(f"environment {digest[:12]} is damaged")
-    value = json.loads(text)
-    return {str(name): str(content) for name, content in value.items()}
 
 
 # ---------------------------------------------------------------- transitions
@@ -486,21 +405,6 @@ def sweep_ended(spool: Spool, states: Iterable[str], before_s: float) -> int:
         path = path_of(spool, entry)
         with contextlib.suppress(OSError):
             if os.lstat(path).st_mtime < before_s:
-                files.remove(path)
-                swept += 1
-    return swept
-
-
-def sweep_environments(spool: Spool, needed: set[str], before_s: float) -> int:
-    """Removes environments that are not `needed` and were not used since `before_s` (epoch); how many.
-
-    `before_s` must be a day ago or more: a submission may be about to name one.
-    """
-    swept = 0
-    for name, _ in files.listing(spool.directory("env")):
-        path = f"{spool.directory('env')}/{name}"
-        with contextlib.suppress(OSError):
-            if name.removesuffix(".json") not in needed and os.lstat(path).st_mtime < before_s:
                 files.remove(path)
                 swept += 1
     return swept

@@ -1,0 +1,67 @@
+"""The environments of submitters: each stored once, under its digest, for their owner's eyes only.
+
+A job names the environment it was submitted with; a hundred jobs of one shell share
+one file. They hold secrets: `env/` is 0700 and what is in it 0600.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+
+from roundq.records import spool as spools
+from roundq.records.spool import Spool
+from roundq.words.errors import RecordError
+from roundq.world import files
+
+BYTES_MAX = 8 << 20
+
+
+def _path(spool: Spool, digest: str) -> str:
+    return f"{spool.directory('env')}/{digest}.json"
+
+
+def store(spool: Spool, environ: dict[str, str], node: str) -> str:
+    """Keeps a submitter's environment once; its digest, which names it."""
+    text = json.dumps(environ, sort_keys=True, separators=(",", ":")).encode()
+    digest = hashlib.sha256(text).hexdigest()
+    path = _path(spool, digest)
+    with files.explained(f"keep the environment in {spool.directory('env')}"):
+        if files.is_listed(path):
+            # Renewed, so that no sweep takes it before the job names it.
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(path)
+                return digest
+        temporary = spools.temporary_of(spool, node, text, mode=0o600)
+        files.replace(temporary, path)
+        files.sync_directory(spool.directory("env"))
+    return digest
+
+
+def load(spool: Spool, digest: str) -> dict[str, str]:
+    """The environment of that digest. Raises RecordError if it is not there as it was stored."""
+    try:
+        text = files.read(_path(spool, digest), most=BYTES_MAX, owner=spool.uid)
+    except OSError as error:
+        raise RecordError(f"environment {digest[:12]} cannot be read: {error.strerror}") from None
+    if hashlib.sha256(text).hexdigest() != digest:
+        raise RecordError(f"environment {digest[:12]} is damaged")
+    value = json.loads(text)
+    return {str(name): str(content) for name, content in value.items()}
+
+
+def sweep(spool: Spool, needed: set[str], before_s: float) -> int:
+    """Removes environments that are not `needed` and were not used since `before_s` (epoch); how many.
+
+    `before_s` must be a day ago or more: a submission may be about to name one.
+    """
+    swept = 0
+    for name, _ in files.listing(spool.directory("env")):
+        path = f"{spool.directory('env')}/{name}"
+        with contextlib.suppress(OSError):
+            if name.removesuffix(".json") not in needed and os.lstat(path).st_mtime < before_s:
+                files.remove(path)
+                swept += 1
+    return swept

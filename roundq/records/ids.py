@@ -1,0 +1,68 @@
+"""Numbers for jobs: never given twice, whichever nodes ask at once.
+
+One token, `ids/NEXT.CLAIMANT`: the next number to be given. Whoever renames it to a
+higher one owns the numbers between. The source is one name, so one rename wins,
+wherever it came from and however stale its listing was; the token never vanishes.
+It knows a spool only by its path, and nothing of jobs: `used` tells the highest
+number in use, when that is needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable
+
+from roundq.words.errors import SpoolError
+from roundq.world import files
+
+DIRECTORY = "ids"
+#: How often another process may be faster before it is called a mistake.
+TRIES = 10_000
+
+
+def found(spool_path: str, used: Callable[[], int]) -> None:
+    """Founds, or founds anew, the directory of the token, above every number in use."""
+    first = used() + 1
+    temporary = f"{spool_path}/tmp/{DIRECTORY}.{os.urandom(8).hex()}"
+    os.mkdir(temporary, 0o755)
+    os.chmod(temporary, 0o755)
+    token = f"{temporary}/{first}.founded"
+    os.close(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+    try:
+        # Replaces an absent or an empty directory and fails on any other: one founder wins.
+        os.rename(temporary, f"{spool_path}/{DIRECTORY}")
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(token)
+            os.rmdir(temporary)
+    files.sync_directory(spool_path)
+
+
+def take(spool_path: str, count: int, claimant: str, used: Callable[[], int]) -> int:
+    """The first of `count` consecutive numbers that nobody else has or will get."""
+    directory = f"{spool_path}/{DIRECTORY}"
+    for _ in range(TRIES):
+        tokens = sorted(
+            (int(name.partition(".")[0]), name)
+            for name, _ in files.listing(directory)
+            if name.partition(".")[0].isdecimal()
+        )
+        if not tokens:
+            found(spool_path, used)
+            continue
+        first, name = tokens[-1]
+        mine = f"{first + count}.{claimant}-{os.urandom(6).hex()}"
+        try:
+            os.rename(f"{directory}/{name}", f"{directory}/{mine}")
+        except OSError as error:
+            # The reply may have been lost: my name there proves that I have it. If it is there no
+            # more, somebody may have gone on from it; then some numbers are simply never used.
+            if files.is_listed(f"{directory}/{mine}"):
+                return first
+            if error.errno not in (errno.ENOENT, errno.ESTALE, errno.EIO):
+                raise
+            continue
+        return first
+    raise SpoolError(f"cannot get a job id: {directory} is too busy")
