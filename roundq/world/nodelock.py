@@ -52,7 +52,7 @@ class NodeLock:
         return True
 
     def is_held(self) -> bool:
-        """Whether this process holds the lock that others would find: a cleaner of /tmp may have removed it."""
+        """Whether this process holds the lock that others would find: a cleaner may have removed its file."""
         if self._descriptor is None:
             return False
         with contextlib.suppress(FileNotFoundError):
