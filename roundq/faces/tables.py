@@ -132,9 +132,12 @@ def _fit(columns: Sequence[Column], natural: Sequence[int], available: int) -> d
 def lay_out(
     columns: Sequence[Column], rows: Iterable[Row], available: int | None, ellipsis: str = "…"
 ) -> list[Painted]:
-    """The lines of a table, its header first; `available` columns wide, or whole if that is None."""
+    """The lines of a table, its header first; `available` columns wide, or whole if that is None.
+
+    Without columns there is no header, and every row must be a Line.
+    """
     titles = [Cell(column.title, "bold") for column in columns]
-    shown: list[Row] = [titles, *map(_made_visible, rows)]
+    shown: list[Row] = [*([titles] if titles else []), *map(_made_visible, rows)]
     cells = [row for row in shown if not isinstance(row, Line)]
     if available is None:
         widths = {
