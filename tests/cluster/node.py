@@ -273,8 +273,10 @@ class Node:
             ("boot_id", self.boot_id),
             ("hosts", f"127.0.0.1 localhost\n127.0.1.1 {self.name}"),
         ):
-            with open(os.path.join(self.etc, name), "w") as f:
+            path = os.path.join(self.etc, name)
+            with open(path, "w") as f:
                 f.write(text + "\n")
+            os.chmod(path, 0o644)
 
     def _start_nfsim(self) -> None:
         ready, ready_write = os.pipe()

@@ -60,6 +60,7 @@ def place(shared: Cluster, request: pytest.FixtureRequest) -> str:
     name = re.sub(r"\W+", "-", request.node.name)
     path = os.path.join(shared.home("ann"), name)
     os.mkdir(path)
+    os.chmod(path, 0o755)  # Whatever the umask of the test run is.
     os.chown(path, shared.user("ann").uid, shared.user("ann").uid)
     return f"/home/ann/{name}"
 
@@ -88,8 +89,8 @@ def test_a_node_has_a_name_and_machine_id_of_its_own(c: Cluster) -> None:
     """uname, hostname and /etc agree, and no two nodes are the same."""
     look = "import os; print(os.uname().nodename, *open('/etc/hostname'), *open('/etc/machine-id'))"
 
-    assert c["n1"].python(look).split() == ["n1", "n1", c["n1"].machine_id]
-    assert c["n2"].python(look).split() == ["n2", "n2", c["n2"].machine_id]
+    assert c["n1"].python(look, user="ann").split() == ["n1", "n1", c["n1"].machine_id]
+    assert c["n2"].python(look, user="bob").split() == ["n2", "n2", c["n2"].machine_id]
     assert c["n1"].machine_id != c["n2"].machine_id
 
 
