@@ -38,7 +38,8 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             state              held, waiting, claimed, running, completed, failed, canceled, zombie (lost)
             is_mine            whether it is yours
             node               where it is claimed, runs or ran
-            name, command (a list of words), directory, output, error
+            name, command (a list of words), directory
+            output, error      as asked for: output null is rq-ID.out, error null the same as output
             priority, restartable, attempt (from 1)
             cores              granted, or asked for; null: all of a node
             memory, time_limit as asked for; 0 memory: no promise
@@ -98,6 +99,11 @@ def text_of(value: str | None) -> str | None:
     return None if value is None else value.encode("utf-8", "backslashreplace").decode()
 
 
+def seconds(duration: float | None) -> float | None:
+    """A duration to the millisecond."""
+    return None if duration is None else round(duration, 3)
+
+
 def jobs(found: Listing, facts: Facts) -> dict[str, Any]:
     """The lists of `rq --json`."""
     return {
@@ -130,7 +136,7 @@ def _job(row: Row, facts: Facts) -> dict[str, Any]:
             name=text_of(job.name),
             command=[text_of(word) for word in job.command],
             directory=text_of(job.directory),
-            output=text_of(job.output),
+            output=text_of(job.output) or None,
             error=text_of(job.error),
             priority=job.priority,
             restartable=job.restartable,
@@ -141,15 +147,15 @@ def _job(row: Row, facts: Facts) -> dict[str, Any]:
             submitted=moment(job.submitted_ns),
             started=moment(record.started_ns),
             ended=moment(record.completed_ns) if row.state in ENDED_STATES else None,
-            run_time=queue_view.run_time_s(row, facts.now_ns),
-            wait_time=queue_view.wait_time_s(row, facts.now_ns),
+            run_time=seconds(queue_view.run_time_s(row, facts.now_ns)),
+            wait_time=seconds(queue_view.wait_time_s(row, facts.now_ns)),
             exit_code=record.exit_code,
             signal=record.signal,
             reason=text_of(record.reason),
             detail=text_of(record.detail),
         )
     value["problem"] = text_of(row.problem)
-    value["silent"] = None if row.node is None else facts.silent.get(row.node)
+    value["silent"] = None if row.node is None else seconds(facts.silent.get(row.node))
     return value
 
 
@@ -163,7 +169,7 @@ def _node(node: NodeFacts) -> dict[str, Any]:
         "name": text_of(node.name),
         "state": node.state,
         "reason": text_of(node.reason) or None,
-        "silent": node.silent_s,
+        "silent": seconds(node.silent_s),
         "cores": node.cores,
         "used": node.used,
         "offers": {text_of(user): cores for user, cores in node.offers.items()} or None,

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from roundq.actors import queue as api
-from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, Row, ended_ns, locate
+from roundq.actors import submission
+from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, Row, ended_ns, listing, locate
 from roundq.faces.cli.parser import Parser
+from roundq.faces.cli.person import person
 from roundq.records import neighbours
 from roundq.records import spool as spools
 from roundq.records.neighbours import SILENT_S, Seen
@@ -24,8 +25,7 @@ from roundq.records.spool import Spool
 from roundq.words.errors import RoundqError
 from roundq.words.job import NS
 from roundq.words.states import ENDED_STATES, OWNED_STATES, RUNNING, WAITING
-from roundq.world import config, procs
-from roundq.world.node import Node
+from roundq.world import procs
 
 if TYPE_CHECKING:
     import argparse
@@ -180,10 +180,9 @@ def _print_json(now_ns: int, lists: dict[str, Any], out: TextIO | None = None) -
 
 
 def _here(environ: Mapping[str, str]) -> Here:
-    me = api.mine(environ)
-    node = Node(environ).name()
-    homes = config.load(environ, me.path.rpartition("/")[0], node=node).homes
-    return Here(me, node, api.everybody(me, homes), homes)
+    asker = person(environ)
+    homes = asker.config.homes
+    return Here(asker.spool, asker.node, submission.everybody(asker.spool, homes), homes)
 
 
 def _cluster(environ: Mapping[str, str]) -> tuple[Look, list[str]]:
@@ -214,7 +213,7 @@ def _found(here: Here, of: Iterable[Spool], now_ns: int, *, is_whole: bool, is_o
     both = Listing((), {}, {})
     for spool in of:
         is_close = is_of_one or spool == here.me
-        one = api.listing(
+        one = listing(
             [spool],
             here.me,
             now_ns=now_ns,
