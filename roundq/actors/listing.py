@@ -280,31 +280,43 @@ def _standing(spool: Spool, entry: Entry) -> tuple[int, int]:
 # ---------------------------------------------------------------- by id or name
 
 
-def find(spool: Spool, words: Iterable[str], *, ended_most: int = FOUND_MOST) -> tuple[list[Row], list[str]]:
-    """My jobs that these words name, and the words that name none.
+def find(
+    spool: Spool, words: Iterable[str], *, names: Iterable[str] = (), ended_most: int = FOUND_MOST
+) -> tuple[list[Row], list[str]]:
+    """My jobs that these words and names mean, and those of them that mean none.
 
-    A word is an id, or else the exact name of jobs: all that have not ended, and those among the
-    newest `ended_most` ended ones. No job is listed twice; the order is that of the words, then by id.
+    A word is an id, or else the exact name of jobs; `names` are names only. A name means all jobs that
+    have not ended, and those among the newest `ended_most` ended ones of each state. No job is listed
+    twice; the order is that of the words, then by id.
     """
-    words = list(dict.fromkeys(words))
+    words, names = list(dict.fromkeys(words)), list(dict.fromkeys(names))
     by_state = _single(spool, spools.scan(spool))
     by_id = {entry.id: entry for same in by_state.values() for entry in same}
-    names = {word for word in words if word not in by_id}
-    named: dict[str, list[Row]] = {}
-    if names:
-        live = [entry for state in (*PENDING_STATES, *OWNED_STATES) for entry in by_state[state]]
-        rows = [row_of(spool, entry, True) for entry in live]
-        for row in [*rows, *_newest_ended(spool, by_state, True, ended_most)]:
-            if row.record is not None and row.record.job.name in names:
-                named.setdefault(row.record.job.name, []).append(row)
+    named = _named(spool, by_state, {word for word in words if word not in by_id}.union(names), ended_most)
     found: dict[str, Row] = {}
     unknown = []
-    for word in words:
-        if word in by_id:
+    for word, is_name in [(word, False) for word in words] + [(name, True) for name in names]:
+        if word in by_id and not is_name:
             found.setdefault(word, row_of(spool, by_id[word], True))
         elif word in named:
-            for row in sorted(named[word], key=lambda row: age_key(row.id)):
+            for row in named[word]:
                 found.setdefault(row.id, row)
         else:
             unknown.append(word)
     return list(found.values()), unknown
+
+
+def _named(
+    spool: Spool, by_state: dict[str, list[Entry]], names: set[str], ended_most: int
+) -> dict[str, list[Row]]:
+    """The jobs of these names, ids ascending."""
+    if not names:
+        return {}
+    live = [entry for state in (*PENDING_STATES, *OWNED_STATES) for entry in by_state[state]]
+    rows = [row_of(spool, entry, True) for entry in live]
+    rows += _newest_ended(spool, by_state, True, ended_most)
+    named: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: age_key(row.id)):
+        if row.record is not None and row.record.job.name in names:
+            named.setdefault(row.record.job.name, []).append(row)
+    return named

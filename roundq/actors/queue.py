@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from roundq.actors.listing import Listing, Row, find, listing, locate, row_of
+from roundq.actors.reasons import why
 from roundq.actors.submission import check, daemon_runs, everybody, mine, start_daemon, submit
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
@@ -21,6 +22,7 @@ from roundq.words.states import CANCELED, ENDED_STATES, OWNED_STATES, PENDING_ST
 
 __all__ = [
     "ASKED",
+    "BEGUN",
     "ENDED",
     "GONE",
     "Listing",
@@ -36,10 +38,12 @@ __all__ = [
     "start_daemon",
     "submit",
     "wait",
+    "why",
 ]
 
-#: What became of a request to cancel or restart: it was done at once; its owner was asked; it had ended.
-GONE, ASKED, ENDED = "gone", "asked", "ended"
+#: What became of a request to cancel or restart: it was done at once; its owner was asked; it had ended
+#: before; it has begun, and was to be left alone then.
+GONE, ASKED, ENDED, BEGUN = "gone", "asked", "ended", "begun"
 #: How often a job that moves on is looked for again.
 _TRIES = 5
 #: How soon `wait` looks again, in seconds: at first, and at most, while jobs run here or elsewhere.
@@ -53,15 +57,18 @@ _LOOKS_IN_VAIN = 3
 # ---------------------------------------------------------------- cancel, restart
 
 
-def cancel(spool: Spool, row: Row, node: str, now_ns: int) -> str:
+def cancel(spool: Spool, row: Row, node: str, now_ns: int, *, only_pending: bool = False) -> str:
     """Cancels one of my jobs: GONE if it never began, ASKED of its owner, or ENDED before that.
 
     What was asked is durable when this returns, and done as soon as the job's supervisor sees it: at
-    once if it runs on this `node`. Raises RoundqError if nobody here can cancel it.
+    once if it runs on this `node`. With `only_pending` a job that a node has taken is left to run: BEGUN.
+    Raises RoundqError if nobody here can cancel it.
     """
     for _ in range(_TRIES):
         if row.state in ENDED_STATES:
             return ENDED
+        if only_pending and row.state in OWNED_STATES:
+            return BEGUN
         if row.state in PENDING_STATES:
             if spools.cancel(spool, row.entry, now_ns, node):
                 return GONE

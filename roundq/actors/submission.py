@@ -169,7 +169,9 @@ def start_daemon(spool: Spool, environ: Mapping[str, str], node: str) -> bool:
     home_of_package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     child = os.fork()
     if child == 0:
-        _become_daemon(command, environments.submitted(environ), home_of_package)
+        # What a service manager told the caller is not meant for the daemon.
+        given = {name: text for name, text in environ.items() if name not in environments.FOREIGN_VARIABLES}
+        _become_daemon(command, given, home_of_package)
     os.waitpid(child, 0)
     return True
 

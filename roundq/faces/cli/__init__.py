@@ -39,9 +39,9 @@ class Verb(NamedTuple):
 VERBS = {
     "run": Verb("run", "put a command into the queue"),
     "q": Verb("looking", "list the jobs of everybody (also: rq alone)"),
-    "show": Verb("jobs", "tell everything about jobs"),
-    "why": Verb("jobs", "say why jobs wait, or how they ended"),
-    "log": Verb("jobs", "print, or follow, the output of a job"),
+    "show": Verb("telling", "tell everything about jobs"),
+    "why": Verb("telling", "say why jobs wait, or how they ended"),
+    "log": Verb("telling", "print, or follow, the output of a job"),
     "wait": Verb("jobs", "wait until jobs have ended"),
     "cancel": Verb("jobs", "cancel jobs of yours"),
     "restart": Verb("jobs", "stop running jobs and let them wait again"),

@@ -71,7 +71,9 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, words: list[str]) -> argparse.Namespace:
         """The options that these words give. Raises UsageError, or SystemExit after --help and --version."""
-        options, rest = self.parse_known_args(words)
+        # Options may stand between the words that are none.
+        known = self.parse_known_intermixed_args if self._get_positional_actions() else self.parse_known_args
+        options, rest = known(words)
         if rest:
             self.refuse(rest[0])
         return options

@@ -269,7 +269,7 @@ def _say(text: str) -> None:
 
 def follow(asker: Person, job_id: str, is_quiet: bool) -> int:
     """Waits for the end of a job of mine; the exit code that tells it."""
-    from roundq.actors import queue
+    from roundq.actors import outcome, queue
     from roundq.faces.cli.progress import progress
 
     try:
@@ -279,8 +279,6 @@ def follow(asker: Person, job_id: str, is_quiet: bool) -> int:
         _say(f"interrupted; job {job_id} stays in the queue")
         print(f"hint: rq wait {job_id} waits again, rq cancel {job_id} cancels it", file=sys.stderr)
         return INTERRUPTED
-    from roundq.faces.cli import outcome
-
     row = rows[job_id]
     if row.state != COMPLETED and not is_quiet:
         _say(f"job {job_id} {outcome.sentence(row)}")

@@ -1,0 +1,51 @@
+"""The verb `daemon`: three ways to run this user's daemon on this node."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from roundq.faces.cli.parser import Parser
+from roundq.faces.cli.person import person
+
+
+def build_parser(verb: str) -> Parser:
+    """The parser of `daemon`."""
+    parser = Parser(
+        verb,
+        "[--foreground | --fg] [-v]",
+        "Run your daemon on this node, in the background unless told otherwise. It starts your jobs when it is"
+        " your turn, and takes over from an older daemon; running jobs do not notice.",
+        "rq daemon",
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--foreground", action="store_true", help="serve here until stopped, as a service manager wants it"
+    )
+    how.add_argument("--fg", action="store_true", help="start what may start now, then exit")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="say on standard error what is done and why"
+    )
+    return parser
+
+
+def run(_verb: str, options: argparse.Namespace) -> int:
+    """Runs the daemon; its exit code. Raises DaemonRunning or another RoundqError if it cannot begin."""
+    # Looked at first, so that a wrong configuration is told here and not in a log.
+    asker = person()
+    from roundq.actors import daemon
+
+    if options.fg:
+        daemon.run_once(asker.spool, os.environ, verbose=options.verbose)
+        return 0
+    if options.foreground:
+        daemon.run_foreground(asker.spool, os.environ, verbose=options.verbose)
+        return 0
+    if "RQ_JOB_ID" in os.environ:
+        print("rq: warning: this is inside a job, and the daemon will end with it", file=sys.stderr)
+    daemon.detach(asker.spool, os.environ)
+    holder = daemon.serving(asker.spool)
+    if holder is not None:
+        print(f"your daemon serves {asker.node} (process {holder.pid})")
+    return 0

@@ -1,0 +1,313 @@
+"""The verbs that tell of jobs of mine: `show`, `why`, `log`. They change nothing."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import stat
+import sys
+import time
+from typing import Any
+
+from roundq.actors import queue
+from roundq.actors.listing import Row
+from roundq.faces.cli.named import find_all, only_current, title
+from roundq.faces.cli.parser import Parser, shown
+from roundq.faces.cli.person import Person, person
+from roundq.records import spool as spools
+from roundq.records.spool import Spool
+from roundq.words.errors import NoSuchJob, RoundqError, UsageError
+from roundq.words.job import NS, Attempt, Job, Record
+from roundq.words.quantities import ALL_CORES, format_duration, format_memory, visible
+from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES
+
+#: How much of an output file is copied at once.
+_CHUNK_BYTES = 1 << 18
+#: How often a followed output is looked at, in seconds.
+_LOOK_S = 0.25
+
+
+def build_parser(verb: str) -> Parser:
+    """The parser of `show`, `why` or `log`."""
+    return {"show": _show_parser, "why": _why_parser, "log": _log_parser}[verb]()
+
+
+def _show_parser() -> Parser:
+    parser = Parser("show", "[--json] ID|NAME...", "Tell everything that is known of jobs.", "rq show 17")
+    parser.add_argument("jobs", metavar="ID|NAME", nargs="+", help="an id, or the exact name of jobs")
+    parser.add_argument("--json", action="store_true", help="print one JSON value, for programs")
+    return parser
+
+
+def _why_parser() -> Parser:
+    sentence = "Say why jobs wait, in the words of your daemons, or what became of them."
+    parser = Parser("why", "ID|NAME...", sentence, "rq why fit")
+    parser.add_argument("jobs", metavar="ID|NAME", nargs="+", help="an id, or the exact name of jobs")
+    return parser
+
+
+def _log_parser() -> Parser:
+    sentence = "Print the output of a job. Of a name, the job that was submitted last is meant."
+    parser = Parser("log", "[-f] [-e] ID|NAME", sentence, "rq log -f fit")
+    parser.add_argument("job", metavar="ID|NAME", help="an id, or the exact name of a job")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on printing until the job has ended")
+    parser.add_argument(
+        "-e", "--error", action="store_true", help="its standard error, if that has a file of its own"
+    )
+    return parser
+
+
+def run(verb: str, options: argparse.Namespace) -> int:
+    """Does what the verb says; its exit code."""
+    return {"show": show, "why": why, "log": log}[verb](options, person())
+
+
+# ---------------------------------------------------------------- show
+
+
+def show(options: argparse.Namespace, asker: Person) -> int:
+    """`rq show`: prints every fact of each job."""
+    rows = find_all(asker.spool, options.jobs)
+    if options.json:
+        print(json.dumps(_as_json(rows), indent=2 if sys.stdout.isatty() else None, allow_nan=False))
+        return 0
+    for number, row in enumerate(rows):
+        if number:
+            print()
+        print(f"job {visible(title(row))}")
+        for name, value in _facts(row, asker):
+            print(f"  {name:<10} {visible(value)}")
+    return 0
+
+
+def _facts(row: Row, asker: Person) -> list[tuple[str, str]]:
+    record = row.record
+    where = spools.path_of(row.spool, row.entry)
+    if record is None:
+        return [
+            ("state", row.state),
+            ("problem", f"its job file cannot be read: {row.problem}"),
+            ("file", where),
+        ]
+    job = record.job
+    facts = [
+        ("state", row.state),
+        *[("why", sentence) for sentence in queue.why(asker.spool, row, asker.node, time.time_ns())],
+        ("node", row.node or ""),
+        ("command", _command_line(job)),
+        ("directory", job.directory),
+        ("output", _output_path(row, is_error=False)),
+        ("error", "" if job.error is None else _output_path(row, is_error=True)),
+        ("asks for", _asks(job)),
+        ("priority", str(job.priority) if job.priority else ""),
+        ("restart", "it may be stopped and run again" if job.restartable else ""),
+        ("cores", str(record.cores) if record.cores else ""),
+        ("attempt", str(record.attempt) if record.attempt > 1 else ""),
+        ("submitted", _moment(job.submitted_ns)),
+        ("started", _moment(record.started_ns)),
+        ("ended", _moment(record.completed_ns)),
+        ("ran", _ran(row, record)),
+        ("used", _used(record)),
+        ("exit code", "" if record.exit_code is None else str(record.exit_code)),
+        ("signal", "" if record.signal is None else str(record.signal)),
+        ("reason", record.reason or ""),
+        ("process", _process(row, record)),
+        ("umask", "" if job.umask is None else f"{job.umask:04o}"),
+        ("file", where),
+    ]
+    facts += [("before", _earlier(attempt)) for attempt in record.attempts]
+    return [(name, value) for name, value in facts if value]
+
+
+def _command_line(job: Job) -> str:
+    import shlex
+
+    return shlex.join(job.command)
+
+
+def _asks(job: Job) -> str:
+    parts = ["a whole node" if job.cores == ALL_CORES else f"{job.cores} core{'s' * (job.cores > 1)}"]
+    if job.memory_required:
+        parts.append(f"{format_memory(job.memory_required)} of memory")
+    if job.time_limit_s is not None:
+        parts.append(f"at most {format_duration(job.time_limit_s)} of time")
+    parts.append(
+        f"at most {format_memory(job.max_output)} of output" if job.max_output else "output without limit"
+    )
+    return ", ".join(parts)
+
+
+def _moment(ns: int) -> str:
+    if not ns:
+        return ""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(ns // NS))
+    except (OverflowError, ValueError, OSError):
+        return "at an impossible time"
+
+
+def _ran(row: Row, record: Record) -> str:
+    if not record.started_ns or row.state in PENDING_STATES:
+        return ""
+    until_ns = record.completed_ns if row.state in ENDED_STATES else time.time_ns()
+    return format_duration((until_ns - record.started_ns) / NS) if until_ns else ""
+
+
+def _used(record: Record) -> str:
+    usage = record.usage or {}
+    parts = []
+    if "cpu_s" in usage:
+        parts.append(f"{usage['cpu_s']:.1f} s of processor time")
+    if "memory_bytes" in usage:
+        parts.append(f"{format_memory(int(usage['memory_bytes']))} of memory")
+    return ", ".join(parts)
+
+
+def _process(row: Row, record: Record) -> str:
+    return f"{record.process.pid} on {row.node}" if record.process and row.state in OWNED_STATES else ""
+
+
+def _earlier(attempt: Attempt) -> str:
+    when = _moment(attempt.completed_ns)
+    return f"attempt {attempt.number} on {attempt.node}, {when}: {attempt.reason or 'ended'}"
+
+
+def _as_json(rows: list[Row]) -> dict[str, Any]:
+    """As `rq --json` has them, and more facts of each."""
+    from roundq.faces import as_json
+    from roundq.faces.queue_view import Facts
+
+    now_ns = time.time_ns()
+    values = as_json.jobs(queue.Listing(tuple(rows)), Facts(now_ns))["jobs"]
+    for row, value in zip(rows, values, strict=True):
+        record = row.record
+        value["file"] = as_json.text_of(spools.path_of(row.spool, row.entry))
+        value["output_path"] = None if record is None else as_json.text_of(_output_path(row, is_error=False))
+        value["error_path"] = None if record is None else as_json.text_of(_output_path(row, is_error=True))
+        value["max_output"] = None if record is None else record.job.max_output
+        value["umask"] = None if record is None else record.job.umask
+        value["environment"] = None if record is None else record.job.environment
+        value["usage"] = None if record is None else record.usage
+        value["attempts"] = [] if record is None else [_attempt_json(one) for one in record.attempts]
+    return as_json.as_json(now_ns, jobs=values)
+
+
+def _attempt_json(attempt: Attempt) -> dict[str, Any]:
+    from roundq.faces import as_json
+
+    return {
+        "number": attempt.number,
+        "node": as_json.text_of(attempt.node),
+        "started": as_json.moment(attempt.started_ns),
+        "ended": as_json.moment(attempt.completed_ns),
+        "reason": as_json.text_of(attempt.reason),
+        "exit_code": attempt.exit_code,
+        "signal": attempt.signal,
+    }
+
+
+# ---------------------------------------------------------------- why
+
+
+def why(options: argparse.Namespace, asker: Person) -> int:
+    """`rq why`: prints one sentence, or one per node, for each job."""
+    for row in only_current(find_all(asker.spool, options.jobs), options.jobs):
+        sentences = queue.why(asker.spool, row, asker.node, time.time_ns())
+        print(
+            f"{visible(title(row))}: {visible(sentences[0])}"
+            if len(sentences) == 1
+            else f"{visible(title(row))}:"
+        )
+        for sentence in sentences if len(sentences) > 1 else ():
+            print(f"  {visible(sentence)}")
+    return 0
+
+
+# ---------------------------------------------------------------- log
+
+
+def _output_path(row: Row, *, is_error: bool) -> str:
+    assert row.record is not None
+    job = row.record.job
+    # As the supervisor resolves it.
+    name = job.error if is_error and job.error is not None else job.output or f"rq-{row.id}.out"
+    return os.path.join(job.directory, name)
+
+
+def log(options: argparse.Namespace, asker: Person) -> int:
+    """`rq log`: copies the output to standard output, byte by byte as it is."""
+    row = find_all(asker.spool, [options.job])[-1]
+    if row.record is None:
+        raise RoundqError(f"the job file of {row.id} cannot be read: {row.problem}")
+    if options.error and row.record.job.error is None:
+        raise UsageError(
+            f"job {title(row)} has no error file: both streams go to its output",
+            f"rq log {visible(options.job)}",
+        )
+    copy = _Copy(_output_path(row, is_error=options.error))
+    if options.follow:
+        row = _follow(asker.spool, row, asker.node, copy)
+    is_there = copy.go_on()
+    if not is_there and not copy.printed:
+        if row.state in PENDING_STATES:
+            raise RoundqError(f"job {title(row)} has not begun: it has no output yet", f"rq why {row.id}")
+        raise RoundqError(f"job {title(row)}: there is no file {shown(copy.path)}: {copy.problem}")
+    return 0
+
+
+def _follow(spool: Spool, row: Row, node: str, copy: _Copy) -> Row:
+    """Prints what comes until the job has ended; its row then."""
+
+    def pause(seconds: float) -> None:
+        until_s = time.monotonic() + seconds
+        while (left_s := until_s - time.monotonic()) > 0:
+            copy.go_on()
+            time.sleep(min(left_s, _LOOK_S))
+
+    try:
+        return queue.wait(spool, [row.id], node=node, pause=pause)[row.id]
+    except NoSuchJob:
+        # Its record was swept away after it ended; what it wrote is there all the same.
+        return row
+
+
+class _Copy:
+    """Prints a file from where it left off; starts anew with a new file, or one that was cut."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.problem = ""
+        self.printed = False
+        self._offset, self._inode = 0, -1
+
+    def go_on(self) -> bool:
+        """Prints what is new; whether the file is there."""
+        try:
+            # Opened anew each time: only then does an NFS client ask how long it is. Not blocking: it may
+            # be a FIFO by now.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError as error:
+            self.problem = error.strerror or str(error)
+            return False
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                self.problem = "it is not a regular file, so nothing of it was kept"
+                return False
+            if status.st_ino != self._inode or status.st_size < self._offset:
+                self._inode, self._offset = status.st_ino, 0
+            while chunk := os.pread(descriptor, _CHUNK_BYTES, self._offset):
+                self._offset += len(chunk)
+                self.printed = True
+                _write(chunk)
+        finally:
+            os.close(descriptor)
+        return True
+
+
+def _write(chunk: bytes) -> None:
+    # What was printed as text before comes before it.
+    sys.stdout.flush()
+    sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
