@@ -125,8 +125,9 @@ class Node:
             words = self._words(f"{directory}/cpu.max") or (
                 self._words(f"{directory}/cpu.cfs_quota_us") + self._words(f"{directory}/cpu.cfs_period_us")
             )
-            if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]) > 0:
-                yield int(words[0]) / int(words[1])
+            quota, period = (_number(words, place) for place in (0, 1))
+            if quota is not None and period:
+                yield quota / period
 
     def _memory_limits(self) -> Iterator[tuple[int, int]]:
         """Limit and use in bytes of each of our control groups that has a limit."""
@@ -137,21 +138,19 @@ class Node:
                 ("memory.high", "memory.current", "inactive_file"),
                 ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
             ):
-                limit = self._words(f"{directory}/{limit_name}")
-                if not limit or not limit[0].isdigit() or int(limit[0]) >= _NO_LIMIT_BYTES_MIN:
+                limit = _number(self._words(f"{directory}/{limit_name}"))
+                if limit is None or limit >= _NO_LIMIT_BYTES_MIN:
                     continue
-                used = self._words(f"{directory}/{used_name}")
+                used = _number(self._words(f"{directory}/{used_name}")) or 0
                 statistics = self._words(f"{directory}/memory.stat")
-                counts = dict(zip(statistics[::2], statistics[1::2], strict=False))
-                yield (
-                    int(limit[0]),
-                    (int(used[0]) if used else 0) - int(counts.get(cache, 0)),
-                )
+                found = _number(statistics, statistics.index(cache) + 1) if cache in statistics else None
+                yield limit, used - (found or 0)
 
     def _words(self, path: str) -> list[str]:
         try:
             return self._text(path).split()
-        except OSError:
+        # ValueError: a NUL in a path that we did not understand.
+        except (OSError, ValueError):
             return []
 
     def _groups(self, controller: str) -> list[str]:
@@ -183,6 +182,13 @@ class Node:
         if not os.path.isdir(self._root + "/".join([point, *parts])):
             parts = []
         return ["/".join([point, *parts[:depth]]) for depth in range(len(parts), -1, -1)]
+
+
+def _number(words: list[str], place: int = 0) -> int | None:
+    """The word at this place as a number, None if there is none, such as "max" and -1."""
+    if place >= len(words) or not re.fullmatch("[0-9]{1,20}", words[place]):
+        return None
+    return int(words[place])
 
 
 def _is_within(path: str, parent: str) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from roundq.words.errors import RoundqError
@@ -231,6 +231,9 @@ garbage = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
 
 @settings(max_examples=100, deadline=None)
+@example([], [], "\u00b26 7", "\u00b26")
+@example([], [], "9" * 5000, "inactive_file")
+@example([], [], "1 100000", "5 inactive_file x")
 @given(st.lists(garbage, max_size=3), st.lists(garbage, max_size=3), garbage, garbage)
 def test_garbage_in_proc_limits_nothing_and_raises_nothing(
     tmp_path_factory: pytest.TempPathFactory, groups: list[str], mounts: list[str], quota: str, limit: str
