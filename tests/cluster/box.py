@@ -60,6 +60,8 @@ class Cluster:
         env: Mapping[str, str] | None = None,
         binds: Mapping[str, str] | None = None,
     ) -> None:
+        self._fsopts = fsopts
+        self.options()  # A misspelled option is told here, not in the log of a helper.
         if reason := missing():
             raise RuntimeError(f"no cluster without {reason}")
         if fs not in ("nfs", "local"):
@@ -69,8 +71,6 @@ class Cluster:
         self.fs = fs
         self.env = dict(env or {})
         self.binds = dict(binds or {})
-        self._fsopts = fsopts
-        self.options()  # A misspelled option is told here, not in the log of a helper.
         self.forking = threading.RLock()
         self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.owner, self._owner_write = os.pipe()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster import checkers, kernel, plugin, scratch
+from tests.cluster import checkers, plugin, scratch
 from tests.cluster.box import Cluster
 from tests.cluster.cache import TICK_NS
 from tests.cluster.wait import wait_until
@@ -925,31 +925,53 @@ def test_a_stopped_cluster_leaves_nothing(make_cluster: MakeCluster) -> None:
     assert not os.path.exists(c.cgroup)
 
 
-@pytest.mark.parametrize("frozen", [False, True])
-def test_a_killed_test_run_leaves_nothing(frozen: bool) -> None:
+RUN = """
+import json, sys, time
+from tests.cluster.box import Cluster
+
+c = Cluster(2, ["ann"]).start()
+c["n1"].popen(["sleep", "100"], "ann")
+if sys.argv[1] == "frozen":
+    c["n1"].freeze()
+print(json.dumps([c.directory, c.cgroup]), flush=True)
+time.sleep(100)
+"""
+
+# Kills the run and, like a good PID 1, buries all that it leaves behind; ends when nothing is left.
+KILLER = """
+import ctypes, os, subprocess, sys
+
+PR_SET_CHILD_SUBREAPER = 36
+ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+run = subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], stdout=subprocess.PIPE)
+line = run.stdout.readline()
+run.kill()
+run.wait()
+os.write(1, line)
+try:
+    while os.wait():
+        pass
+except ChildProcessError:
+    pass
+"""
+
+
+@pytest.mark.usefixtures("make_cluster")
+@pytest.mark.parametrize("state", ["frozen", "running"])
+def test_a_killed_test_run_leaves_nothing(state: str) -> None:
     """Its nodes die with it; directories, cgroups and what was frozen are swept by the next run."""
-    code = f"""
-        import json, time
-        from tests.cluster.box import Cluster
-        c = Cluster(2, ["ann"]).start()
-        c["n1"].popen(["sleep", "100"], "ann")
-        if {frozen}:
-            c["n1"].freeze()
-        print(json.dumps([c.directory, c.cgroup]), flush=True)
-        time.sleep(100)
-    """
-    argv = [sys.executable, "-c", textwrap.dedent(code)]
-    with subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE) as run:
-        assert run.stdout
-        directory, cgroup = json.loads(run.stdout.readline())
-        run.kill()
+    argv = [sys.executable, "-c", KILLER, RUN, state]
+    with subprocess.Popen(argv, cwd=REPOSITORY, stdout=subprocess.PIPE) as killer:
+        assert killer.stdout
+        try:
+            directory, cgroup = json.loads(killer.stdout.readline())
+            if state == "running":
+                assert killer.wait(10) == 0
+            assert os.path.basename(directory) in scratch.sweep()
+            assert killer.wait(10) == 0
+        finally:
+            killer.kill()
 
-    def pids() -> list[int]:
-        return [pid for group in kernel.cgroup_tree(cgroup) for pid in kernel.cgroup_pids(group)]
-
-    if not frozen:
-        wait_until(lambda: not pids(), 5, on_timeout=pids)
-    assert os.path.basename(directory) in scratch.sweep()
     assert not os.path.exists(directory)
     assert not os.path.exists(cgroup)
 
