@@ -11,6 +11,7 @@ Tests ask for the fixture `make_cluster` (plugin.py). The modules, top down:
     runtime   makes roundq runnable at /opt/rq inside every node
     nfsim     the process behind one node's view of /home: reads requests, applies faults, answers
     nfs       what each file operation of a Linux NFS client asks of its server
+    handles   what is open on a node, and written there but not yet sent
     cache     what that client believes without asking, and for how long
     faults    rules that make the file system misbehave, and the messages that set them
     fuse      the wire format of /dev/fuse

@@ -1,5 +1,4 @@
-"""The file operations of an NFS client: each does to the backing directory what the client would ask of its
-server.
+"""The file operations of an NFS client: each does to the backing directory what it would ask of its server.
 
 `Client.perform()` answers one request and raises OSError where NFS would. Called by nfsim, which adds the
 faults. Every operation runs with the uid, gid and groups of its caller, as the server checks them (AUTH_SYS).
@@ -7,40 +6,26 @@ faults. Every operation runs with the uid, gid and groups of its caller, as the 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import stat
 import struct
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.cluster import fuse, kernel
 from tests.cluster.cache import Cache, Inode, Options, signature_of
-from tests.cluster.fuse import Request, Setattr
+from tests.cluster.handles import Handles, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from tests.cluster.faults import Listing
+    from tests.cluster.fuse import Request, Setattr
 
 AUTH_SYS_GROUPS_MAX = 16
 
-# Written data beyond this goes to the server at once.
-DIRTY_BYTES_MAX = 1 << 20
-
 DT_UNKNOWN, DT_DIR, DT_REG, DT_LNK = 0, 4, 8, 10
-
-
-@dataclass
-class Handle:
-    """An open file (`fd`) or directory (`listing`)."""
-
-    inode: Inode
-    fd: int = -1
-    writable: bool = False
-    listing: Listing | None = None
 
 
 class Client:
@@ -59,7 +44,7 @@ class Client:
         self.options = options
         self.backing = os.path.realpath(backing)
         self.inodes: dict[int, Inode] = {}
-        self.handles: dict[int, Handle] = {}
+        self.handles = Handles()
         self._device = device
         self._cache = Cache(options, device, self.backing)
         self._groups = groups
@@ -67,8 +52,6 @@ class Client:
         self._distort = distort
         self._by_key: dict[tuple[int, int], Inode] = {}
         self._numbers = iter(range(fuse.ROOT, 1 << 62))
-        self._handle_numbers = iter(range(1, 1 << 62))
-        self._silly_numbers = iter(range(1, 1 << 62))
         self._known(os.open(self.backing, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)).lookups = 1
 
     # ------------------------------------------------------------------ what nfsim calls
@@ -91,12 +74,10 @@ class Client:
 
     def disown(self, request: Request, answer: bytes) -> None:
         """An answer the kernel will not get to see: it will never close or forget what that gave it."""
-        if request.op == "open":
-            self._close(*struct.unpack_from("<Q", answer))
+        if request.op in ("open", "opendir"):
+            self.handles.close(*struct.unpack_from("<Q", answer))
         elif request.op == "create":
-            self._close(*struct.unpack_from("<Q", answer, fuse.ENTRY_SIZE))
-        elif request.op == "opendir":
-            del self.handles[struct.unpack_from("<Q", answer)[0]]
+            self.handles.close(*struct.unpack_from("<Q", answer, fuse.ENTRY_SIZE))
         if request.op in fuse.GIVES_ENTRY:
             self.forget(struct.unpack_from("<Q", answer)[0], 1)
 
@@ -106,17 +87,15 @@ class Client:
             return
         inode.lookups -= times
         if inode.lookups <= 0 and not inode.opens:
-            self._flush(inode)
+            self.handles.flush(inode)
             os.close(inode.fd)
             del self.inodes[number], self._by_key[inode.key]
 
     def flush_all(self) -> None:
         """What an orderly unmount does."""
-        for number in list(self.handles):
-            if self.handles[number].fd >= 0:
-                self._close(number)
+        self.handles.close_all()
         for inode in self.inodes.values():
-            self._flush(inode)
+            self.handles.flush(inode)
 
     def is_local(self, request: Request) -> bool:
         """Can this be answered without the server? Closing a file that has nothing to send."""
@@ -178,7 +157,7 @@ class Client:
         if source is None:
             raise OSError(errno.ESTALE, "unknown node")
         (name,) = request.names
-        self._flush(source)
+        self.handles.flush(source)
         return self._make(
             directory, name, lambda: os.link(source.path, name, dst_dir_fd=directory.fd, follow_symlinks=True)
         )
@@ -188,7 +167,7 @@ class Client:
         victim = self._open_here(directory, name)
         before = self._cache.ask(directory)
         if victim:
-            self._silly_rename(directory, name, victim)
+            self.handles.remove_while_open(directory, name, victim)
         else:
             os.unlink(name, dir_fd=directory.fd)
         self._cache.changed_here(directory, before, (name,))
@@ -211,10 +190,10 @@ class Client:
         before, target_before = self._cache.ask(directory), self._cache.ask(target)
         source = self._find(directory, old)
         if source:
-            self._flush(source)
+            self.handles.flush(source)
         victim = self._open_here(target, new)
         if victim and victim is not source:
-            self._silly_rename(target, new, victim)
+            self.handles.remove_while_open(target, new, victim)
         os.rename(old, new, src_dir_fd=directory.fd, dst_dir_fd=target.fd)
         self._cache.changed_here(directory, before, (old, new))
         if target is not directory:
@@ -228,7 +207,7 @@ class Client:
     # ------------------------------------------------------------------ attributes
 
     def op_getattr(self, inode: Inode, request: Request) -> bytes:  # noqa: ARG002
-        self._flush(inode)
+        self.handles.flush(inode)
         st = self._cache.ask(inode)
         if self._cache.refresh(inode, st) and stat.S_ISDIR(st.st_mode):
             self._cache.forget_names(inode)
@@ -236,7 +215,7 @@ class Client:
 
     def op_setattr(self, inode: Inode, request: Request) -> bytes:
         want = fuse.setattr_of(request)
-        self._flush(inode)
+        self.handles.flush(inode)
         self._cache.ask(inode)
         if want.valid & fuse.SET_MODE:
             os.chmod(inode.path, want.mode & 0o7777)
@@ -280,8 +259,7 @@ class Client:
         kernel.become_root()  # The caller may have made a file that it may not open again.
         answer = self._entry(directory, name, os.open(f"/proc/self/fd/{fd}", os.O_PATH | os.O_CLOEXEC))
         inode = self._by_key[_key(os.fstat(fd))]
-        inode.opens += 1
-        return answer + fuse.open_reply(self._handle(Handle(inode, fd, access != os.O_RDONLY)))
+        return answer + fuse.open_reply(self.handles.open_file(inode, fd, writable=access != os.O_RDONLY))
 
     def op_open(self, inode: Inode, request: Request) -> bytes:
         st = self._cache.ask(inode)
@@ -290,21 +268,20 @@ class Client:
             raise OSError(errno.ESTALE, "another file has the name")
         flags = fuse.KEEP_CACHE
         if self.options.cto:
-            self._flush(inode)
+            self.handles.flush(inode)
             if signature_of(st) != inode.signature or not inode.settled:
                 self._cache.refresh(inode, st)
                 self._device.invalidate_attributes(inode.number)
                 flags = 0
         access = request.numbers("I")[0] & os.O_ACCMODE
         fd = os.open(inode.path, access | os.O_CLOEXEC)
-        inode.opens += 1
-        return fuse.open_reply(self._handle(Handle(inode, fd, access != os.O_RDONLY)), flags)
+        return fuse.open_reply(self.handles.open_file(inode, fd, writable=access != os.O_RDONLY), flags)
 
     def op_read(self, inode: Inode, request: Request) -> bytes:
         handle, offset, size = request.numbers("QQI")
         if self.options.vers.startswith("3"):
             self._cache.ask(inode)
-        self._flush(inode)
+        self.handles.flush(inode)
         return os.pread(self.handles[handle].fd, size, offset)
 
     def op_write(self, inode: Inode, request: Request) -> bytes:
@@ -312,33 +289,31 @@ class Client:
         data = request.body[40 : 40 + size]
         if self.options.vers.startswith("3"):
             self._cache.ask(inode)
-        self._tell_write_error(inode)
+        self.handles.tell_write_error(inode)
         if self.options.wdelay > 0:
             if not inode.dirty:
-                self._later(self.options.wdelay, lambda: self._flush(inode))
-            inode.dirty.append((offset, data))
-            if sum(len(chunk) for _, chunk in inode.dirty) > DIRTY_BYTES_MAX:
-                self._flush(inode)
+                self._later(self.options.wdelay, lambda: self.handles.flush(inode))
+            self.handles.write_behind(inode, offset, data)
         else:
-            _write_all(self.handles[handle].fd, offset, data)
+            write_all(self.handles[handle].fd, offset, data)
         return struct.pack("<II", size, 0)
 
     def op_flush(self, inode: Inode, request: Request) -> bytes:
         """A descriptor is closed: a client now sends what it has. The last moment to tell an error."""
         if self.handles[request.numbers("Q")[0]].writable:
-            self._flush(inode)
-            self._tell_write_error(inode)
+            self.handles.flush(inode)
+            self.handles.tell_write_error(inode)
         return b""
 
     def op_fsync(self, inode: Inode, request: Request) -> bytes:
-        self._flush(inode)
+        self.handles.flush(inode)
         os.fsync(self.handles[request.numbers("Q")[0]].fd)
-        self._tell_write_error(inode)
+        self.handles.tell_write_error(inode)
         return b""
 
     def op_release(self, inode: Inode, request: Request) -> bytes:  # noqa: ARG002
         kernel.become_root()
-        self._close(request.numbers("Q")[0])
+        self.handles.close(request.numbers("Q")[0])
         return b""
 
     # ------------------------------------------------------------------ directories
@@ -354,7 +329,7 @@ class Client:
         finally:
             os.close(fd)
         here = [(b".", directory.key[1], DT_DIR), (b"..", 1, DT_DIR)]
-        return fuse.open_reply(self._handle(Handle(directory, listing=here + directory.listing)))
+        return fuse.open_reply(self.handles.open_directory(directory, here + directory.listing))
 
     def op_readdir(self, directory: Inode, request: Request) -> bytes:
         number, start, size = request.numbers("QQI")
@@ -365,7 +340,7 @@ class Client:
         return fuse.directory_reply(listing, start, size)
 
     def op_releasedir(self, directory: Inode, request: Request) -> bytes:  # noqa: ARG002
-        del self.handles[request.numbers("Q")[0]]
+        self.handles.close(request.numbers("Q")[0])
         return b""
 
     def op_fsyncdir(self, directory: Inode, request: Request) -> bytes:  # noqa: ARG002
@@ -403,7 +378,7 @@ class Client:
         inode = self._known(fd)
         inode.lookups += 1
         inode.location = (directory, name)
-        self._flush(inode)
+        self.handles.flush(inode)
         st = os.fstat(inode.fd)
         if self._cache.refresh(inode, st):
             if stat.S_ISDIR(st.st_mode):
@@ -438,57 +413,6 @@ class Client:
         st = os.fstat(inode.fd)
         return inode if st.st_nlink == 1 and not stat.S_ISDIR(st.st_mode) else None
 
-    def _silly_rename(self, directory: Inode, name: bytes, inode: Inode) -> None:
-        silly = b".nfs%016x%08x" % (inode.key[1], next(self._silly_numbers))
-        os.rename(name, silly, src_dir_fd=directory.fd, dst_dir_fd=directory.fd)
-        inode.silly = (directory, silly)
-
-    def _handle(self, handle: Handle) -> int:
-        number = next(self._handle_numbers)
-        self.handles[number] = handle
-        return number
-
-    def _close(self, number: int) -> None:
-        handle = self.handles[number]
-        inode = handle.inode
-        self._flush(inode)
-        os.close(handle.fd)
-        del self.handles[number]
-        inode.opens -= 1
-        if not inode.opens and inode.silly:
-            directory, name = inode.silly
-            inode.silly = None
-            # It fails if somebody else tidied up.
-            with contextlib.suppress(OSError):
-                os.unlink(name, dir_fd=directory.fd)
-
-    def _flush(self, inode: Inode) -> None:
-        """Send written data to the server. An error is kept for the next one who can be told."""
-        if not inode.dirty:
-            return
-        todo, inode.dirty = inode.dirty, []
-        open_fds = (
-            handle.fd for handle in self.handles.values() if handle.inode is inode and handle.writable
-        )
-        fd = next(open_fds, None)
-        own = -1
-        try:
-            if fd is None:
-                fd = own = os.open(inode.path, os.O_WRONLY | os.O_CLOEXEC)
-            for offset, data in todo:
-                _write_all(fd, offset, data)
-        except OSError as error:
-            inode.write_error = error.errno or errno.EIO
-        finally:
-            if own >= 0:
-                os.close(own)
-        inode.signature = signature_of(os.fstat(inode.fd))
-
-    def _tell_write_error(self, inode: Inode) -> None:
-        if inode.write_error:
-            error, inode.write_error = inode.write_error, 0
-            raise OSError(error, "writing behind failed")
-
 
 def _key(st: os.stat_result) -> tuple[int, int]:
     return st.st_dev, st.st_ino
@@ -504,10 +428,3 @@ def _list(fd: int) -> Iterator[tuple[bytes, int, int]]:
             else:
                 kind = DT_REG if entry.is_file() else DT_UNKNOWN
             yield os.fsencode(entry.name), entry.inode(), kind
-
-
-def _write_all(fd: int, offset: int, data: bytes) -> None:
-    while data:
-        written = os.pwrite(fd, data, offset)
-        offset += written
-        data = data[written:]
