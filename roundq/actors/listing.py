@@ -123,7 +123,7 @@ def listing(
     """What is in these spools now.
 
     Of each user the first `pending_most` waiting and held jobs and the last are read, all that are
-    claimed and running, and of the ended ones the newest `ended_most`. Ended jobs have a row if they
+    claimed and running, and of each ended state the newest `ended_most`. Ended jobs have a row if they
     ended after the user's latest submission less a minute or within ten minutes (or with
     `ended_of_any_age`), and are mine (or with `ended_of_all` anybody's). Never fails on what is
     found there.
@@ -191,7 +191,7 @@ def _newest_ended(spool: Spool, by_state: dict[str, list[Entry]], is_mine: bool,
     ]
     rows = [row_of(spool, entry, is_mine) for entry in newest]
     rows.sort(key=lambda row: 0 if row.record is None else -ended_ns(row.record))
-    return rows[:most]
+    return rows
 
 
 def _written_ns(spool: Spool, entry: Entry) -> int:

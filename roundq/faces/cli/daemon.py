@@ -15,8 +15,8 @@ def build_parser(verb: str) -> Parser:
     parser = Parser(
         verb,
         "[--foreground | --fg] [-v]",
-        "Run your daemon on this node, in the background unless told otherwise. It starts your jobs when it is"
-        " your turn, and takes over from an older daemon; running jobs do not notice.",
+        "Run your daemon on this node, in the background unless told otherwise. It starts your jobs when it"
+        " is your turn, and takes over from an older daemon; running jobs do not notice.",
         "rq daemon",
     )
     how = parser.add_mutually_exclusive_group()
