@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from tests.cluster.wait import wait_until
-from tests.systemd.sdbox import HERE, PREFIX, UIDS, SystemdBox
+from tests.systemd.sdbox import PREFIX, UIDS, SystemdBox
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,6 +54,14 @@ class Job:
         assert found is not None
         return found
 
+    def started_again(self, before: psutil.Process) -> psutil.Process:
+        """Wait for another process of the job than this one."""
+        found = wait_until(
+            lambda: (process := self.process()) != before and process, HASTE_S, on_timeout=self.node.story
+        )
+        assert found
+        return found
+
     def end(self) -> None:
         """Let it end by itself."""
         (self._files / f"{self.name}.end").touch()
@@ -84,9 +92,6 @@ class ServedNode:
     def install(self) -> None:
         """What the manual tells an admin to do."""
         box = self.box
-        box.write(
-            f"{PREFIX}/bin/rq", f"#!{PREFIX}/bin/python3\n" + (HERE / "fake_rq.py").read_text(), mode=0o755
-        )
         box.run(["sh", "-ec", f"""
             install -m 644 {SHIPPED}/system/* /etc/systemd/system/
             install -m 644 {SHIPPED}/user/* /etc/systemd/user/
@@ -131,13 +136,15 @@ class ServedNode:
 
     # ---------------------------------------- users
 
-    def submit(self, user: str, exit_code: int = 0, prelude: str = ":") -> Job:
+    def submit(self, user: str, *options: str, exit_code: int = 0, prelude: str = ":") -> Job:
         """`rq run` of a job that runs until Job.end(), and then ends with this code."""
         self._count += 1
         name = f"job-{os.getpid()}-{self._count}"
         script = f"{prelude}; touch {name}.up; until [ -e {name}.end ]; do sleep 0.05; done; exit {exit_code}"
-        printed = self.box.run(["rq", "run", "/bin/sh", "-c", script], user=user).stdout
-        return Job(self, user, printed.split()[-1], script, name)
+        printed = self.box.run(
+            ["rq", "run", "--parsable", *options, "/bin/sh", "-c", script], user=user
+        ).stdout
+        return Job(self, user, printed.strip(), script, name)
 
     def linger(self, user: str) -> None:
         """`loginctl enable-linger`, and wait for the user manager."""

@@ -98,11 +98,11 @@ class SystemdBox:
         self.stop()
 
     def start(self) -> None:
-        """Boot, and return when the start-up has ended. Only homes outlive a boot."""
-        for name in ("layer", "instead"):
-            shutil.rmtree(self._dir / name, ignore_errors=True)
+        """Boot, and return when all is up. Of an earlier boot, /home and /etc/systemd are left."""
+        shutil.rmtree(self._dir / "layer", ignore_errors=True)
         self._lay_files()
-        self._hide_host_units()
+        if not (self._dir / "instead").exists():
+            self._hide_host_units()
         # Whatever our umask is.
         subprocess.run(["chmod", "-R", "a+rX", self._dir / "layer", self._dir / "instead"], check=True)
         (self._dir / "layer/etc/shadow").chmod(0o640)
