@@ -202,9 +202,11 @@ class Round:
         began_s = time.monotonic()
         changed = self.waiting.look(now_s)
         self._list_again_s = now_s + 10 * (time.monotonic() - began_s)
-        if not changed and not self._is_unread and not self.broken:
-            return
         entries = self.waiting.entries
+        # A claim that was given back between two looks leaves no other trace.
+        is_complete = len(self.queue) + len(self.broken) == len(entries)
+        if not changed and is_complete and not self._is_unread and not self.broken:
+            return
         gone = [file for file in self.queue if self.queue[file].entry is not entries.get(file)]
         for file in gone:
             del self.queue[file]

@@ -489,7 +489,11 @@ def main(arguments: list[str]) -> int:
         return 1
     process = procs.own_identity()
     record = replace(
-        spools.read(spool, entry), process=process, pid=process.pid, node=name, started_ns=time.time_ns()
+        spools.read(spool, entry).at_home(os.path.dirname(path)),
+        process=process,
+        pid=process.pid,
+        node=name,
+        started_ns=time.time_ns(),
     )
     spools.rewrite(spool, entry, record, name)
     supervise(spool, entry, record, Terms(name, grace_s=float(os.environ.get("RQ_GRACE", "30"))))

@@ -155,7 +155,9 @@ class Tenants:
             spools.withdraw(self.spool, claimed)
             return None
         job = record.job
-        granted = replace(record, cores=job.cores or cores, node=self.node)
+        granted = replace(record, cores=job.cores or cores, node=self.node).at_home(
+            os.path.dirname(self.spool.path)
+        )
         tenant = Tenant(claimed, granted, stamp_ns, settled=False, claimed_s=now_s)
         if (job.cores, job.memory_required) != (want.cores, want.memory):
             spools.withdraw(self.spool, claimed)

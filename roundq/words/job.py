@@ -114,6 +114,14 @@ class Record:
     usage: dict[str, float] | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
+    def at_home(self, home: str) -> Record:
+        """This record with what a program that dropped it may leave out: it runs in the owner's home."""
+        job = self.job
+        if job.directory and job.home_dir:
+            return self
+        home = job.home_dir or home
+        return replace(self, job=replace(job, home_dir=home, directory=os.path.join(home, job.directory)))
+
     def next_attempt(self, completed_ns: int, reason: str) -> Record:
         """This record as it goes back to waiting: the attempt is history, the next one is open."""
         ended = Attempt(

@@ -11,8 +11,10 @@ import time
 from pathlib import Path
 
 from roundq.actors.daemon import serving
+from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
+from roundq.words.errors import RoundqError
 from roundq.words.job import Job, Record
 from roundq.words.states import ENDED_STATES, STATES, WAITING
 from tests.cluster.wait import wait_until
@@ -117,8 +119,15 @@ class SpoolHome:
     def daemon(self, **environ: str) -> subprocess.Popen[bytes]:
         """Starts a daemon and waits until its card is there."""
         process = self._start(sys.executable, "-c", DAEMON, "daemon", str(self.home), **environ)
-        wait_until(lambda: self.daemon_pid() == process.pid, 20, on_timeout=self.story)
+        wait_until(lambda: self.card_pid() == process.pid, 20, on_timeout=self.story)
         return process
+
+    def card_pid(self) -> int | None:
+        """The pid of the daemon that published the card."""
+        try:
+            return cards.read(self.spool, NODE).pid
+        except (OSError, RoundqError):
+            return None
 
     def daemon_pid(self) -> int | None:
         """The pid of the daemon that serves the spool."""
