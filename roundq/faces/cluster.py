@@ -25,6 +25,8 @@ from roundq.world import files, procs
 #: What `NodeFacts.state` may be.
 UP, DRAINS, SILENT, STOPPED = "up", "draining", "silent", "stopped"
 LEGACY_VERSION = "0.2.9"
+#: Names per directory that are counted; strangers may have a million.
+NAMES_MOST = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,10 +137,11 @@ def _later(one: Seen, silent_s: float) -> Seen:
 
 def _occupied(spool: Spool, seen: Iterable[Seen], here: str) -> list[Occupancy]:
     try:
-        listed = {(entry.id, entry.node) for entry in spools.scan(spool, (CLAIMED, RUNNING))}
+        found = spools.scan(spool, (CLAIMED, RUNNING), most=NAMES_MOST)
+        listed = {(entry.id, entry.node) for entry in found}
     except OSError:
         listed = None
-    found = [
+    occupied = [
         Occupancy(spool, one.card.node, job.cores)
         for one in seen
         for job in one.card.jobs
@@ -149,7 +152,7 @@ def _occupied(spool: Spool, seen: Iterable[Seen], here: str) -> list[Occupancy]:
         legacy = neighbours.legacy_occupants(spool)
     except (OSError, RecordError):
         legacy = []
-    return found + [Occupancy(spool, node, job.cores) for node, job in legacy]
+    return occupied + [Occupancy(spool, node, job.cores) for node, job in legacy]
 
 
 def _is_gone(job: Occupant, is_here: bool) -> bool:
@@ -158,7 +161,7 @@ def _is_gone(job: Occupant, is_here: bool) -> bool:
 
 def _waiting(spool: Spool, seen: Iterable[Seen]) -> int:
     try:
-        return len(spools.scan(spool, (WAITING,)))
+        return len(spools.scan(spool, (WAITING,), most=NAMES_MOST))
     except OSError:
         return max((one.card.waiting for one in seen), default=0)
 
@@ -171,7 +174,13 @@ def nodes_of(looked: Look) -> list[NodeFacts]:
     by_node: dict[str, list[Seen]] = {}
     for one in looked.seen:
         by_node.setdefault(one.card.node, []).append(one)
-    return [_node(name, by_node[name], looked) for name in sorted(by_node, key=natural)]
+    jobs: dict[str, list[Occupancy]] = {}
+    for job in looked.occupied:
+        jobs.setdefault(job.node, []).append(job)
+    return [
+        _node(name, by_node[name], jobs.get(name, []), is_here=name == looked.here)
+        for name in sorted(by_node, key=natural)
+    ]
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -181,17 +190,16 @@ def natural(name: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)], name
 
 
-def _node(name: str, seen: list[Seen], looked: Look) -> NodeFacts:
+def _node(name: str, seen: list[Seen], jobs: list[Occupancy], *, is_here: bool) -> NodeFacts:
     alive = [one for one in seen if one.is_alive]
     # What is told of a node nobody hears of is what was last heard.
     told = sorted(alive or seen, key=lambda one: one.silent_s)
     ours = [one.card for one in told if not one.card.is_legacy]
     offers = {one.card.user: one.card.capacity for one in told}
     cores = max(offers.values())
-    here = [one for one in looked.occupied if one.node == name]
     draining = [one.card for one in alive if one.card.state == DRAINING]
     if not alive:
-        state = STOPPED if name == looked.here or all(one.card.state == LEAVING for one in seen) else SILENT
+        state = STOPPED if is_here or all(one.card.state == LEAVING for one in seen) else SILENT
     else:
         state = DRAINS if len(draining) == len(alive) else UP
     freshest = ours[0] if ours else None
@@ -204,8 +212,8 @@ def _node(name: str, seen: list[Seen], looked: Look) -> NodeFacts:
         offers=offers if len(set(offers.values())) > 1 else {},
         physical_cores=max(one.card.physical_cores for one in told),
         logical_cpus=max(one.card.logical_cpus for one in told),
-        used=sum(cores if job.cores == ALL_CORES else job.cores for job in here),
-        jobs=len(here),
+        used=sum(cores if job.cores == ALL_CORES else job.cores for job in jobs),
+        jobs=len(jobs),
         load=freshest.load if freshest else None,
         memory=max(card.memory for card in ours) if ours else None,
         memory_available=freshest.memory_available if freshest else None,
@@ -217,25 +225,26 @@ def _node(name: str, seen: list[Seen], looked: Look) -> NodeFacts:
 
 def users_of(looked: Look) -> list[UserFacts]:
     """The users who have a live daemon or jobs, and me; those with most running cores first."""
-    nodes = {node.name: node for node in nodes_of(looked)}
-    of = {one.spool for one in looked.seen if one.is_alive} | {one.spool for one in looked.occupied}
-    of |= {spool for spool, waiting in looked.waiting.items() if waiting} | {looked.me}
-    facts = []
-    for spool in of:
-        own = [
-            nodes[one.node].cores if one.cores == ALL_CORES else one.cores
-            for one in looked.occupied
-            if one.spool == spool and one.node in nodes and nodes[one.node].is_live
-        ]
-        live = {one.card.node for one in looked.seen if one.is_alive and one.spool == spool}
-        facts.append(
-            UserFacts(
-                name=spool.user,
-                cores=sum(own),
-                running=len(own),
-                waiting=looked.waiting.get(spool, 0),
-                nodes=tuple(sorted(live, key=natural)),
-                is_me=spool == looked.me,
-            )
+    nodes = {node.name: node for node in nodes_of(looked) if node.is_live}
+    cores: dict[Spool, list[int]] = {looked.me: []}
+    live: dict[Spool, set[str]] = {}
+    for job in looked.occupied:
+        of = cores.setdefault(job.spool, [])
+        if job.node in nodes:
+            of.append(nodes[job.node].cores if job.cores == ALL_CORES else job.cores)
+    for one in looked.seen:
+        if one.is_alive:
+            live.setdefault(one.spool, set()).add(one.card.node)
+    waiting = {spool: count for spool, count in looked.waiting.items() if count}
+    facts = [
+        UserFacts(
+            name=spool.user,
+            cores=sum(cores.get(spool, [])),
+            running=len(cores.get(spool, [])),
+            waiting=waiting.get(spool, 0),
+            nodes=tuple(sorted(live.get(spool, ()), key=natural)),
+            is_me=spool == looked.me,
         )
+        for spool in {*cores, *live, *waiting}
+    ]
     return sorted(facts, key=lambda user: (-user.cores, -user.waiting, user.name))

@@ -61,6 +61,8 @@ FOLD_THEIRS = {RUNNING: 15, CLAIMED: 5, WAITING: 3, HELD: 1, FAILED: 3, ZOMBIE: 
 #: Fewer than this are shown rather than folded: the line would take as much room.
 FOLD_LEAST = 2
 
+#: Nodes that nothing is heard of that are told one by one.
+SILENT_MOST = 5
 #: The columns of the list; on a narrow terminal NAME keeps some room, and the last rank goes first.
 COLUMNS = (
     Column("STATE"),
@@ -279,7 +281,7 @@ def notes(found: Listing, facts: Facts) -> list[Line]:
     for row in found.rows:
         if row.state in OWNED_STATES and row.node is not None and row.node in facts.silent:
             on_silent[row.node] = on_silent.get(row.node, 0) + 1
-    for node, count in sorted(on_silent.items()):
+    for node, count in sorted(on_silent.items())[:SILENT_MOST]:
         jobs = (
             "1 job that was there may still run"
             if count == 1
@@ -288,6 +290,8 @@ def notes(found: Listing, facts: Facts) -> list[Line]:
         lines.append(
             Line(f"{node} has not been seen for {format_age(facts.silent[node])}: {jobs}.", "yellow")
         )
+    if len(on_silent) > SILENT_MOST:
+        lines.append(Line(f"... and {len(on_silent) - SILENT_MOST:,} more nodes with jobs", "yellow"))
     if facts.starts_nothing:
         lines.append(
             Line(

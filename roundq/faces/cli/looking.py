@@ -6,6 +6,7 @@ read here.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -15,7 +16,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from roundq.actors import submission
-from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, Row, ended_ns, listing, locate
+from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, Row, ended_ns, listing
+from roundq.faces import cluster
 from roundq.faces.cli.parser import Parser
 from roundq.faces.cli.person import person
 from roundq.records import neighbours
@@ -23,14 +25,13 @@ from roundq.records import spool as spools
 from roundq.records.neighbours import SILENT_S, Seen
 from roundq.records.spool import Spool
 from roundq.words.errors import RoundqError
-from roundq.words.job import NS
+from roundq.words.job import NS, Record
 from roundq.words.states import ENDED_STATES, OWNED_STATES, RUNNING, WAITING
 from roundq.world import procs
 
 if TYPE_CHECKING:
     import argparse
 
-    from roundq.faces.cluster import Look
     from roundq.faces.queue_view import Facts
 
 #: Ended records read of me, and of each other user: a list is wanted at once.
@@ -128,7 +129,7 @@ def show_queue(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def show_nodes(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq nodes`: prints the nodes."""
-    from roundq.faces import cluster, nodes_view, tables
+    from roundq.faces import nodes_view, tables
 
     looked, hidden = _cluster(environ)
     found = cluster.nodes_of(looked)
@@ -147,7 +148,7 @@ def show_nodes(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
 def show_users(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq users`: prints who uses what."""
-    from roundq.faces import cluster, nodes_view, tables
+    from roundq.faces import nodes_view, tables
 
     looked, hidden = _cluster(environ)
     of, on = cluster.users_of(looked), cluster.nodes_of(looked)
@@ -185,9 +186,7 @@ def _here(environ: Mapping[str, str]) -> Here:
     return Here(asker.spool, asker.node, submission.everybody(asker.spool, homes), homes)
 
 
-def _cluster(environ: Mapping[str, str]) -> tuple[Look, list[str]]:
-    from roundq.faces import cluster
-
+def _cluster(environ: Mapping[str, str]) -> tuple[cluster.Look, list[str]]:
     here = _here(environ)
     looked = cluster.look(here.everybody, here.me, here.node, time.monotonic())
     return looked, neighbours.hidden(here.homes)
@@ -237,7 +236,6 @@ def _is_current(row: Row, now_ns: int) -> bool:
 
 
 def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts:
-    from roundq.faces import cluster
     from roundq.faces.queue_view import Facts
 
     owned = [row for row in found.rows if row.state in OWNED_STATES]
@@ -250,8 +248,8 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
     return Facts(
         now_ns=now_ns,
         silent=_silent(seen, here.node),
-        canceling=_canceling(owned),
-        gone=frozenset((row.spool.path, row.id) for row in owned if _is_gone(row, here.node)),
+        canceling=_canceling(here.me),
+        gone=_gone(owned, here.node),
         starts_nothing=waits and not mine,
         hidden=[] if is_narrow else neighbours.hidden(here.homes),
         troubles=[(one.card.node, trouble) for one in mine for trouble in one.card.trouble][:TROUBLES_MOST],
@@ -269,33 +267,31 @@ def _silent(seen: Iterable[Seen], here: str) -> dict[str, float]:
     return {node: seconds for node, seconds in silent.items() if node not in heard}
 
 
-def _canceling(owned: Iterable[Row]) -> frozenset[tuple[str, str]]:
-    """Which of these jobs are asked to end."""
-    asked: set[tuple[str, str]] = set()
-    for spool in {row.spool for row in owned}:
-        try:
-            asked.update(
-                (spool.path, job) for job, verbs in spools.requests(spool).items() if "cancel" in verbs
-            )
-        except OSError:
-            continue
-    return frozenset(asked)
-
-
-def _is_gone(row: Row, here: str) -> bool:
-    """Whether the supervisor of a job that is recorded as running on this very node lives no more."""
-    record = row.record
-    if record is None or row.state != RUNNING or row.node != here:
-        return False
-    if record.process is not None:
-        is_dead = procs.liveness(record.process) is procs.Liveness.DEAD
-    else:
-        # 0.2.9 keeps the pid of the command only.
-        is_dead = record.pid > 0 and not procs.exists(record.pid, row.spool.uid)
-    if not is_dead:
-        return False
-    # It may have ended properly since it was listed.
+def _canceling(me: Spool) -> frozenset[tuple[str, str]]:
+    """Which of my jobs are asked to end."""
     try:
-        return locate(row.spool, (row.id,)).get(row.id) == row.entry
+        return frozenset((me.path, job) for job, verbs in spools.requests(me).items() if "cancel" in verbs)
     except OSError:
-        return False
+        return frozenset()
+
+
+def _gone(owned: Iterable[Row], here: str) -> frozenset[tuple[str, str]]:
+    """Which jobs that are recorded as running on this very node have a supervisor that lives no more."""
+    dead: dict[Spool, list[Row]] = {}
+    for row in owned:
+        if row.state == RUNNING and row.node == here and row.record is not None and _is_dead(row, row.record):
+            dead.setdefault(row.spool, []).append(row)
+    gone: set[tuple[str, str]] = set()
+    for spool, rows in dead.items():
+        # They may have ended properly since they were listed. One look for all: a stranger may have many.
+        with contextlib.suppress(OSError):
+            still = {entry.file for entry in spools.scan(spool, (RUNNING,), most=cluster.NAMES_MOST)}
+            gone.update((spool.path, row.id) for row in rows if row.entry.file in still)
+    return frozenset(gone)
+
+
+def _is_dead(row: Row, record: Record) -> bool:
+    if record.process is not None:
+        return procs.liveness(record.process) is procs.Liveness.DEAD
+    # 0.2.9 keeps the pid of the command only.
+    return record.pid > 0 and not procs.exists(record.pid, row.spool.uid)
