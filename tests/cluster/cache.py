@@ -44,8 +44,7 @@ class Options:
     # The user that the server takes root for, and whether it does.
     root_squash: bool = True
     anon: int = 65534
-    # Written data reaches the server at close, fsync or stat, and after this time. A crash loses what has
-    # not.
+    # Written data reaches the server at close, fsync or stat, or after this time. A crash loses the rest.
     wdelay: float = 5.0
     # The server's clock minus ours, and the grain of its time stamps.
     skew: float = 0.0
@@ -110,8 +109,7 @@ class Inode:
     names: set[bytes] = field(default_factory=set)
     listing: list[tuple[bytes, int, int]] | None = None
     listed: Signature | None = None
-    # A file: how often it is open, data not yet written, an error of writing nobody was told, where it was
-    # found.
+    # A file: how often it is open, data not yet sent, an error of that nobody was told, where it was found.
     opens: int = 0
     dirty: list[tuple[int, bytes]] = field(default_factory=list)
     write_error: int = 0

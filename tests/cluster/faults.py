@@ -6,14 +6,16 @@ A rule is a JSON object:
     match   regular expression, searched in the path below the mount; for rename and link in "old -> new"
     uid     only requests of this user
     errno   "EIO"...: the caller gets this error
-    when    "before" (default): nothing was done; "after": it was done and reported as failed, which is what a
-    lost
-            reply and a repeated request look like on NFS
+    when    "before" (default): nothing was done; "after": it was done and reported as failed, which is what
+            a lost reply and a repeated request look like on NFS
     delay   seconds before it is done
-    hang    true: it waits until released, or until the caller is killed, as on a hard mount; "D": not even a
-    kill helps miss    regular expression: names that listings leave out dup     regular expression: names
-    that listings give twice skip    so many matches pass first count   so many matches are hit, then the rule
-    is used up prob    hit with this probability
+    hang    true: it waits until released, or until the caller is killed, as on a hard mount;
+            "D": not even a kill helps
+    miss    regular expression: names that listings leave out
+    dup     regular expression: names that listings give twice
+    skip    so many matches pass first
+    count   so many matches are hit, then the rule is used up
+    prob    hit with this probability
 
 The first rule that matches decides. nfsim applies them; box and tests send them with `control()`.
 """

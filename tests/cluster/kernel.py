@@ -83,8 +83,7 @@ def umount(target: str, flags: int = MNT_DETACH) -> None:
 
 def become(uid: int, gid: int, groups: tuple[int, ...]) -> None:
     """Let the calling thread, and only it, use files as this user."""
-    # The system call itself: libc's setgroups() signals every thread, and one may sleep where no signal
-    # reaches it.
+    # The bare call: libc's setgroups() signals every thread, and one may sleep where no signal reaches it.
     ids = (ctypes.c_uint32 * max(1, len(groups)))(*groups)
     _check(libc.syscall(SETGROUPS[platform.machine()], len(groups), ids), "setgroups")
     libc.setfsgid(gid)

@@ -1,5 +1,4 @@
-"""A job that writes down when it really ran: `ledger LABEL SECONDS [CORES [EXIT_CODE]]`, a command inside
-every node.
+"""A job that writes down when it really ran: `ledger LABEL SECONDS [CORES [EXIT_CODE]]`, inside every node.
 
 Every run appends to a file of its own in /opt/ledger, which all nodes share without any NFS between: one line
 when it starts, one about every 50 ms while it lives, one when it ends. So even of a job that was killed the

@@ -323,8 +323,7 @@ class Simulator:
     # ------------------------------------------------------------------ start
 
     def _learn_not_to_interrupt(self, ready: int) -> None:
-        """Have one lookup interrupted, so that the answer ENOSYS tells the kernel never to interrupt us
-        again.
+        """Have one lookup interrupted: our answer ENOSYS tells the kernel never to interrupt us again.
 
         Only then do callers of a server that does not answer sleep in state D, as NFS makes them.
         """

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 # A helper that does not come up or go away within this time never will.
 PATIENCE_S = 10.0
 
-SIOCSIFFLAGS = 0x8914
-IFF_UP_RUNNING = 0x1 | 0x40
-
 
 class Node:
     """One machine. It is off until start()."""
@@ -155,7 +152,8 @@ class Node:
     ) -> subprocess.Popen[bytes]:
         """Start a process inside the node as if the user had logged in; its .pid is the pid outside.
 
-        `env` is added to a login's environment. Without a `cwd` it starts in the user's home.
+        `env` is added to a login's environment. Without a `cwd` it starts in the user's home, and so do not
+        leave it out where the homes may hang: this waits until the process has begun.
         """
         if not self.is_on:
             raise RuntimeError(f"{self.name} is off")

@@ -46,8 +46,7 @@ class Runtime:
 
     def mount(self, ledger: str) -> None:
         """Make it /opt of this mount namespace, which must be private."""
-        # Below the scratch directory first: what is bound may itself come from the /opt that is about to be
-        # hidden.
+        # Below the scratch directory first: what is bound may itself come from the /opt that gets hidden.
         for source, target in (*self.binds, (ledger, "ledger")):
             kernel.bind(source, os.path.join(self.opt, target))
         kernel.bind(self.opt, "/opt", recursive=True)
@@ -90,8 +89,7 @@ def _make_environment(root: str, paths: list[str]) -> None:
     os.makedirs(site)
     _write(f"{site}/roundq.pth", "".join(path + "\n" for path in paths))
     if sysconfig.get_config_var("Py_ENABLE_SHARED") and sys.base_prefix != "/usr":
-        # The library of the interpreter is not where it was linked to; `exec -a` keeps sys.executable as it
-        # is here.
+        # The library of the interpreter is not where it was linked to. `exec -a` keeps sys.executable.
         library = f"{INSIDE}/base/lib${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
         _script(
             f"{root}/bin/python",

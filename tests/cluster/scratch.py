@@ -1,8 +1,7 @@
 """Directories (with a cgroup of the same name) that are swept when their owner has died.
 
 A test run that is killed cannot tidy up. So each directory is held by a flock that the kernel drops at death,
-and the next run removes every directory that nobody holds, kills what is left in its cgroup and removes that
-too.
+and the next run removes every directory that nobody holds, its cgroup, and what is left alive in that.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.cluster.hand import Hand
+    from tests.cluster.node import Node
     from tests.cluster.plugin import MakeCluster
 
 MINUTE = "actimeo=60,wdelay=60"
@@ -46,12 +47,17 @@ def c(shared: Cluster) -> Iterator[Cluster]:
     """The shared cluster, whole again after every test."""
     yield shared
     for node in shared:
-        if not node.is_on:
-            node.start()
-        node.thaw()
-        node.heal()
-        node.clear_faults()
-        node.fs(trace=False, set=vars(shared.options()))
+        mend(node)
+
+
+def mend(node: Node) -> None:
+    """Undo all that a test can have done to a node."""
+    if not node.is_on:
+        node.start()
+    node.thaw()
+    node.heal()
+    node.clear_faults()
+    node.fs(trace=False, set=vars(node.cluster.options()))
 
 
 @pytest.fixture
@@ -70,6 +76,8 @@ def hand(c: Cluster) -> Iterator[Callable[..., Hand]]:
     """Makes hands: hand("n1") is ann's on n1."""
     with contextlib.ExitStack() as stack:
         yield lambda node, user="ann": stack.enter_context(c[node].hand(user))
+        for node in c:
+            mend(node)  # Or a hand that hangs could not be closed.
 
 
 def server(c: Cluster, path: str) -> str:
@@ -236,6 +244,14 @@ def test_rq_is_on_the_path(c: Cluster) -> None:
     run = c["n1"].run(["sh", "-c", which], user="ann")
 
     assert run.stdout.split() == [f"/opt/rq/bin/{name}" for name in ("rq", "python", "noinet", "ledger")]
+
+
+@pytest.mark.parametrize(
+    "argv", [["rq", "--version"], ["env", "-i", "/opt/rq/bin/python", "-m", "roundq", "--version"]]
+)
+def test_rq_runs(c: Cluster, argv: list[str]) -> None:
+    """As a command and as a module."""
+    assert c["n1"].run(argv, user="ann", check=True).stdout.startswith("rq ")
 
 
 @pytest.mark.parametrize(("family", "dies"), [("AF_INET", True), ("AF_INET6", True), ("AF_UNIX", False)])
@@ -907,6 +923,26 @@ def test_a_crash_ends_even_what_hangs(c: Cluster, place: str, hand: Callable[...
         assert time.monotonic() - started < 5
         assert one.process.wait(5) == two.process.wait(5) == -signal.SIGKILL
         c["n1"].start()
+
+
+def test_a_crash_ends_a_deadlock(c: Cluster, place: str, hand: Callable[..., Hand]) -> None:
+    """nfsim waits for the lock of a directory whose holder waits for nfsim: even then it can be crashed."""
+    holder, lister, other = hand("n1"), hand("n1"), hand("n2")
+    assert lister.do(f'os.path.exists("{place}/x")') is False
+    c["n1"].fault(op="create", match="new$", hang="D")
+    holder.begin(f'write("{place}/new", "1")')
+    wait_until(lambda: c["n1"].fs()["hung"] == 1)
+    opened = c["n1"].fs()["counts"].get("opendir", 0)
+    other.do(f'write("{place}/x", "1")')
+    # Opening the directory shows that it has changed, so names have to be forgotten, which takes its lock.
+    lister.begin(f'ls("{place}")')
+    wait_until(lambda: c["n1"].fs()["counts"].get("opendir", 0) > opened)
+
+    started = time.monotonic()
+    c["n1"].crash()
+
+    assert time.monotonic() - started < 5
+    assert holder.process.wait(5) == -signal.SIGKILL
 
 
 # ---------------------------------------------------------------- nothing is left behind
