@@ -27,6 +27,10 @@ RECORD_BYTES_MAX = 1 << 20
 #: What 0.2.9 allows a job to write when it does not say: 1 MB.
 MAX_OUTPUT_DEFAULT = 1 << 20
 NO_NODE = "NONE"
+#: Earlier attempts that a record tells of, the last ones: a job that often gives way must not outgrow it.
+ATTEMPTS_MAX = 100
+#: Characters of what is said about a file that is no record.
+FINDING_MAX = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,9 @@ class Record:
             self.signal,
         )
         return replace(
-            Record(self.job, extra=self.extra), attempt=self.attempt + 1, attempts=(*self.attempts, ended)
+            Record(self.job, extra=self.extra),
+            attempt=self.attempt + 1,
+            attempts=(*self.attempts, ended)[-ATTEMPTS_MAX:],
         )
 
 
@@ -154,8 +160,12 @@ def identity_dict(process: Identity | None) -> dict[str, Any] | None:
     return None if process is None else {"boot": process.boot, "pid": process.pid, "start": process.start}
 
 
-def _printable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
+def printable(text: str) -> str:
+    r"""The text, with bytes that are not UTF-8 written as \xE9: what strict readers of JSON take."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _raw(text: str) -> str:
@@ -178,9 +188,9 @@ def _job_dict(job: Job) -> dict[str, Any]:
     if not all(map(_is_clean, job.command)):
         raw["command"] = [_raw(word) for word in job.command]
     return {
-        **job.extra,
-        **{name: _printable(value) for name, value in texts.items()},
-        "command": [_printable(word) for word in job.command],
+        **{name: kept for name, kept in job.extra.items() if name != "raw"},
+        **{name: printable(value) for name, value in texts.items()},
+        "command": [printable(word) for word in job.command],
         "submitted": moment(job.submitted_ns),
         "cores": job.cores,
         "memory_required": job.memory_required,
@@ -219,7 +229,7 @@ def to_dict(record: Record) -> dict[str, Any]:
         "exit_code": record.exit_code,
         "signal": record.signal,
         "reason": record.reason,
-        "detail": None if record.detail is None else _printable(record.detail),
+        "detail": None if record.detail is None else printable(record.detail),
         "attempt": record.attempt,
         "attempts": [_attempt_dict(attempt) for attempt in record.attempts],
         "cores": record.cores,
@@ -242,7 +252,7 @@ def _validator() -> SchemaValidator:
     from roundq.words import schema as of
 
     never = {"secs": 0, "nanos": 0}
-    exit_code = of.whole(-(1 << 31), 1 << 31)
+    exit_code = of.whole(-(1 << 31), (1 << 31) - 1)
     attempt = of.fields(
         number=of.required(of.natural(1 << 30)),
         node=of.fallback(of.text, NO_NODE),
@@ -252,6 +262,12 @@ def _validator() -> SchemaValidator:
         reason=of.optional(of.text),
         exit_code=of.optional(exit_code),
         signal=of.optional(of.natural(128)),
+    )
+    # Words that are not UTF-8, by field. An absent one is not None: null is no word.
+    word = of.required(of.text, required=False)
+    raw = of.fields(
+        command=of.required(of.items(of.text, least=1, most=1 << 16), required=False),
+        **dict.fromkeys(_TEXT_FIELDS, word),
     )
     job = of.fields(
         command=of.required(of.items(of.text, least=1, most=1 << 16)),
@@ -269,7 +285,7 @@ def _validator() -> SchemaValidator:
         umask=of.optional(of.natural(0o777)),
         time_limit=of.optional(of.moment),
         priority=of.fallback(of.whole(-(1 << 31), 1 << 31), 0),
-        raw=of.optional(of.mapping(of.either(of.text, of.items(of.text, most=1 << 16)))),
+        raw=of.optional(raw),
     )
     return of.SchemaValidator(
         of.fields(
@@ -318,8 +334,6 @@ def _bytes(encoded: str) -> str:
 def _to_job(value: dict[str, Any]) -> Job:
     raw = value["raw"] or {}
     command = tuple(map(_bytes, raw["command"])) if "command" in raw else tuple(value["command"])
-    if not command:
-        raise ValueError("job.raw.command is empty")
     texts = {name: _bytes(raw[name]) if name in raw else value[name] for name in _TEXT_FIELDS}
     for word in (*command, *filter(None, texts.values())):
         if "\0" in word:
@@ -363,8 +377,10 @@ def parse(data: bytes) -> Record:
         raise RecordError("it is empty")
     if len(data) > RECORD_BYTES_MAX:
         raise RecordError(f"it is larger than {RECORD_BYTES_MAX} bytes")
+    from roundq.words import schema
+
     try:
-        value = _validator().validate_python(json.loads(data))
+        value = _validator().validate_python(schema.loads(data))
         return Record(
             job=_to_job(value["job"]),
             started_ns=to_ns(value["started"]),
@@ -396,7 +412,15 @@ def finding(error: ValueError) -> str:
     """
     findings = getattr(error, "errors", None)
     if findings is None:
-        return f"it is not JSON as expected: {error}"
+        return _line(f"it is not JSON as expected: {error}")
     first = findings(include_url=False, include_context=False)[0]
     where = ".".join(map(str, first["loc"])) or "the whole"
-    return f"{where}: {first['msg']}"
+    return _line(f"{where}: {first['msg']}")
+
+
+def _line(text: str) -> str:
+    """A text of which a stranger may have written parts, as one line that any terminal can show."""
+    from roundq.words.quantities import visible
+
+    text = visible(text)
+    return text if len(text) <= FINDING_MAX else f"{text[:FINDING_MAX]}…"

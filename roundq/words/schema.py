@@ -1,4 +1,4 @@
-"""The few kinds of field that our JSON files are made of, as schemas of pydantic's core.
+"""The JSON of our files, and the few kinds of field they are made of, as schemas of pydantic's core.
 
 Imported when the first file is validated, never before: the import costs 14 ms.
 pydantic's core and not its models, because those cost another 60 ms and 12 MiB
@@ -7,7 +7,9 @@ in every daemon (tests/bench).
 
 from __future__ import annotations
 
-from typing import Any
+import json
+import math
+from typing import Any, NoReturn
 
 from pydantic_core import SchemaValidator
 from pydantic_core import core_schema as cs
@@ -16,11 +18,11 @@ __all__ = [
     "SchemaValidator",
     "boolean",
     "digest",
-    "either",
     "fallback",
     "fields",
     "identity",
     "items",
+    "loads",
     "mapping",
     "moment",
     "natural",
@@ -31,9 +33,53 @@ __all__ = [
     "whole",
 ]
 
+#: No honest file comes near this; what can be read must also be written again, from a deeper stack.
+DEPTH_MAX = 100
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not a number that JSON has")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text[:20])
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_number, parse_float=_finite)
+
+
+def loads(data: bytes) -> Any:
+    """The value that these bytes hold, as strict readers understand them, so that it can be written for them.
+
+    UTF-8 without lone surrogates, finite numbers, not too deep. Raises ValueError or RecursionError.
+    """
+    value = _decoder.decode(data.decode("utf-8-sig"))
+    if b"\\ud" in data or b"\\uD" in data:
+        json.dumps(value, ensure_ascii=False).encode()
+    if data.count(b"[") + data.count(b"{") > DEPTH_MAX and _is_deeper(value, DEPTH_MAX):
+        raise RecursionError
+    return value
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
+
+
 boolean = cs.bool_schema(strict=True)
-number = cs.float_schema(allow_inf_nan=False)
-text = cs.str_schema(max_length=1 << 17, strict=True)
+number = cs.float_schema(allow_inf_nan=False, strict=True)
+#: As long as a file may be: a word of 128 KiB, the kernel's most, is longer as text when it is not UTF-8.
+text = cs.str_schema(max_length=1 << 20, strict=True)
 digest = cs.str_schema(pattern="^[0-9a-f]{64}$", strict=True)
 required = cs.typed_dict_field
 
@@ -71,11 +117,6 @@ def items(of: cs.CoreSchema, most: int, least: int = 0) -> cs.CoreSchema:
 def mapping(of: cs.CoreSchema) -> cs.CoreSchema:
     """An object whose keys are free."""
     return cs.dict_schema(text, of)
-
-
-def either(*of: cs.CoreSchema) -> cs.CoreSchema:
-    """One of several."""
-    return cs.union_schema(list(of))
 
 
 moment = fields(secs=required(natural(1 << 40)), nanos=fallback(natural(999_999_999), 0))
