@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from roundq.words import job as jobs
 from roundq.words.errors import CommandNotFound, JobRefused, NotExecutable
 from roundq.words.job import Job, Record
+from roundq.world import files
 
 if TYPE_CHECKING:
     from roundq.records.cards import Card
@@ -175,12 +176,17 @@ def check_output(job: Job) -> None:
         what = f"{kind} file {shown(name)}"
         path = os.path.join(job.directory, name)
         try:
-            status = os.stat(path)
+            # Listed before it is asked for: on NFS, a name that was asked for in vain stays invisible to
+            # this node for up to a minute, and another node is about to create this one.
+            status = os.stat(path) if _is_listed(path) else None
         except FileNotFoundError:
-            _check_new(os.path.dirname(os.path.realpath(path)), what)
-            continue
+            # A link to a file that is not there yet.
+            status = None
         except OSError as error:
             raise JobRefused(f"{what} cannot be written: {error.strerror}") from None
+        if status is None:
+            _check_new(os.path.dirname(path), what)
+            continue
         if stat.S_ISDIR(status.st_mode):
             raise JobRefused(
                 f"{what} cannot be written: it is a directory", f"name a file in it: --{kind} {name}/FILE"
@@ -195,6 +201,14 @@ def check_output(job: Job) -> None:
                 f" {format_memory(job.max_output)}",
                 f"remove it, choose another with --{kind}, or raise --max-output",
             )
+
+
+def _is_listed(path: str) -> bool:
+    try:
+        return files.is_listed(path)
+    except OSError:
+        # It may be entered, but not read; or it is no directory, as the caller finds out.
+        return os.path.lexists(path)
 
 
 def _check_new(directory: str, what: str) -> None:

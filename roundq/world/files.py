@@ -279,6 +279,20 @@ def move(source: str, target: str) -> bool:
     return True
 
 
+def open_fresh(path: str, flags: int) -> int:
+    """os.open of a file that another node may just have created: its descriptor.
+
+    A name that was once asked for in vain stays invisible on NFS for up to a minute;
+    listing its directory is what makes the client look again.
+    """
+    try:
+        return os.open(path, flags)
+    except FileNotFoundError:
+        if not is_listed(path):
+            raise
+        return os.open(path, flags)
+
+
 def is_listed(path: str) -> bool:
     """Whether the name is in a fresh listing of its directory: the only proof that there is."""
     directory, _, name = path.rpartition("/")

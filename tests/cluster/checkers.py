@@ -189,7 +189,8 @@ def not_twice_at_once(runs: Iterable[Interval]) -> list[str]:
 def overbooked(runs: Iterable[Interval], cores: int | Mapping[str, int]) -> list[str]:
     """`cores`: of every node, or of each. It judges mildly: a killed job ends when it was last alive."""
     wrong = []
-    changes = [(run.start, 1, run) for run in runs]
+    # Of a run that was killed at once nothing but its start is known.
+    changes = [(run.start, 1, run) for run in runs if run.start < run.end]
     changes += [(run.end, 0, run) for _, _, run in changes]
     now: dict[str, list[Interval]] = {}
     # What ends at the instant at which another starts has made room for it.

@@ -21,6 +21,7 @@ from roundq.words.errors import NoSuchJob, RoundqError, UsageError
 from roundq.words.job import NS, Attempt, Job, Record
 from roundq.words.quantities import ALL_CORES, format_duration, format_memory, visible
 from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES
+from roundq.world import files
 
 #: How much of an output file is copied at once.
 _CHUNK_BYTES = 1 << 18
@@ -286,7 +287,7 @@ class _Copy:
         try:
             # Opened anew each time: only then does an NFS client ask how long it is. Not blocking: it may
             # be a FIFO by now.
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            descriptor = files.open_fresh(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         except OSError as error:
             self.problem = error.strerror or str(error)
             return False
