@@ -24,6 +24,7 @@ from roundq.records.spool import Entry, Spool
 from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Attempt, Identity, Record
 from roundq.words.states import OWNED_STATES, REASONS, STATES
+from roundq.world import files
 from tests.faces.homes import HERE, NOW_NS, Homes, card, record
 from tests.faces.screen import on_terminal, unpainted
 
@@ -609,6 +610,43 @@ def test_unreadable_files_are_rows_with_the_problem(homes: Homes, capsys: pytest
     ):
         assert problem in said
     assert "waiting, unreadable" in said
+
+
+@pytest.mark.xfail(reason="records and cards are bounded one by one, their sum is not", strict=True)
+@pytest.mark.parametrize("verb", ["q", "nodes"])
+def test_of_all_that_a_stranger_has_a_bounded_amount_is_read(
+    verb: str, homes: Homes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand links to one large file, each of a size that is allowed, must not cost gigabytes."""
+    ann, mallory = homes.user("ann"), homes.user("mallory")
+    homes.card(ann, HERE)
+    junk = "x" * 1_000_000
+    record_path = Path(mallory.directory("running"), "0@far.job")
+    record_path.write_text(json.dumps({"job": {"command": ["a"]}, "junk": junk}))
+    for number in range(1, 60):
+        os.link(record_path, record_path.parent / f"{number}@far.job")
+        whole = {**json.loads(cards.dump(card("mallory", f"n{number}"))), "junk": junk}
+        Path(mallory.path, f"n{number}").write_text(json.dumps(whole))
+    total = 0
+    read = files.read
+
+    def counted(path: str, *, most: int, owner: int | None = None) -> bytes:
+        nonlocal total
+        data = read(path, most=most, owner=owner)
+        total += len(data)
+        return data
+
+    monkeypatch.setattr(files, "read", counted)
+    asked(homes, "ann", of=verb)
+    assert total < 50_000_000
+
+
+def test_nodes_by_the_hundred_take_a_few_lines() -> None:
+    """Whoever has jobs on many nodes that nothing is heard of does not fill everybody's screen."""
+    of = found(*(row(BOB, "running", str(n), record(node=f"n{n}")) for n in range(100)))
+    lines = queue_view.notes(of, Facts(NOW_NS, silent={f"n{n}": 900.0 for n in range(100)}))
+    assert len(lines) == queue_view.SILENT_MOST + 2
+    assert "95 more nodes" in lines[-1].text
 
 
 # ---------------------------------------------------------------- terminals
