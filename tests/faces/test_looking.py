@@ -25,6 +25,7 @@ from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Attempt, Identity, Record
 from roundq.words.states import OWNED_STATES, REASONS, STATES
 from roundq.world import files
+from roundq.world.nodelock import NodeLock
 from tests.faces.homes import HERE, NOW_NS, Homes, card, record
 from tests.faces.screen import on_terminal, unpainted
 
@@ -481,6 +482,21 @@ def test_a_job_here_whose_supervisor_died_is_not_simply_running(
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].startswith("running, its supervisor is gone  1")
     assert lines[2].startswith("running                          2")
+
+
+def test_a_daemon_that_is_just_starting_is_not_missed(
+    homes: Homes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Right after the first submission its daemon has the lock of the node, and no card yet."""
+    ann = homes.user("ann")
+    homes.put(ann, "waiting", "1", now("fit"))
+    asked(homes, "ann")
+    assert "No daemon of yours" in capsys.readouterr().out
+    lock = NodeLock(ann.path)
+    assert lock.acquire()
+    asked(homes, "ann")
+    assert "No daemon of yours" not in capsys.readouterr().out
+    lock.release()
 
 
 def test_silence_is_judged_by_the_server_alone(homes: Homes, capsys: pytest.CaptureFixture[str]) -> None:

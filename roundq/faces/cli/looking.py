@@ -250,7 +250,8 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
         silent=_silent(seen, here.node),
         canceling=_canceling(here.me),
         gone=_gone(owned, here.node),
-        starts_nothing=waits and not mine,
+        # One that is just starting has no card yet.
+        starts_nothing=waits and not mine and not submission.daemon_runs(here.me, here.node),
         hidden=[] if is_narrow else neighbours.hidden(here.homes),
         troubles=[(one.card.node, trouble) for one in mine for trouble in one.card.trouble][:TROUBLES_MOST],
     )
