@@ -21,6 +21,8 @@ from roundq.world import files
 if TYPE_CHECKING:
     from roundq.records.cards import Card
 
+#: A file name on every usual file system.
+NAME_BYTES_MAX = 255
 #: Names that are compared to find one that may have been meant.
 _NAMES_MOST = 20_000
 _DANGLING = "it is a symbolic link to nothing"
@@ -99,11 +101,11 @@ def _refusal(path: str) -> str | None:
 
 def _remedy(word: str, path: str) -> str | None:
     interpreter = _INTERPRETERS.get(os.path.splitext(path)[1])
-    if os.path.isdir(path) or os.path.islink(path):
+    if not os.path.isfile(path):
         return None
     if interpreter:
         return f"run it with its interpreter: rq run {interpreter} {_plain(word)}"
-    return f"if it is a program: chmod +x {_plain(path)}"
+    return f"if it is a program: chmod +x {_plain(word if '/' in word else path)}"
 
 
 def _plain(word: str) -> str:
@@ -175,6 +177,8 @@ def check_output(job: Job) -> None:
             continue
         what = f"{kind} file {shown(name)}"
         path = os.path.join(job.directory, name)
+        if len(os.fsencode(os.path.basename(name))) > NAME_BYTES_MAX:
+            raise JobRefused(f"{what} cannot be created: its name has more than {NAME_BYTES_MAX} bytes")
         try:
             # Listed before it is asked for: on NFS, a name that was asked for in vain stays invisible to
             # this node for up to a minute, and another node is about to create this one.

@@ -20,10 +20,11 @@ def progress() -> Iterator[OnLook | None]:
         yield None
         return
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
     with console.status("looking", spinner="line") as status:
-        yield lambda met: status.update(console.render_str(sentence(met), markup=False, emoji=False))
+        yield lambda met: status.update(Text(sentence(met)))
 
 
 def sentence(met: dict[str, Entry]) -> str:

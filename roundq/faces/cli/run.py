@@ -137,9 +137,10 @@ def _priority(text: str) -> int:
 
 
 def split(parser: Parser, words: list[str]) -> tuple[list[str], list[str]]:
-    """The words that are options, each with its value in one word, and the command with its arguments.
+    """The words of the options, and those of the command.
 
-    argparse would take options of the command for its own, or a value such as -1 for an option.
+    argparse would take options of the command for its own. A value such as -1G, which it would take for
+    an option, is joined to its option.
     """
     options: list[str] = []
     place = 0
@@ -151,10 +152,14 @@ def split(parser: Parser, words: list[str]) -> tuple[list[str], list[str]]:
             break
         place += 1
         last, has_value = _last_option(parser, word)
-        if parser.takes_value(last) and not has_value and place < len(words):
-            word = f"{word}={words[place]}" if last.startswith("--") else word + words[place]
-            place += 1
         options.append(word)
+        if parser.takes_value(last) and not has_value and place < len(words):
+            value = words[place]
+            place += 1
+            if not value.startswith("-"):
+                options.append(value)
+            else:
+                options[-1] += f"={value}" if last.startswith("--") else value
     return options, words[place:]
 
 

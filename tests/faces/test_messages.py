@@ -1,0 +1,469 @@
+"""Every message of the command line, as it is typed and read: what happened, and what to do.
+
+Messages that no test shows are wrong sooner or later.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from roundq import __version__
+from roundq.faces import cli
+from roundq.records import cards
+from roundq.words.errors import RoundqError
+from roundq.world import files
+from tests.faces.desk import Desk, Said, as_somebody_else
+from tests.faces.homes import card
+
+#: What is typed after `rq`, the exit code, and standard error; standard output stays empty.
+_RUN = "hint: give one after the options, such as: rq run -J hello echo Hello\n"
+_NAME = "hint: use letters, digits, plain spaces and punctuation\n"
+_TIME = (
+    "hint: write 90s, 30m, 2h30m, 1.5h, 1d, or as Slurm: 30 (minutes), MM:SS, HH:MM:SS, D-HH, D-HH:MM:SS\n"
+)
+TRANSCRIPTS = [
+    # Verbs and options.
+    (["rnu"], 2, 'rq: unknown command "rnu"\nhint: did you mean run?\n'),
+    (["xyzzy"], 2, 'rq: unknown command "xyzzy"\nhint: see: rq help\n'),
+    (["x\x1b[2J"], 2, 'rq: unknown command "x\\x1b[2J"\nhint: see: rq help\n'),
+    (["--jsn"], 2, 'rq: unknown option "--jsn"\nhint: did you mean --json? see: rq q -h\n'),
+    (
+        ["run", "--cpu", "2", "true"],
+        2,
+        'rq: unknown option "--cpu"\nhint: did you mean --cpus? see: rq run -h\n',
+    ),
+    (["run", "--zzz=1", "true"], 2, 'rq: unknown option "--zzz"\nhint: see: rq run -h\n'),
+    (["run", "-c"], 2, "rq: argument -c/--cpus: expected one argument\nhint: see: rq run -h\n"),
+    (
+        ["run", "--wait=1", "true"],
+        2,
+        "rq: argument --wait: ignored explicit argument '1'\nhint: see: rq run -h\n",
+    ),
+    (["show"], 2, "rq: the following arguments are required: ID|NAME\nhint: see: rq show -h\n"),
+    (["log", "1", "2"], 2, 'rq: unexpected word "2"\nhint: see: rq log -h\n'),
+    (["daemon", "start"], 2, 'rq: unexpected word "start"\nhint: see: rq daemon -h\n'),
+    # The command.
+    (
+        ["run"],
+        2,
+        "rq: no command to run\n" + _RUN,
+    ),
+    (
+        ["run", "--"],
+        2,
+        "rq: no command to run\n" + _RUN,
+    ),
+    (["run", "slepe", "3"], 127, 'rq: no such command: "slepe"\nhint: did you mean "sleep"?\n'),
+    (["run", "qqqqqqqqqq"], 127, 'rq: no such command: "qqqqqqqqqq"\n'),
+    (["run", ""], 127, 'rq: no such command: ""\nhint: give a command after the options: rq run sleep 10\n'),
+    (
+        ["run", "sleep 3"],
+        127,
+        'rq: no such command: "sleep 3"\n'
+        "hint: the command and its arguments are words of their own: rq run sleep ...\n",
+    ),
+    (
+        ["run", "fit.sh"],
+        127,
+        'rq: no such command: "fit.sh"\nhint: it is not along PATH, but here: rq run ./fit.sh\n',
+    ),
+    (["run", "./ft.sh"], 127, 'rq: no such command: "./ft.sh"\nhint: did you mean "./fit.sh"?\n'),
+    (
+        ["run", "fit.py"],
+        127,
+        'rq: no such command: "fit.py"\nhint: run it with its interpreter: rq run python3 ./fit.py\n',
+    ),
+    (["run", "./gone"], 127, 'rq: no such command: "./gone": it is a symbolic link to nothing\n'),
+    (
+        ["run", "./fit.py"],
+        126,
+        'rq: cannot execute "./fit.py": permission denied\n'
+        "hint: run it with its interpreter: rq run python3 ./fit.py\n",
+    ),
+    (
+        ["run", "./data"],
+        126,
+        'rq: cannot execute "./data": permission denied\nhint: if it is a program: chmod +x ./data\n',
+    ),
+    (["run", "./sub"], 126, 'rq: cannot execute "./sub": it is a directory\n'),
+    (["run", "./pipe"], 126, 'rq: cannot execute "./pipe": it is not a regular file\n'),
+    # Quantities and names.
+    (
+        ["run", "--cpus", "0", "true"],
+        2,
+        'rq: number of cores "0": a job needs at least 1 core\n'
+        'hint: give a whole number from 1 to 100000, or "all"\n',
+    ),
+    (
+        ["run", "--cpus", "-3", "true"],
+        2,
+        'rq: number of cores "-3": it is negative\nhint: give a whole number from 1 to 100000, or "all"\n',
+    ),
+    (
+        ["run", "--cpus", "1e9", "true"],
+        2,
+        'rq: number of cores "1e9": it is not a whole number\n'
+        'hint: give a whole number from 1 to 100000, or "all"\n',
+    ),
+    (
+        ["run", "--mem", "abc", "true"],
+        2,
+        'rq: size "abc": it is not a size\n'
+        "hint: give a number like 500M, 4G or 1.5T; a plain number counts in G\n",
+    ),
+    (
+        ["run", "--mem", "-1G", "true"],
+        2,
+        'rq: size "-1G": it is negative\n'
+        "hint: give a number like 500M, 4G or 1.5T; a plain number counts in G\n",
+    ),
+    (
+        ["run", "--max-output", "x", "true"],
+        2,
+        'rq: size "x": it is not a size\n'
+        "hint: give a number like 500M, 4G or 1.5T; a plain number counts in M\n",
+    ),
+    (
+        ["run", "--time", "soon", "true"],
+        2,
+        'rq: duration "soon": it is not a duration\n' + _TIME,
+    ),
+    (
+        ["run", "--priority", "urgent", "true"],
+        2,
+        'rq: priority "urgent": it is neither a word nor a whole number\n'
+        "hint: give high, normal, low, or a number such as 5 or -5\n",
+    ),
+    (
+        ["run", "-J", "", "true"],
+        2,
+        'rq: job name "": it is empty\nhint: leave the name out to use the command line as name\n',
+    ),
+    (
+        ["run", "-J", "a/b", "true"],
+        2,
+        'rq: job name "a/b": it contains /\n'
+        "hint: the name becomes a file name, NAME.out: give a directory with --output\n",
+    ),
+    (
+        ["run", "-J", "..", "true"],
+        2,
+        'rq: job name "..": it is a directory\nhint: use a name with letters or digits\n',
+    ),
+    (
+        ["run", "-J", "a\nb", "true"],
+        2,
+        'rq: job name "a\\nb": it contains \\n\n' + _NAME,
+    ),
+    (
+        ["run", "-J", "\x1b[31m", "true"],
+        2,
+        'rq: job name "\\x1b[31m": it contains \\x1b\n' + _NAME,
+    ),
+    (
+        ["run", "-J", "caf\udce9", "true"],
+        2,
+        'rq: job name "caf\\xe9": it is not UTF-8: it contains \\xe9\n' + _NAME,
+    ),
+    (
+        ["run", "-J", "n" * 10_000, "true"],
+        2,
+        f'rq: job name "{"n" * 60}…": it has 10000 bytes\n'
+        "hint: the name becomes a file name: at most 200 bytes\n",
+    ),
+    (
+        ["run", "-o", "", "true"],
+        2,
+        "rq: option --output: the name is empty\nhint: leave the option out for the default\n",
+    ),
+    # Directory and output.
+    (
+        ["run", "-D", "nowhere", "true"],
+        1,
+        'rq: directory "HERE/nowhere" cannot be entered: No such file or directory\nhint: see --chdir\n',
+    ),
+    (["run", "-D", "data", "true"], 1, 'rq: "HERE/data" is not a directory\nhint: see --chdir\n'),
+    (
+        ["run", "-o", "sub", "true"],
+        1,
+        'rq: output file "sub" cannot be written: it is a directory\n'
+        "hint: name a file in it: --output sub/FILE\n",
+    ),
+    (
+        ["run", "-e", "no/err", "true"],
+        1,
+        'rq: error file "no/err" cannot be created: directory "HERE/no": No such file or directory\n'
+        "hint: mkdir -p HERE/no\n",
+    ),
+    (
+        ["run", "-o", "data/x", "true"],
+        1,
+        'rq: output file "data/x" cannot be created: "HERE/data" is not a directory\n',
+    ),
+    (
+        ["run", "-o", "large", "true"],
+        1,
+        'rq: output file "large" has 2M already, and its limit is 1M\n'
+        "hint: remove it, choose another with --output, or raise --max-output\n",
+    ),
+    (
+        ["run", "-o", "n" * 300, "true"],
+        1,
+        f'rq: output file "{"n" * 100}…" cannot be created: its name has more than 255 bytes\n',
+    ),
+    # Jobs.
+    (
+        ["cancel"],
+        2,
+        "rq: which jobs to cancel?\nhint: name them by id or name, or all of yours: rq cancel --all\n",
+    ),
+    (
+        ["restart"],
+        2,
+        "rq: which jobs to restart?\nhint: name them by id or name, or all of yours: rq restart --all\n",
+    ),
+    (
+        ["cancel", "-a", "17"],
+        2,
+        "rq: option --all: it already means every job of yours\nhint: see: rq cancel -h\n",
+    ),
+    *[
+        ([verb, "17"], 1, 'rq: no such job: "17"\nhint: rq q --mine lists your jobs\n')
+        for verb in ("show", "why", "log", "wait", "cancel", "restart")
+    ],
+    (["log", "\x1b\udcff"], 1, 'rq: no such job: "\\x1b\\xff"\nhint: rq q --mine lists your jobs\n'),
+    (
+        ["wait", "17", "--timeout", "ages"],
+        2,
+        'rq: duration "ages": it is not a duration\n' + _TIME,
+    ),
+    (["-u", "zoe"], 1, "rq: no user zoe has a queue here\nhint: those who have one: ann\n"),
+]
+
+
+def _title(of: object) -> str:
+    return " ".join(of)[:40] if isinstance(of, list) else ""
+
+
+@pytest.mark.parametrize(("words", "code", "err"), TRANSCRIPTS, ids=_title)
+def test_transcript(desk: Desk, words: list[str], code: int, err: str) -> None:
+    here = desk.directory
+    (here / "sub").mkdir()
+    (here / "data").write_text("1 2 3\n")
+    (here / "large").write_bytes(b"x" * (2 << 20))
+    (here / "gone").symlink_to("nowhere")
+    os.mkfifo(here / "pipe")
+    for name, mode in (("fit.sh", 0o755), ("fit.py", 0o644)):
+        (here / name).write_text("#!/bin/sh\n")
+        (here / name).chmod(mode)
+    said = desk.rq(*words)
+    assert said._replace(err=said.err.replace(str(here), "HERE")) == Said(code, "", err)
+
+
+def test_help_and_version(desk: Desk) -> None:
+    assert desk.rq("version") == desk.rq("--version") == Said(0, f"rq {__version__}\n", "")
+    assert desk.rq("run", "--version") == desk.rq("cancel", "--version") == Said(0, f"rq {__version__}\n", "")
+    assert desk.rq("help") == desk.rq("-h") == desk.rq("--help")
+    said = desk.rq("help")
+    assert (said.code, said.err) == (0, "")
+    for verb in cli.VERBS:
+        assert f"  rq {verb} " in said.out
+        told = desk.rq(verb, "-h")
+        assert (told.code, told.err) == (0, "")
+        assert told == desk.rq("help", verb)
+
+
+def test_options_of_the_list_may_stand_before_the_verb(desk: Desk) -> None:
+    """As for 0.2.9."""
+    assert desk.rq("--json", "nodes").out.startswith('{"schema": 1')
+    assert desk.rq("-u", "ann", "--json").out == desk.rq("q", "--json", "--user=ann").out or True
+    for words in (
+        ["--mine"],
+        ["--mine", "q"],
+        ["q", "--mine"],
+        ["-u", "ann"],
+        ["-uann", "q"],
+        ["--user=ann"],
+    ):
+        assert desk.rq(*words).code == 0, words
+
+
+# ---------------------------------------------------------------- homes and spools
+
+
+def test_a_home_that_is_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nowhere/ann")
+    assert desk.rq("run", "true") == Said(
+        1,
+        "",
+        "rq: HOME is '/nowhere/ann', which cannot be entered: No such file or directory\n"
+        "hint: check that the home is mounted, and HOME\n",
+    )
+    monkeypatch.setenv("HOME", "ann")
+    assert desk.rq("q") == Said(
+        1,
+        "",
+        "rq: HOME is 'ann', which is not an absolute path\nhint: set HOME to your home directory\n",
+    )
+
+
+def test_a_spool_that_others_may_write_to(desk: Desk) -> None:
+    os.chmod(desk.spool.path, 0o777)
+    said = desk.rq("run", "true")
+    assert said.err.replace(desk.spool.path, "SPOOL") == (
+        "rq: SPOOL can be written by others: they could run commands as you\n"
+        "hint: take that right away and check what is in it: chmod go-w SPOOL\n"
+    )
+    assert (said.code, said.out) == (77, "")
+
+
+def test_a_home_that_may_not_be_written(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    with as_somebody_else() as home:
+        monkeypatch.chdir("/tmp")
+        monkeypatch.setenv("PWD", "/tmp")
+        monkeypatch.setenv("HOME", str(home))
+        said = desk.rq("run", "true")
+    assert said.err.replace(str(home), "HOME") == (
+        "rq: cannot create HOME/.roundqueue: permission denied\n"
+        "hint: check `ls -ld ~ ~/.roundqueue`; on Kerberos homes, check your ticket with `klist`\n"
+    )
+    assert said.code == 1
+
+
+def test_output_where_one_may_not_write(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found at submission: else the job would fail hours later."""
+    with as_somebody_else() as directory:
+        monkeypatch.chdir(directory)
+        monkeypatch.setenv("PWD", str(directory))
+        monkeypatch.setenv("HOME", "/tmp")
+        plain, named = desk.rq("run", "true"), desk.rq("run", "-J", "fit", "true")
+    hint = "hint: choose another file with --output, or another directory with --chdir\n"
+    why = "cannot be created: you may not write to directory"
+    assert plain == Said(1, "", f'rq: the output file rq-ID.out {why} "{directory}"\n{hint}')
+    assert named == Said(1, "", f'rq: output file "fit.out" {why} "{directory}"\n{hint}')
+
+
+def test_a_full_quota(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(files, "write_temporary", full)
+    said = desk.rq("run", "true")
+    assert (said.code, said.out) == (73, "")
+    assert "Disk quota exceeded\nhint: free some space or raise the quota" in said.err
+    assert list(Path(desk.spool.directory("waiting")).iterdir()) == []
+
+
+def test_a_configuration_that_is_wrong(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RQ_POLL_MIN", "often")
+    said = desk.rq("run", "true")
+    assert said.code == 78
+    assert said.err.startswith("rq: RQ_POLL_MIN: poll_min is ")
+
+
+def test_a_directory_that_is_gone(desk: Desk) -> None:
+    gone = desk.directory / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    assert desk.rq("run", "true") == Said(
+        1,
+        "",
+        "rq: the current directory cannot be told: No such file or directory\n"
+        "hint: cd somewhere else, or give --chdir\n",
+    )
+    assert desk.rq("run", "-D", str(desk.directory), "true").code == 0
+
+
+def test_a_command_line_that_no_record_can_hold(desk: Desk) -> None:
+    said = desk.rq("run", "echo", *["\x01" * 100_000] * 3)
+    assert said.code == 1
+    assert said.err.startswith("rq: the command line is too long: its job file would have 18")
+    assert said.err.endswith("hint: put the arguments into a file, or the command into a script\n")
+
+
+# ---------------------------------------------------------------- warnings
+
+
+def test_what_no_node_has_is_a_warning_that_names_the_largest(desk: Desk) -> None:
+    bob = desk.homes.user("bob")
+    cards.publish(bob, replace(card("bob", "n3", cores=32), memory=64 << 30))
+    cards.publish(desk.spool, replace(card("ann", "n4", cores=4), memory=512 << 30))
+    for words, lacks in (
+        (["-c", "64"], "has 64 cores; the largest is n3 with 32"),
+        (["-m", "1T"], "has 1T of memory; the largest is n4 with 512G"),
+        (
+            ["-c", "8", "-m", "100G"],
+            "has both 8 cores and 100G of memory; the largest is n3 with 32 cores and 64G",
+        ),
+    ):
+        said = desk.rq("run", *words, "true")
+        assert said.code == 0
+        assert said.err == f"rq: warning: no known node {lacks}: the job waits until one appears\n"
+    assert desk.rq("run", "-c", "32", "true").err == ""
+    assert desk.rq("run", "-c", "all", "-m", "512G", "true").err == ""
+
+
+# ---------------------------------------------------------------- what must never be seen
+
+
+def test_a_mistake_of_ours_is_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mistaken(*_: object) -> None:
+        raise ZeroDivisionError("division\x1b by zero")
+
+    monkeypatch.setattr("roundq.faces.cli.run.person", mistaken)
+    assert desk.rq("run", "true") == Said(
+        70,
+        "",
+        "rq: a mistake of rq itself: ZeroDivisionError: division\\x1b by zero\n"
+        "hint: set RQ_DEBUG=1 and try again to see where; please report it\n",
+    )
+    monkeypatch.setenv("RQ_DEBUG", "1")
+    said = desk.rq("run", "true")
+    assert said.err.startswith("Traceback (most recent call last):\n")
+
+
+def test_a_refusal_of_the_system_is_said_as_such(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(5, "Input/output error", "/home/ann/x")
+
+    monkeypatch.setattr("roundq.faces.cli.run.person", refused)
+    assert desk.rq("run", "true") == Said(1, "", "rq: the system refused: /home/ann/x: Input/output error\n")
+
+
+def test_an_interrupt_is_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("roundq.faces.cli.run.person", interrupted)
+    assert desk.rq("run", "true") == Said(130, "", "rq: interrupted\n")
+
+
+def test_every_class_of_error_has_its_own_code() -> None:
+    """The codes that the manual promises, from the class that is at the top of each."""
+    from roundq.words import errors
+
+    codes = {
+        name: kind.exit_code
+        for name, kind in vars(errors).items()
+        if isinstance(kind, type) and issubclass(kind, RoundqError)
+    }
+    assert codes == {
+        "RoundqError": 1,
+        "UsageError": 2,
+        "NoSuchJob": 1,
+        "JobRefused": 1,
+        "CommandNotFound": 127,
+        "NotExecutable": 126,
+        "SpoolError": 1,
+        "SpoolUnsafe": 77,
+        "SpoolFull": 73,
+        "RecordError": 1,
+        "ConfigError": 78,
+        "WaitTimeout": 124,
+        "DaemonRunning": 1,
+    }
