@@ -53,6 +53,15 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
         problems    user -> why the queue cannot be listed
         hidden      closed homes, whose queues, if there are any, cannot be seen
 
+    `rq show --json`:
+
+        jobs        as above, and of each:
+            file                         of its record
+            output_path, error_path      where its output goes, whole
+            max_output, umask, environment, usage
+            attempts                     earlier ones: number, node, started, ended, reason,
+                                         exit_code, signal
+
     `rq nodes --json`:
 
         nodes       a list of objects, also of nodes that are not heard of:
