@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
@@ -80,11 +81,11 @@ def _is_same(spool: Spool, me: Spool) -> bool:
 # ---------------------------------------------------------------- submit
 
 
-def check(job: Job, environ: Mapping[str, str], me: Spool, parents: Iterable[str]) -> list[str]:
+def check(job: Job, environ: Mapping[str, str], me: Spool, parents: Iterable[str], node: str) -> list[str]:
     """Looks whether a job could ever run; sentences of warning.
 
-    `job.directory` is absolute. Raises JobRefused, CommandNotFound or NotExecutable if it never could;
-    writes nothing.
+    `job.directory` is absolute, `node` is this one. Raises JobRefused, CommandNotFound or NotExecutable
+    if it never could; writes nothing.
     """
     from roundq.actors import checks
 
@@ -92,8 +93,8 @@ def check(job: Job, environ: Mapping[str, str], me: Spool, parents: Iterable[str
     checks.check_command(job, environ)
     checks.check_output(job)
     checks.check_record(job)
-    if job.cores <= 1 and not job.memory_required:
-        # Any node will do, and to read cards would cost as much as all the rest.
+    if (job.cores <= 1 and not job.memory_required) or _fits_here(job, me, node):
+        # To read everybody's cards would cost as much as all the rest.
         return []
     from roundq.records import cards
 
@@ -133,16 +134,39 @@ def submit(spool: Spool, described: Sequence[Job], environ: Mapping[str, str], n
 # ---------------------------------------------------------------- the daemon of this node
 
 
-def daemon_runs(spool: Spool, node: str) -> bool:
+def _own_card(me: Spool, node: str) -> dict[str, Any]:
+    """What my daemon on this node publishes of itself, empty if nothing.
+
+    Not cards.read: validation costs more than all of a submission, and the file is mine.
+    """
+    try:
+        value = json.loads(files.read(f"{me.path}/{node}", most=1 << 20, owner=me.uid))
+    except (OSError, RoundqError, ValueError, RecursionError):
+        return {}
+    ours = value.get("roundq") if isinstance(value, dict) else None
+    return ours if isinstance(ours, dict) else {}
+
+
+def _fits_here(job: Job, me: Spool, node: str) -> bool:
+    """Whether my daemon on this node offers what the job asks for."""
+    offered = _own_card(me, node)
+    cores, memory = offered.get("cores"), offered.get("memory")
+    return (
+        isinstance(cores, int)
+        and isinstance(memory, int)
+        and job.cores <= cores
+        and job.memory_required <= memory
+    )
+
+
+def daemon_runs(me: Spool, node: str) -> bool:
     """Whether a daemon of mine runs on this very node, by its card or its lock. Unknown counts as running."""
     from roundq.world import procs
 
     try:
-        # Not cards.read: validation costs more than all of a submission, and the file is mine.
-        value = json.loads(files.read(f"{spool.path}/{node}", most=1 << 20, owner=spool.uid))
-        process = value["roundq"]["process"]
+        process = _own_card(me, node)["process"]
         identity: Identity | None = Identity(str(process["boot"]), int(process["pid"]), int(process["start"]))
-    except (OSError, RoundqError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         identity = None
     if identity is not None and procs.liveness(identity) is not procs.Liveness.DEAD:
         return True
@@ -150,7 +174,7 @@ def daemon_runs(spool: Spool, node: str) -> bool:
     from roundq.world import nodelock
 
     try:
-        return nodelock.NodeLock(spool.path).holder() is not None
+        return nodelock.NodeLock(me.path).holder() is not None
     except (OSError, RoundqError):
         return False
 

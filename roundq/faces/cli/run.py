@@ -181,7 +181,7 @@ def run(_verb: str, options: argparse.Namespace) -> int:
     """Submits; prints the id; with --wait returns the job's exit code."""
     asker = person()
     job = describe(options, asker)
-    warnings = submission.check(job, os.environ, asker.spool, asker.config.homes)
+    warnings = submission.check(job, os.environ, asker.spool, asker.config.homes, asker.node)
     (job_id,) = submission.submit(asker.spool, [job], os.environ, asker.node)
     print(job_id if options.parsable else f"submitted {job_id} {_named(job)}", flush=True)
     if not options.parsable:
