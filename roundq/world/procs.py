@@ -226,11 +226,7 @@ def session_members(leader: Identity, among: Table | None = None) -> list[Identi
     now = processes.get(leader.pid)
     if now is not None and now.start != leader.start:
         return []
-    found = [
-        process
-        for process in processes.values()
-        if process.session == leader.pid and process.start >= leader.start and not process.dead
-    ]
+    found = [process for process in processes.values() if process.session == leader.pid and not process.dead]
     if now is None:
         found = [process for process in found if _real_uid(process.pid) == os.getuid()]
     return [process.identity for process in found]

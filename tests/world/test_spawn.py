@@ -128,7 +128,8 @@ def test_a_command_ignores_and_blocks_no_signal() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGUSR1, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGINT, signal.SIGRTMIN})
-        status = shell("grep -E '^Sig(Ign|Blk)' /proc/self/status")
+        # Not by a shell, which would clear its mask.
+        status = output_of(["grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status"]).decode()
         # What is ours stays ours.
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -161,6 +162,19 @@ def test_streams_may_have_any_numbers(tmp_path: Path) -> None:
 
     on_stage(act)
     assert path.read_text() == "inout\nerr\n"
+
+
+def test_a_failure_is_reported_though_our_streams_are_closed() -> None:
+    """The pipe over which it is reported then has one of their numbers, and must not be overwritten."""
+
+    def act() -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        assert null > 2
+        os.closerange(0, 3)
+        with pytest.raises(SpawnError):
+            spawn.spawn(["absent"], cwd="/", env={"PATH": PATH}, stdin=null, stdout=null, stderr=null)
+
+    on_stage(act)
 
 
 @settings(max_examples=25, deadline=None)

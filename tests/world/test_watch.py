@@ -196,6 +196,28 @@ def test_a_directory_that_was_replaced_is_followed(tmp_path: Path, watcher: Watc
     assert watcher.wait(0) == set()
 
 
+def test_old_watches_are_given_back(tmp_path: Path, watcher: Watcher) -> None:
+    """A daemon lives for months, and the kernel counts its watches (/proc/PID/fdinfo, see proc(5))."""
+    there = tmp_path / "there"
+
+    def watches() -> int:
+        lines = [
+            line
+            for number in os.listdir("/proc/self/fd")
+            if os.path.exists(f"/proc/self/fdinfo/{number}")
+            for line in open(f"/proc/self/fdinfo/{number}")
+        ]
+        return sum(line.startswith("inotify wd:") for line in lines)
+
+    for number in range(5):
+        there.mkdir()
+        watcher.watch(str(there))
+        assert watches() == 1
+        there.rename(tmp_path / str(number))
+    watcher.wait(0)
+    assert watches() == 0
+
+
 def test_a_file_is_no_directory(tmp_path: Path, watcher: Watcher) -> None:
     """It is waited for like one that is not there; nobody is called blind for it."""
     touch(tmp_path / "file")
