@@ -47,6 +47,8 @@ UIDS = {"ann": 20001, "bob": 20002, "eve": 20003, "ann-lee": 20004, "old": 20005
 
 CGROUP_PREFIX = "roundq-sdbox-"
 
+NAMESPACES = "unshare --mount --uts --ipc --net --pid --fork --kill-child --".split()
+
 # What the box needs of the host: a path of which one must exist, and the Debian package it comes in.
 NEEDS = {
     "systemd": ["/lib/systemd/systemd"],
@@ -59,7 +61,12 @@ NEEDS = {
 
 def reasons_against() -> list[str]:
     """Why there can be no box on this machine; empty if there can."""
-    reasons = [] if os.geteuid() == 0 else ["needs root"]
+    reasons = []
+    if os.geteuid() != 0:
+        reasons.append("needs root")
+    elif shutil.which("unshare") and subprocess.run([*NAMESPACES, "true"], check=False).returncode != 0:
+        # Root of a container, for example.
+        reasons.append("this root may not make namespaces")
     absent = [package for package, paths in NEEDS.items() if not any(map(os.path.exists, paths))]
     if absent:
         reasons.append("not installed: " + " ".join(absent))
@@ -114,8 +121,7 @@ class SystemdBox:
             self._outer = subprocess.Popen(
                 [
                     "setpriv", "--pdeathsig", "KILL", "--",
-                    "unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork", "--kill-child", "--",
-                    "/bin/sh", str(HERE / "boot.sh"),
+                    *NAMESPACES, "/bin/sh", str(HERE / "boot.sh"),
                 ],
                 env=self._boot_variables(), cwd="/", stdin=subprocess.DEVNULL, stdout=console,
                 stderr=subprocess.STDOUT, start_new_session=True,
