@@ -115,10 +115,10 @@ def restart(spool: Spool, row: Row, node: str) -> str:
     spools.request(spool, row.id, "restart", node)
     _nudge(row, node)
     entry = _refreshed(spool, row).entry
-    if entry.state in ENDED_STATES:
+    if entry.state not in OWNED_STATES:
+        # Its attempt is over; the request must not meet the next one.
         spools.answer(spool, row.id, ("restart",))
-        return ENDED
-    return ASKED
+    return ENDED if entry.state in ENDED_STATES else ASKED
 
 
 def _is_legacy(row: Row) -> bool:

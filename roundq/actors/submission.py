@@ -34,14 +34,14 @@ def mine(environ: Mapping[str, str]) -> Spool:
         home, origin = _home_of_user(), "your home in the user database"
     if not os.path.isabs(home):
         raise SpoolError(
-            f"{origin} is {home!r}, which is not an absolute path", "set HOME to your home directory"
+            f'{origin} is "{home}", which is not an absolute path', "set HOME to your home directory"
         )
     home = os.path.normpath(home)
     try:
         os.stat(f"{home}/.")
     except OSError as error:
         raise SpoolError(
-            f"{origin} is {home!r}, which cannot be entered: {error.strerror}",
+            f'{origin} is "{home}", which cannot be entered: {error.strerror}',
             "check that the home is mounted, and HOME",
         ) from None
     return spools.at(home, os.path.basename(home) or "root", os.geteuid())

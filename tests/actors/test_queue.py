@@ -422,6 +422,15 @@ def test_only_restartable_jobs_are_restarted(homes: Homes, ann: Spool) -> None:
     assert requested(ann) == {"1": {"restart"}}
 
 
+def test_a_request_that_came_too_late_does_not_meet_the_next_attempt(homes: Homes, ann: Spool) -> None:
+    homes.put(ann, RUNNING, "1", a_record(node="n1", began_s=5, job_restartable=True))
+    stale = the_row(ann, "1")
+    assert stale.record is not None
+    spools.settle(ann, stale.entry, stale.record.next_attempt(NOW_NS, "lost"), "n1")
+    assert queue.restart(ann, stale, HERE) == queue.ASKED
+    assert (the_row(ann, "1").state, requested(ann)) == (WAITING, {})
+
+
 # ---------------------------------------------------------------- wait
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -310,6 +312,21 @@ def test_log_prints_exact_bytes(desk: Desk) -> None:
     content = bytes(range(256)) * 3000 + b"no newline"
     (desk.directory / "o").write_bytes(content)
     assert printed(desk, "fit") == content
+
+
+def test_log_into_a_closed_pipe_ends_without_a_word(desk: Desk) -> None:
+    put(desk, COMPLETED, "1", "fit", began_s=5, ended_s=1, job_directory=str(desk.directory), job_output="o")
+    (desk.directory / "o").write_bytes(b"x" * (1 << 20))
+    environ = {**desk.homes.environ("ann"), "PATH": os.environ["PATH"]}
+    environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+    command = [sys.executable, "-m", "roundq", "log", "1"]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        running.stdout.read(1)
+        running.stdout.close()
+        assert running.stderr is not None
+        assert running.stderr.read() == b""
+    assert running.returncode == 141
 
 
 def test_log_finds_the_default_file_and_the_error_file(desk: Desk) -> None:

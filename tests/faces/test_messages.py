@@ -300,14 +300,14 @@ def test_a_home_that_is_none(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> Non
     assert desk.rq("run", "true") == Said(
         1,
         "",
-        "rq: HOME is '/nowhere/ann', which cannot be entered: No such file or directory\n"
+        'rq: HOME is "/nowhere/ann", which cannot be entered: No such file or directory\n'
         "hint: check that the home is mounted, and HOME\n",
     )
     monkeypatch.setenv("HOME", "ann")
     assert desk.rq("q") == Said(
         1,
         "",
-        "rq: HOME is 'ann', which is not an absolute path\nhint: set HOME to your home directory\n",
+        'rq: HOME is "ann", which is not an absolute path\nhint: set HOME to your home directory\n',
     )
 
 

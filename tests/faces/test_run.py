@@ -324,6 +324,21 @@ def test_a_closed_pipe_ends_it_without_a_word(desk: Desk) -> None:
     assert done.stderr == b""
 
 
+def test_a_full_disk_behind_standard_output_is_told(desk: Desk) -> None:
+    environ = {**desk.homes.environ("ann"), "RQ_AUTO_START": "no", "PATH": os.environ["PATH"]}
+    environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+    with open("/dev/full", "wb") as full:
+        command = [sys.executable, "-m", "roundq", "run", "true"]
+        done = subprocess.run(
+            command, env=environ, stdout=full, stderr=subprocess.PIPE, timeout=20, check=False
+        )
+    assert (done.returncode, done.stderr.decode()) == (
+        1,
+        "rq: job 1 is in the queue, but its id cannot be printed: No space left on device\n"
+        "hint: if it is not wanted: rq cancel 1\n",
+    )
+
+
 def test_a_terminal_that_knows_only_ascii_is_told_in_ascii(desk: Desk) -> None:
     environ = {**desk.homes.environ("ann"), "RQ_AUTO_START": "no", "PYTHONIOENCODING": "ascii"}
     done = process("run", "echo", "größer", environ={**environ, "LC_ALL": "C.UTF-8"})

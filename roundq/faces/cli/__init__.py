@@ -158,8 +158,11 @@ def _complain(what: str, hint: str | None, code: int) -> int:
     from roundq.words.quantities import visible
 
     # What was printed before belongs before it.
-    with contextlib.suppress(OSError, AttributeError, ValueError):
+    try:
         sys.stdout.flush()
+    except (OSError, AttributeError, ValueError):
+        # The interpreter would try again when it ends, and complain in its own words.
+        _abandon_stdout()
     with contextlib.suppress(OSError, AttributeError, ValueError):
         print(f"rq: {visible(what)}", file=sys.stderr)
         if hint:
@@ -178,7 +181,7 @@ def _told(stop: SystemExit) -> int:
 
 
 def _abandon_stdout() -> None:
-    """Nobody reads: what is left must not be complained about by the interpreter when it ends."""
+    """What is left to print goes nowhere: the interpreter would complain of it when it ends."""
     with contextlib.suppress(OSError, AttributeError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

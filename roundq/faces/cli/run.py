@@ -183,7 +183,15 @@ def run(_verb: str, options: argparse.Namespace) -> int:
     job = describe(options, asker)
     warnings = submission.check(job, os.environ, asker.spool, asker.config.homes, asker.node)
     (job_id,) = submission.submit(asker.spool, [job], os.environ, asker.node)
-    print(job_id if options.parsable else f"submitted {job_id} {_named(job)}", flush=True)
+    try:
+        print(job_id if options.parsable else f"submitted {job_id} {_named(job)}", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RoundqError(
+            f"job {job_id} is in the queue, but its id cannot be printed: {error.strerror}",
+            f"if it is not wanted: rq cancel {job_id}",
+        ) from None
     if not options.parsable:
         # Programs that read the id may read standard error with it.
         for warning in warnings:
