@@ -33,6 +33,9 @@ NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK,
 NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 #: Names in one directory that are looked at; strangers may make more.
 NAMES_MAX = 1_000_000
+#: Names that are looked at to prove that a record is still where it was: losing a race for one of very
+#: many must stay cheap, and the directories of what a node owns are small.
+PROOF_NAMES_MAX = 1000
 
 _serial = itertools.count()
 
@@ -64,8 +67,9 @@ def listing(directory: str, *, most: int = NAMES_MAX) -> list[Name]:
     def once() -> list[Name]:
         # A fresh opendir makes an NFS client ask the server: close-to-open holds for directories too.
         with os.scandir(directory) as entries:
-            found = (Name(e.name, e.inode()) for e in entries if not e.name.startswith("."))
-            return list(itertools.islice(found, most))
+            # Hidden ones are counted: a stranger may make a million of them, too.
+            looked_at = itertools.islice(entries, most)
+            return [Name(e.name, e.inode()) for e in looked_at if not e.name.startswith(".")]
 
     try:
         return _retrying(once)
@@ -118,6 +122,10 @@ class Freshness:
         self.is_settled = now_s - self._since_s >= self.SETTLED_S
         return True
 
+    def forget(self) -> None:
+        """The listing failed: it is due again, whatever the directory's time says."""
+        self._time, self.is_settled = -1, False
+
 
 def read(path: str, *, most: int, owner: int | None = None) -> bytes:
     """The content of a regular file, of at most `most` bytes, owned by uid `owner` if given.
@@ -166,7 +174,10 @@ def explained(doing: str) -> Iterator[None]:
                 "free some space or raise the quota (see `quota -s`, `df -h ~`), then try again",
             ) from error
         if error.errno == errno.EROFS:
-            raise SpoolError(f"cannot {doing}: the file system is read-only") from error
+            raise SpoolError(
+                f"cannot {doing}: the file system is read-only",
+                "see `mount` and `dmesg`: a server or disk in trouble may have made it so",
+            ) from error
         if error.errno in (errno.EACCES, errno.EPERM):
             raise SpoolError(
                 f"cannot {doing}: permission denied",
@@ -194,8 +205,8 @@ def write_temporary(directory: str, owner: str, data: bytes, *, mode: int = 0o64
     when it fails. With `sync` the content is durable.
     """
     path = f"{directory}/{owner}.{next(_serial)}.{os.urandom(4).hex()}"
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
         try:
             # The umask must not decide what neighbours may read, nor open what is private.
             os.fchmod(descriptor, mode)
@@ -208,9 +219,15 @@ def write_temporary(directory: str, owner: str, data: bytes, *, mode: int = 0o64
             # A quota may show only here.
             os.close(descriptor)
     except BaseException:
-        remove(path)
+        _discard(path)
         raise
     return path
+
+
+def _discard(temporary: str) -> None:
+    """Removes a temporary file if it can be; a sweep finds it otherwise. What matters is said already."""
+    with contextlib.suppress(OSError):
+        remove(temporary)
 
 
 def place(temporary: str, target: str) -> bool:
@@ -222,29 +239,32 @@ def place(temporary: str, target: str) -> bool:
     try:
         os.link(temporary, target)
     except OSError as error:
-        if error.errno in NO_LINKS and not _has_two_names(temporary):
-            return _place_without_links(temporary, target)
         if not _has_two_names(temporary):
+            if error.errno in NO_LINKS:
+                return _place_without_links(temporary, target)
+            _discard(temporary)
             if error.errno == errno.EEXIST:
-                remove(temporary)
                 return False
-            remove(temporary)
             raise
-    remove(temporary)
+    # It has its name, and another node may be at it already: nothing that fails from here is a failure.
+    _discard(temporary)
     return True
 
 
 def _has_two_names(path: str) -> bool:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        return os.fstat(descriptor).st_nlink == 2
-    finally:
-        os.close(descriptor)
+    def once() -> bool:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            return os.fstat(descriptor).st_nlink == 2
+        finally:
+            os.close(descriptor)
+
+    return _retrying(once)
 
 
 def _place_without_links(temporary: str, target: str) -> bool:
     if is_listed(target):
-        remove(temporary)
+        _discard(temporary)
         return False
     replace(temporary, target)
     return True
@@ -257,7 +277,7 @@ def replace(temporary: str, target: str) -> None:
     except OSError:
         # Only one's own temporary file can have become the target, so if it is gone, it has.
         if is_listed(temporary) or not is_listed(target):
-            remove(temporary)
+            _discard(temporary)
             raise
 
 
@@ -266,17 +286,24 @@ def move(source: str, target: str) -> bool:
 
     False means that the source is gone and is not ours: somebody else moved it.
     `target` must be a name that only the caller's side gives. Raises OSError when the
-    system refuses and the target is not there.
+    system refuses and the source is still there.
     """
-    try:
-        os.rename(source, target)
-    except OSError as error:
-        if is_listed(target) and not is_listed(source):
+    tries = STALE_TRIES
+    while True:
+        try:
+            os.rename(source, target)
             return True
-        if error.errno in (errno.ENOENT, errno.ESTALE):
-            return False
-        raise
-    return True
+        except OSError as error:
+            if is_listed(target) and not is_listed(source):
+                return True
+            if error.errno not in (errno.ENOENT, errno.ESTALE):
+                raise
+            if not is_listed(source, most=PROOF_NAMES_MAX):
+                return False
+            # It is still there: the client remembered wrongly, or there is no directory to move it to.
+            tries -= 1
+            if not tries:
+                raise
 
 
 def open_fresh(path: str, flags: int) -> int:
@@ -293,16 +320,16 @@ def open_fresh(path: str, flags: int) -> int:
         return os.open(path, flags)
 
 
-def is_listed(path: str) -> bool:
+def is_listed(path: str, *, most: int = NAMES_MAX) -> bool:
     """Whether the name is in a fresh listing of its directory: the only proof that there is."""
     directory, _, name = path.rpartition("/")
-    return any(entry.name == name for entry in listing(directory))
+    return any(entry.name == name for entry in listing(directory, most=most))
 
 
 def remove(path: str) -> bool:
     """Unlinks a file; whether it was there. That it is gone already is as good."""
     try:
-        os.unlink(path)
+        _retrying(lambda: os.unlink(path))
     except FileNotFoundError:
         return False
     return True
