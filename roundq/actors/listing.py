@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
+from roundq.words import job as jobs
 from roundq.words.errors import RecordError
 from roundq.words.job import NO_NODE, NS, Record
 from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES, STATES
@@ -32,6 +33,8 @@ ENDED_MOST = 100
 ROWS_MOST = 10_000
 #: Names per directory of somebody else that are looked at.
 NAMES_OF_OTHERS_MOST = 50_000
+#: Bytes of somebody else's records that one look reads; an honest record has a thousand.
+BYTES_OF_OTHERS_MOST = 16 << 20
 #: Ended records of each state that are read to find a name.
 FOUND_MOST = 1000
 #: A record that moves while it is looked for is looked for this often.
@@ -133,12 +136,13 @@ def listing(
     problems: dict[str, str] = {}
     for spool in from_spools:
         is_mine = spool.path == me.path
+        allowance = None if is_mine else Allowance()
         try:
             found = spools.scan(spool, most=files.NAMES_MAX if is_mine else NAMES_OF_OTHERS_MOST)
         except OSError as error:
             problems[spool.user] = f"{spool.path} cannot be listed: {error.strerror or error}"
             continue
-        by_state = _single(spool, found)
+        by_state = _single(spool, found, allowance)
         # Two homes may have the same name, below two parents.
         count = counts.setdefault(spool.user, {})
         for state, entries in by_state.items():
@@ -146,11 +150,11 @@ def listing(
         current = [
             row
             for state in (*PENDING_STATES, *OWNED_STATES)
-            for row in _rows_of(spool, by_state[state], is_mine, pending_most)
+            for row in _rows_of(spool, by_state[state], is_mine, pending_most, allowance)
         ]
         rows.extend(current)
         if is_mine or ended_of_all:
-            newest = _newest_ended(spool, by_state, is_mine, ended_most)
+            newest = _newest_ended(spool, by_state, is_mine, ended_most, allowance)
             since_ns = 0 if ended_of_any_age else _shown_since(current + newest, now_ns)
             # One that cannot be read is shown: else nobody would ever mend it.
             shown = [row for row in newest if row.record is None or ended_ns(row.record) >= since_ns]
@@ -158,22 +162,30 @@ def listing(
     return Listing(tuple(rows), counts, problems)
 
 
-def _rows_of(spool: Spool, entries: list[Entry], is_mine: bool, pending_most: int) -> list[Row]:
+def _rows_of(
+    spool: Spool, entries: list[Entry], is_mine: bool, pending_most: int, allowance: Allowance | None
+) -> list[Row]:
     """The rows of a state that is not ended, oldest first; only some of those that wait are read."""
     if entries and entries[0].state in OWNED_STATES:
-        return [row_of(spool, entry, is_mine) for entry in entries[:OWNED_MOST]]
+        return [row_of(spool, entry, is_mine, allowance) for entry in entries[:OWNED_MOST]]
     if len(entries) > ROWS_MOST:
         entries = [*entries[: ROWS_MOST - 1], entries[-1]]
     last = len(entries) - 1
     return [
-        row_of(spool, entry, is_mine)
+        row_of(spool, entry, is_mine, allowance)
         if place < pending_most or place == last
         else Row(spool, entry, None, None, is_mine)
         for place, entry in enumerate(entries)
     ]
 
 
-def _newest_ended(spool: Spool, by_state: dict[str, list[Entry]], is_mine: bool, most: int) -> list[Row]:
+def _newest_ended(
+    spool: Spool,
+    by_state: dict[str, list[Entry]],
+    is_mine: bool,
+    most: int,
+    allowance: Allowance | None = None,
+) -> list[Row]:
     # Ids tell what is new without a stat() of each of ten thousand files. They compare only within one
     # way of giving them; and a few failures must not be lost behind a thousand successes.
     kinds: dict[tuple[str, int], list[Entry]] = {}
@@ -189,7 +201,7 @@ def _newest_ended(spool: Spool, by_state: dict[str, list[Entry]], is_mine: bool,
             reverse=True,
         )[:most]
     ]
-    rows = [row_of(spool, entry, is_mine) for entry in newest]
+    rows = [row_of(spool, entry, is_mine, allowance) for entry in newest]
     rows.sort(key=lambda row: 0 if row.record is None else -ended_ns(row.record))
     return rows
 
@@ -217,11 +229,27 @@ def ended_ns(record: Record) -> int:
 # ---------------------------------------------------------------- one record
 
 
-def row_of(spool: Spool, entry: Entry, is_mine: bool) -> Row:
+class Allowance:
+    """How many bytes of a stranger's records a look may still read; each of them alone may be large."""
+
+    def __init__(self, left_bytes: int = BYTES_OF_OTHERS_MOST) -> None:
+        self.left_bytes = left_bytes
+
+    def read(self, spool: Spool, entry: Entry) -> Record:
+        """The record of an entry. Raises RecordError also when too much was read before."""
+        if self.left_bytes <= 0:
+            raise RecordError("not read, since the files of this queue are too large")
+        data = spools.content(spool, entry)
+        self.left_bytes -= len(data)
+        return jobs.parse(data)
+
+
+def row_of(spool: Spool, entry: Entry, is_mine: bool, allowance: Allowance | None = None) -> Row:
     """The row of an entry, followed to where it has moved since it was listed."""
+    read = spools.read if allowance is None else allowance.read
     for _ in range(LOOKS):
         try:
-            return Row(spool, entry, spools.read(spool, entry), None, is_mine)
+            return Row(spool, entry, read(spool, entry), None, is_mine)
         except RecordError as error:
             return Row(spool, entry, None, str(error), is_mine)
         except FileNotFoundError:
@@ -244,7 +272,9 @@ def locate(spool: Spool, ids: Iterable[str], states: Iterable[str] = STATES) -> 
     return {entry.id: entry for same in _single(spool, entries).values() for entry in same}
 
 
-def _single(spool: Spool, entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+def _single(
+    spool: Spool, entries: Iterable[Entry], allowance: Allowance | None = None
+) -> dict[str, list[Entry]]:
     """The entries by state, ids ascending, each job once.
 
     A record may be met twice: it moved while the directories were listed, or its owner published
@@ -258,16 +288,19 @@ def _single(spool: Spool, entries: Iterable[Entry]) -> dict[str, list[Entry]]:
             met[entry.id] = [*other, entry] if isinstance(other, list) else [other, entry]
     by_state: dict[str, list[Entry]] = {state: [] for state in STATES}
     for one in met.values():
-        right = max(one, key=lambda entry: _standing(spool, entry)) if isinstance(one, list) else one
+        right = (
+            max(one, key=lambda entry: _standing(spool, entry, allowance)) if isinstance(one, list) else one
+        )
         by_state[right.state].append(right)
     for same in by_state.values():
         same.sort(key=lambda entry: age_key(entry.id))
     return by_state
 
 
-def _standing(spool: Spool, entry: Entry) -> tuple[int, int]:
+def _standing(spool: Spool, entry: Entry, allowance: Allowance | None) -> tuple[int, int]:
+    read = spools.read if allowance is None else allowance.read
     try:
-        attempt = spools.read(spool, entry).attempt
+        attempt = read(spool, entry).attempt
     except FileNotFoundError:
         # It is there no more, so another of its names is right.
         attempt = 0

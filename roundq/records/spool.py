@@ -185,7 +185,12 @@ def read(spool: Spool, entry: Entry) -> Record:
     Raises FileNotFoundError if it has moved on meanwhile, RecordError, with the
     reason, if what is there is not a record or not the spool owner's.
     """
-    return jobs.parse(files.read(path_of(spool, entry), most=jobs.RECORD_BYTES_MAX, owner=spool.uid))
+    return jobs.parse(content(spool, entry))
+
+
+def content(spool: Spool, entry: Entry) -> bytes:
+    """The bytes of the file of a record, for a reader who counts them; see `read`."""
+    return files.read(path_of(spool, entry), most=jobs.RECORD_BYTES_MAX, owner=spool.uid)
 
 
 def requests(spool: Spool) -> dict[str, set[str]]:

@@ -149,6 +149,32 @@ def test_hostile_files_are_problems_and_nothing_worse(homes: Homes, ann: Spool) 
     assert all(row.problem and not row.is_mine for row in found.rows)
 
 
+def test_of_a_stranger_a_bounded_amount_is_read(
+    homes: Homes, ann: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hundred records of allowed size must not cost a hundred times that."""
+    whole = homes.put(ann, RUNNING, "1", a_record(node="n1", extra={"junk": "x" * 900_000}))
+    for number in range(2, 60):
+        os.link(whole, whole.with_name(f"{number}@n1.job"))
+        os.link(whole, Path(ann.directory(FAILED), f"{number}.job"))
+    total = 0
+    content = spools.content
+
+    def counted(spool: Spool, entry: Entry) -> bytes:
+        nonlocal total
+        data = content(spool, entry)
+        total += len(data)
+        return data
+
+    monkeypatch.setattr(spools, "content", counted)
+    found = queue.listing([ann], homes.user("bob"), now_ns=NOW_NS)
+    assert total < listings.BYTES_OF_OTHERS_MOST + (1 << 20)
+    assert (found.counts["ann"][RUNNING], found.counts["ann"][FAILED]) == (1, 58)
+    (row,) = found.rows
+    assert row.problem == "not read, since the files of this queue are too large"
+    assert all(row.record for row in look(ann).rows)
+
+
 def test_a_spool_that_cannot_be_listed_is_told_and_the_others_are_listed(homes: Homes, ann: Spool) -> None:
     bob = homes.user("bob")
     os.rmdir(bob.directory(WAITING))
