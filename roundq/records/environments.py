@@ -13,9 +13,10 @@ import os
 
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
-from roundq.words.errors import RecordError
+from roundq.words.errors import RecordError, SpoolError
 from roundq.world import files
 
+#: More than any command can be given, execve(2).
 BYTES_MAX = 8 << 20
 
 
@@ -26,10 +27,15 @@ def _path(spool: Spool, digest: str) -> str:
 def store(spool: Spool, environ: dict[str, str], node: str) -> str:
     """Keeps a submitter's environment once; its digest, which names it."""
     text = json.dumps(environ, sort_keys=True, separators=(",", ":")).encode()
+    if len(text) > BYTES_MAX:
+        raise SpoolError(
+            f"the environment is larger than {BYTES_MAX} bytes: no command could be given it",
+            "see which variable it is: env | awk '{ print length, substr($0, 1, 40) }' | sort -n | tail",
+        )
     digest = hashlib.sha256(text).hexdigest()
     path = _path(spool, digest)
     with files.explained(f"keep the environment in {spool.directory('env')}"):
-        if files.is_listed(path):
+        if files.is_listed(path) and _is_whole(spool, digest):
             # Renewed, so that no sweep takes it before the job names it.
             with contextlib.suppress(FileNotFoundError):
                 os.utime(path)
@@ -40,6 +46,14 @@ def store(spool: Spool, environ: dict[str, str], node: str) -> str:
     return digest
 
 
+def _is_whole(spool: Spool, digest: str) -> bool:
+    try:
+        load(spool, digest)
+    except RecordError:
+        return False
+    return True
+
+
 def load(spool: Spool, digest: str) -> dict[str, str]:
     """The environment of that digest. Raises RecordError if it is not there as it was stored."""
     try:
@@ -48,8 +62,13 @@ def load(spool: Spool, digest: str) -> dict[str, str]:
         raise RecordError(f"environment {digest[:12]} cannot be read: {error.strerror}") from None
     if hashlib.sha256(text).hexdigest() != digest:
         raise RecordError(f"environment {digest[:12]} is damaged")
-    value = json.loads(text)
-    return {str(name): str(content) for name, content in value.items()}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict) or not all(isinstance(content, str) for content in value.values()):
+        raise RecordError(f"environment {digest[:12]} is not one: names and texts are expected")
+    return value
 
 
 def sweep(spool: Spool, needed: set[str], before_s: float) -> int:

@@ -20,6 +20,8 @@ from roundq.world import files
 DIRECTORY = "ids"
 #: How often another process may be faster before it is called a mistake.
 TRIES = 10_000
+#: How often an error of the network is taken for a lost reply, after which somebody else went on.
+ERROR_TRIES = 10
 
 
 def found(spool_path: str, used: Callable[[], int]) -> None:
@@ -43,6 +45,7 @@ def found(spool_path: str, used: Callable[[], int]) -> None:
 def take(spool_path: str, count: int, claimant: str, used: Callable[[], int]) -> int:
     """The first of `count` consecutive numbers that nobody else has or will get."""
     directory = f"{spool_path}/{DIRECTORY}"
+    errors = 0
     for _ in range(TRIES):
         tokens = sorted(
             (int(name.partition(".")[0]), name)
@@ -59,10 +62,12 @@ def take(spool_path: str, count: int, claimant: str, used: Callable[[], int]) ->
         except OSError as error:
             # The reply may have been lost: my name there proves that I have it. If it is there no
             # more, somebody may have gone on from it; then some numbers are simply never used.
-            if files.is_listed(f"{directory}/{mine}"):
-                return first
-            if error.errno not in (errno.ENOENT, errno.ESTALE, errno.EIO):
-                raise
-            continue
+            if not files.is_listed(f"{directory}/{mine}"):
+                errors += error.errno != errno.ENOENT
+                if error.errno not in (errno.ENOENT, errno.ESTALE, errno.EIO) or errors > ERROR_TRIES:
+                    raise
+                continue
+        # Before any job has the number: after a crash the token must not stand below a job that is safe.
+        files.sync_directory(directory)
         return first
     raise SpoolError(f"cannot get a job id: {directory} is too busy")

@@ -131,8 +131,9 @@ def _checked(path: str, uid: int) -> os.stat_result:
 
 
 def _highest_number(spool: Spool) -> int:
-    numbers = (int(entry.id) for entry in scan(spool) if entry.id.isdecimal() and len(entry.id) < 19)
-    return max(numbers, default=0)
+    # The tasks of an array are NUMBER_INDEX.
+    stems = (entry.id.partition("_")[0] for entry in scan(spool))
+    return max((int(stem) for stem in stems if stem.isdecimal() and len(stem) < 19), default=0)
 
 
 def _take_ids(spool: Spool, count: int, claimant: str) -> int:
