@@ -38,7 +38,8 @@ SUFFIX = ".job"
 _OTHERS = {"requests": 0o755, "tmp": 0o755, ids.DIRECTORY: 0o755, "env": 0o700}
 #: Not names for a node: they are taken by directories of the spool, or would hide.
 RESERVED_NAMES = frozenset(STATES) | frozenset(_OTHERS) | {"cancel", jobs.NO_NODE}
-ID_BYTES_MAX = 200
+#: A file name has at most 255 bytes, and holds an id, a node of up to 128, and "@.job".
+ID_BYTES_MAX = 120
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +90,13 @@ def prepare(spool: Spool) -> None:
     where no rename between them is atomic.
     """
     with files.explained(f"create {spool.path}"):
-        _make(spool.path, 0o755)
+        is_new = _make(spool.path, 0o755)
         device = _checked(spool.path, spool.uid).st_dev
+        is_completed = False
         for name in (*STATES, *_OTHERS):
             path = spool.directory(name)
             if name != ids.DIRECTORY:
-                _make(path, _OTHERS.get(name, 0o755))
+                is_completed |= _make(path, _OTHERS.get(name, 0o755))
             elif not os.path.isdir(path):
                 ids.found(spool.path, lambda: _highest_number(spool))
             if _checked(path, spool.uid).st_dev != device:
@@ -102,15 +104,22 @@ def prepare(spool: Spool) -> None:
                     f"{path} is on another file system than {spool.path}: no job can move there in one step",
                     f"make {path} an ordinary directory",
                 )
+        # A job is only as durable as the directories above it.
+        if is_completed:
+            files.sync_directory(spool.path)
+        if is_new:
+            files.sync_directory(os.path.dirname(spool.path))
 
 
-def _make(path: str, mode: int) -> None:
+def _make(path: str, mode: int) -> bool:
+    """Makes a directory unless there is something; whether it did."""
     try:
         os.mkdir(path, mode)
     except FileExistsError:
-        return
+        return False
     # The umask of a careful user must not hide the queue from the neighbours' daemons.
     os.chmod(path, mode)
+    return True
 
 
 def _checked(path: str, uid: int) -> os.stat_result:
@@ -150,16 +159,14 @@ def temporary_of(spool: Spool, node: str, data: bytes, *, mode: int = 0o644, syn
 
 def _entry(state: str, listed: files.Name) -> Entry | None:
     name = listed.name
-    if not name.endswith(SUFFIX) or not name.isprintable() or len(os.fsencode(name)) > ID_BYTES_MAX + 64:
+    if not name.endswith(SUFFIX) or not name.isprintable():
         return None
     stem, node = name[: -len(SUFFIX)], None
     if state in OWNED_STATES and "@" in stem:
         stem, _, node = stem.rpartition("@")
-    return (
-        Entry(stem, state, node, name, listed.inode)
-        if stem and len(os.fsencode(stem)) <= ID_BYTES_MAX
-        else None
-    )
+    if not stem or node == "" or len(os.fsencode(stem)) > ID_BYTES_MAX:
+        return None
+    return Entry(stem, state, node, name, listed.inode)
 
 
 def scan(spool: Spool, states: Iterable[str] = STATES, *, most: int = files.NAMES_MAX) -> list[Entry]:
@@ -217,9 +224,14 @@ class Shelf:
         """Brings `entries` up to date; whether anything changed. `now_s` is a monotonic time."""
         if not self.freshness.is_due(now_s):
             return False
+        try:
+            names = files.listing(self.freshness.directory)
+        except OSError:
+            self.freshness.forget()
+            raise
         before, self.entries = self.entries, {}
         is_new = False
-        for listed in files.listing(self.freshness.directory):
+        for listed in names:
             known = before.get(listed.name)
             if known is not None and known.inode == listed.inode:
                 self.entries[listed.name] = known
@@ -243,15 +255,16 @@ def submit(spool: Spool, described: Sequence[Job], node: str) -> list[str]:
     waiting = spool.directory(WAITING)
     with files.explained(f"submit to {spool.path}"):
         try:
-            temporaries.extend(temporary_of(spool, node, jobs.dump(Record(job))) for job in described)
+            for job in described:
+                data = jobs.dump(Record(job))
+                temporaries.append(temporary_of(spool, node, data))
             first = _take_ids(spool, len(described), node)
             given: list[str] = []
-            for number, temporary in enumerate(temporaries, first):
-                job_id = str(number)
+            for index, job in enumerate(described):
+                job_id = str(first + index)
                 # A foreign program may have dropped a file of that name: take another number.
-                while not files.place(temporary, f"{waiting}/{job_id}{SUFFIX}"):
-                    job = described[len(given)]
-                    temporary = temporary_of(spool, node, jobs.dump(Record(job)))
+                while not files.place(temporaries[index], f"{waiting}/{job_id}{SUFFIX}"):
+                    temporaries[index] = temporary_of(spool, node, jobs.dump(Record(job)))
                     job_id = str(_take_ids(spool, 1, node))
                 placed.append(f"{waiting}/{job_id}{SUFFIX}")
                 given.append(job_id)
@@ -281,10 +294,6 @@ def _taken_back(path: str) -> bool:
 # ---------------------------------------------------------------- transitions
 
 
-def _moved(entry: Entry, state: str, file: str) -> Entry:
-    return entry._replace(state=state, file=file, node=_entry(state, files.Name(file, 0)).node)  # type: ignore[union-attr]
-
-
 def owned_file(job_id: str, node: str) -> str:
     """The file name of a record that a node owns."""
     return f"{job_id}@{node}{SUFFIX}"
@@ -295,7 +304,7 @@ def claim(spool: Spool, entry: Entry, node: str) -> Entry | None:
     file = owned_file(entry.id, node)
     if not files.move(path_of(spool, entry), f"{spool.directory(CLAIMED)}/{file}"):
         return None
-    return _moved(entry, CLAIMED, file)
+    return entry._replace(state=CLAIMED, file=file, node=node)
 
 
 def withdraw(spool: Spool, entry: Entry) -> bool:
@@ -318,7 +327,7 @@ def begin(spool: Spool, entry: Entry, node: str) -> Entry | None:
     if not files.move(path_of(spool, entry), f"{spool.directory(RUNNING)}/{file}"):
         return None
     files.sync_directory(spool.directory(RUNNING))
-    return _moved(entry, RUNNING, file)
+    return entry._replace(state=RUNNING, file=file, node=node)
 
 
 def settle(spool: Spool, entry: Entry, record: Record, node: str) -> str | None:
@@ -338,7 +347,8 @@ def conclude(spool: Spool, entry: Entry, record: Record) -> str | None:
     if state is None or not files.move(path_of(spool, entry), f"{spool.directory(state)}/{entry.id}{SUFFIX}"):
         return None
     files.sync_directory(spool.directory(state))
-    answer(spool, entry.id)
+    # A cancel is asked of the job, not of the attempt: it is still to be done if the job waits again.
+    answer(spool, entry.id, ("restart",) if state == WAITING else REQUESTS)
     return state
 
 
@@ -396,10 +406,9 @@ def sweep_temporaries(spool: Spool, node: str, alive: Iterable[int]) -> None:
     """Removes what dead processes of this node left in tmp/; `alive` are the pids that may still write."""
     living = set(alive)
     for name, _ in files.listing(spool.directory("tmp")):
-        if not name.startswith(f"{node}."):
-            continue
-        pid = name[len(node) + 1 :].partition(".")[0]
-        if pid.isdecimal() and int(pid) not in living:
+        # NODE.PID.SERIAL.RANDOM, and a node's name may hold dots.
+        owner, *parts = name.rsplit(".", 3)
+        if owner == node and len(parts) == 3 and parts[0].isdecimal() and int(parts[0]) not in living:
             with contextlib.suppress(OSError):
                 files.remove(f"{spool.directory('tmp')}/{name}")
 
