@@ -23,6 +23,7 @@ from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words.errors import DaemonRunning, RoundqError
 from roundq.words.job import Identity
+from roundq.words.quantities import visible
 from roundq.words.states import WAITING
 from roundq.world import procs
 from roundq.world.config import Live
@@ -35,7 +36,7 @@ from roundq.world.watch import Rhythm, Watcher
 TAKEOVER_S = 10.0
 #: While jobs run here, requests from other nodes are looked for this often at least.
 BUSY_POLL_S = 5.0
-#: After an error in a round, such as a home that does not answer, the next waits this long.
+#: After an error in a round, such as a home that does not answer, the next is played this soon at least.
 AFTER_ERROR_S = 5.0
 
 
@@ -131,6 +132,8 @@ class Daemon:
         except (OSError, RoundqError) as error:
             # A server that is away, a full quota: what runs goes on, and so does the daemon.
             self.log.error("a round failed: %s", error)
+            # It lives: to begin anew would mend neither a server nor a quota.
+            self.notifier.say(f"WATCHDOG=1\nSTATUS=a round failed: {visible(str(error))}")
             return AFTER_ERROR_S
         running, waiting = len(self.round.tenants), len(self.round.queue)
         self.notifier.say(f"WATCHDOG=1\nSTATUS={running} running here, {waiting} waiting")

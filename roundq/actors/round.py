@@ -420,9 +420,10 @@ class Round:
         if not force and same and now_s - self._beat_s < 1.0:
             return
         self._beat += 1
-        self._beat_s = now_s
-        self.card = replace(card, beat=self._beat)
-        cards.publish(self.spool, self.card)
+        card = replace(card, beat=self._beat)
+        cards.publish(self.spool, card)
+        # Only now: what could not be written has told nobody anything, of a claim least of all.
+        self.card, self._beat_s = card, now_s
 
     def _new_card(self) -> Card:
         decision = self.decision

@@ -68,6 +68,19 @@ class _Journal(logging.Handler):
         journal.send(self.format(record), PRIORITY=str(level), SYSLOG_IDENTIFIER="roundq", **fields)
 
 
+def _is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
+    """Whether a descriptor leads to the journal, as systemd.exec(5) has it told.
+
+    The variable alone says nothing: who types in a terminal of a desktop has inherited it.
+    """
+    told = environ.get("JOURNAL_STREAM", "")
+    try:
+        status = os.fstat(descriptor)
+    except OSError:
+        return False
+    return told == f"{status.st_dev}:{status.st_ino}"
+
+
 def open_log(path: str, environ: Mapping[str, str], *, verbose: bool = False) -> logging.Logger:
     """The daemon's log: the journal under systemd, else the file `path`; also the screen if verbose."""
     log = logging.getLogger("roundq")
@@ -81,7 +94,7 @@ def open_log(path: str, environ: Mapping[str, str], *, verbose: bool = False) ->
         screen.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(screen)
     try:
-        if not environ.get("JOURNAL_STREAM"):
+        if not _is_journal(2, environ):
             raise ImportError
         from systemd import journal  # noqa: F401  # only to know that it is there
     except ImportError:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -14,10 +17,15 @@ from pathlib import Path
 import pytest
 
 from roundq.actors import daemon as daemons
+from roundq.actors.round import Round
 from roundq.records import cards
 from roundq.records import spool as spools
+from roundq.records.cards import Card
+from roundq.records.spool import Spool
 from roundq.words.errors import DaemonRunning
 from roundq.words.states import CANCELED, CLAIMED, COMPLETED, FAILED, RUNNING, STATES, WAITING, ZOMBIE
+from roundq.world.config import Config
+from roundq.world.node import Node
 from roundq.world.nodelock import NodeLock
 from tests.actors.spoolhome import DAEMON, NODE, SpoolHome
 from tests.cluster import checkers
@@ -528,3 +536,64 @@ def test_looking_changes_nothing(home: SpoolHome) -> None:
         spools.read(home.spool, entry)
 
     assert before == {state: os.stat(home.spool.directory(state)).st_mtime_ns for state in STATES}
+
+
+# ---------------------------------------------------------------- the service manager
+
+#: systemd-python, as far as the daemon needs it.
+STUB = """
+import os, socket
+def notify(text):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+        one.sendto(text.encode(), os.environ["NOTIFY_SOCKET"])
+"""
+
+
+def test_a_daemon_whose_rounds_fail_lives_for_the_watchdog(home: SpoolHome, tmp_path: Path) -> None:
+    """A full quota, or a server that is away, is told, and no reason to be killed and begun anew."""
+    package = tmp_path / "stub" / "systemd"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "daemon.py").write_text(STUB)
+    python_path = f"{package.parent}:{home.environ['PYTHONPATH']}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.settimeout(20)
+        manager.bind(str(tmp_path / "socket"))
+        home.daemon(NOTIFY_SOCKET=str(tmp_path / "socket"), WATCHDOG_USEC="3000000", PYTHONPATH=python_path)
+        # No card can be published any more.
+        card = Path(home.spool.path) / NODE
+        card.unlink()
+        card.mkdir()
+        home.submit("true", cores=1000)
+
+        def hear_of_failure() -> bool:
+            return "STATUS=a round failed" in manager.recv(4096).decode()
+
+        wait_until(hear_of_failure, 20, on_timeout=home.story)
+        again = manager.recv(4096).decode().splitlines()
+
+    assert again[0] == "WATCHDOG=1"
+    assert again[1].startswith("STATUS=a round failed: ")
+
+
+# ---------------------------------------------------------------- a card that cannot be written
+
+
+def test_a_claim_that_is_on_no_card_is_not_kept(home: SpoolHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neighbours cannot have seen it, so it is published again before it is looked whether it may stay."""
+    job = home.submit("true")
+    config = Config((str(home.home.parent),))
+    one = Round(home.spool, Node(home.environ), lambda: (config, None), logging.getLogger("test"), 1)
+    written: list[Card] = []
+
+    def publish(_: Spool, card: Card) -> None:
+        written.append(card)
+        raise OSError(errno.EDQUOT, "no room")
+
+    monkeypatch.setattr(cards, "publish", publish)
+    for _ in range(3):
+        with pytest.raises(OSError, match="no room"):
+            one.run(time.monotonic())
+
+    assert [[claimed.id for claimed in card.jobs] for card in written] == [[job]] * 3
+    assert home.state(job) == CLAIMED
