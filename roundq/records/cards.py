@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,8 @@ CARD_BYTES_MAX = 1 << 20
 NODES_MAX = 1000
 #: Shapes of waiting jobs that a card tells of.
 HEADS_MAX = 50
+#: Characters of each text on a card, and troubles that it tells of; less if it would be too large to be read.
+TEXT_MAX, TROUBLES_MAX = 500, 100
 #: A daemon renews its card at least this often.
 BEAT_S = 60.0
 
@@ -125,20 +126,32 @@ class Card:
 
 
 def dump(card: Card) -> bytes:
-    """The card as the bytes of its file."""
+    """The card as the bytes of its file; texts are cut if they would make it larger than what is read."""
+    for most in (TEXT_MAX, 100, 20):
+        data = _dump(card, most)
+        if len(data) <= CARD_BYTES_MAX:
+            return data
+    return _dump(card, 0)
+
+
+def _dump(card: Card, most: int) -> bytes:
+    def text(value: str) -> str:
+        # Words of a job are bytes. One that is not UTF-8 must not make the card unreadable, and jobs unseen.
+        return jobs.printable(value[:most])
+
     ours = {
         "version": card.version,
         "process": jobs.identity_dict(card.process),
         "beat": card.beat,
         "state": card.state,
-        "reason": card.reason,
+        "reason": text(card.reason),
         "cores": card.cores,
         "memory": card.memory,
         "memory_available": card.memory_available,
         "load": card.load,
         "jobs": [
             {
-                "id": job.id,
+                "id": jobs.printable(job.id),
                 "state": job.state,
                 "cores": job.cores,
                 "memory": job.memory,
@@ -146,7 +159,7 @@ def dump(card: Card) -> bytes:
                 "stamp": job.stamp_ns,
                 "settled": job.settled,
                 "since": jobs.moment(job.since_ns),
-                "name": job.name,
+                "name": text(job.name),
                 "process": jobs.identity_dict(job.process),
             }
             for job in card.jobs
@@ -154,7 +167,7 @@ def dump(card: Card) -> bytes:
         "waiting": card.waiting,
         "heads": [
             {
-                "id": head.id,
+                "id": jobs.printable(head.id),
                 "cores": head.cores,
                 "memory": head.memory,
                 "submitted": jobs.moment(head.submitted_ns),
@@ -165,10 +178,10 @@ def dump(card: Card) -> bytes:
             for head in card.heads[:HEADS_MAX]
         ],
         "said": [
-            {"cores": said.cores, "memory": said.memory, "priority": said.priority, "says": said.says}
+            {"cores": said.cores, "memory": said.memory, "priority": said.priority, "says": text(said.says)}
             for said in card.said[:HEADS_MAX]
         ],
-        "trouble": list(card.trouble),
+        "trouble": [text(trouble) for trouble in card.trouble[:TROUBLES_MAX]],
     }
     value = {
         "hostname": card.node,
@@ -183,9 +196,7 @@ def dump(card: Card) -> bytes:
 
 def publish(spool: Spool, card: Card) -> None:
     """Replaces one's own card of this node in one step. Not synced: it is worthless after a crash."""
-    temporary = files.write_temporary(
-        spool.directory("tmp"), f"{card.node}.{os.getpid()}", dump(card), sync=False
-    )
+    temporary = spools.temporary_of(spool, card.node, dump(card), sync=False)
     files.replace(temporary, f"{spool.path}/{card.node}")
 
 
@@ -237,7 +248,7 @@ def _validator() -> SchemaValidator:
         waiting=of.fallback(of.natural(1 << 40), 0),
         heads=of.fallback(of.items(head, most=1000), []),
         said=of.fallback(of.items(said, most=1000), []),
-        trouble=of.fallback(of.items(of.text, most=100), []),
+        trouble=of.fallback(of.items(of.text, most=TROUBLES_MAX), []),
     )
     return of.SchemaValidator(
         of.fields(
@@ -280,8 +291,10 @@ def _to_head(value: dict[str, Any]) -> Head:
 
 def parse(data: bytes, user: str) -> Card:
     """The card that these bytes hold. Raises RecordError, whose text says what is wrong."""
+    from roundq.words import schema
+
     try:
-        value = _validator().validate_python(json.loads(data))
+        value = _validator().validate_python(schema.loads(data))
     except RecursionError:
         raise RecordError("it is nested too deeply") from None
     except ValueError as error:
