@@ -88,6 +88,7 @@ class Daemon:
         config = live.config
         self.rhythm = Rhythm(config.poll_min_s, config.poll_max_s, random.Random())
         self.is_leaving = False
+        self.round_failed = False
         self.watcher = Watcher()
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -112,7 +113,7 @@ class Daemon:
                     self.log.warning("another daemon has taken this node")
                     break
                 again_s = self._play()
-                if not is_ready:
+                if not is_ready and not self.round_failed:
                     is_ready = True
                     self.notifier.say("READY=1")
                     self._tell_parent()

@@ -14,6 +14,7 @@ import errno
 import fcntl
 import gc
 import os
+import resource
 import signal
 import stat
 import sys
@@ -32,12 +33,15 @@ from roundq.words.job import NS, Identity, Job, Record
 from roundq.world import files, procs, spawn
 
 #: What the main thread waits for: children, nudges from commands and daemon, its own second thread.
-WAITED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2}
-#: Nothing less than SIGKILL ends a supervisor: a shutdown ends its job, and that has to be recorded.
-_IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTERM, signal.SIGTSTP)
+#: SIGTERM too, which a node that shuts down sends to everybody: it ends no supervisor, since the end of
+#: its job has to be recorded.
+WAITED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
+_IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTSTP)
 #: How often output is measured and requests are looked for without a nudge.
 OUTPUT_LOOK_S = 1.0
 REQUEST_LOOK_S = 10.0
+#: A job that ends within this time is not watched by a second thread.
+BRIEF_S = 0.1
 #: How long killing goes on before it is called unfinished, and begun anew.
 KILL_PATIENCE_S = 30.0
 #: An end that cannot be recorded is tried again, ever more slowly, for this long without a spool.
@@ -211,6 +215,7 @@ class _Life:
     began_s: float = field(default_factory=time.monotonic)
     cpu_s: float = 0.0
     memory_bytes: int = 0
+    is_shutdown: bool = False
 
     def reap(self) -> None:
         """Collects every child that ended: the command, and orphans that fell to us as subreaper."""
@@ -231,15 +236,27 @@ class _Life:
         received = signal.sigtimedwait(WAITED, max(seconds, 0.0))
         if received is not None and received.si_signo == signal.SIGUSR1:
             self.watch.nudged.set()
+        elif received is not None and received.si_signo == signal.SIGTERM:
+            self.is_shutdown = True
         self.reap()
 
     def usage(self) -> dict[str, float]:
-        """What the attempt used: seconds of processor time, bytes of the largest process."""
-        return {"cpu_s": round(self.cpu_s, 3), "memory_bytes": float(self.memory_bytes)}
+        """What the attempt used: seconds of processor time, and bytes of the largest process if known.
+
+        The kernel counts from the fork, so that a command smaller than this supervisor shows as this large.
+        """
+        used = {"cpu_s": round(self.cpu_s, 3)}
+        if self.memory_bytes > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024:
+            used["memory_bytes"] = float(self.memory_bytes)
+        return used
 
     def wait(self) -> str | None:
         """Waits for the command's end (None), or for a reason to end it."""
         limit_s = self.record.job.time_limit_s
+        # Many jobs end at once; they never need a second thread.
+        self.pause(min(BRIEF_S, BRIEF_S if limit_s is None else limit_s))
+        if self.status is None:
+            self.watch.start()
         while self.status is None:
             left_s = 3600.0 if limit_s is None else self.began_s + limit_s - time.monotonic()
             if left_s <= 0:
@@ -269,18 +286,28 @@ class _Life:
             patience_s=KILL_PATIENCE_S,
             clock=time.monotonic,
             pause=self.pause,
+            # A search may miss what forks and ends all the time; a subreaper without children has none.
+            proof=procs.childless,
         ):
             print(f"job {self.entry.id}: processes do not die: {find()}", file=sys.stderr, flush=True)
         self.reap()
 
 
-def _classified(why: str | None, status: int | None, job: Job) -> Outcome:
-    """What became of an attempt that was stopped because of `why`, or ended by itself with a wait status."""
+def _classified(why: str | None, status: int | None, job: Job, *, is_shutdown: bool = False) -> Outcome:
+    """What became of an attempt that was stopped because of `why`, or ended by itself with a wait status.
+
+    With `is_shutdown` its node was being shut down when it ended.
+    """
     code = os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None
     number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None
     match why:
         case None if code == 0:
             return Outcome(states.COMPLETED, None, 0)
+        case None if number is not None and is_shutdown:
+            detail = f"killed by {_signal_name(number)} when its node was shut down"
+            return Outcome(
+                states.WAITING if job.restartable else states.FAILED, "shutdown", None, number, detail
+            )
         case None if number is not None:
             return Outcome(states.FAILED, "signal", None, number, f"killed by {_signal_name(number)}")
         case None:
@@ -333,12 +360,13 @@ def _execute(
             umask=0o022 if job.umask is None else job.umask,
         )
         os.close(null)
-        watch.start()
         why = life.wait()
         if why is not None:
             streams.say(f"rq: stopping job {entry.id}: {why}")
         life.stop(why)
-        outcome = _classified(why, life.status, job)
+        # Both were sent SIGTERM; which of them was seen first is chance.
+        life.is_shutdown |= signal.SIGTERM in signal.sigpending()
+        outcome = _classified(why, life.status, job, is_shutdown=life.is_shutdown)
     except _CannotStart as error:
         outcome = Outcome(states.FAILED, error.reason, detail=str(error))
     except spawn.SpawnError as error:
@@ -374,9 +402,10 @@ def _end_line(entry: Entry, outcome: Outcome, life: _Life | None) -> str:
         return f"rq: job {entry.id} could not start: {what}"
     ran_s = time.monotonic() - life.began_s
     state = "requeued" if outcome.state == states.WAITING else outcome.state
+    memory = life.usage().get("memory_bytes")
+    used = f", {memory / 2**20:.0f} MiB of memory" if memory is not None else ""
     return (
-        f"rq: job {entry.id} {state}: {what}; ran {ran_s:.1f} s,"
-        f" used {life.cpu_s:.1f} s of processor, {life.memory_bytes / 2**20:.0f} MiB of memory"
+        f"rq: job {entry.id} {state}: {what}; ran {ran_s:.1f} s, used {life.cpu_s:.1f} s of processor{used}"
     )
 
 

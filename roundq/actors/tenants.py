@@ -20,6 +20,7 @@ from roundq.actors.supervisor import Terms
 from roundq.records import spool as spools
 from roundq.records.cards import Occupant
 from roundq.records.spool import Entry, Spool
+from roundq.words import job as jobs
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import Identity, Record
 from roundq.words.policy import Want
@@ -64,7 +65,7 @@ class Tenant:
             self.stamp_ns,
             self.settled,
             self.record.started_ns,
-            job.name[:100],
+            job.name[:40],
             self.record.process,
         )
 
@@ -78,7 +79,9 @@ class Tenants:
         #: Why a record of ours cannot be dealt with: told to the user, tried again each round.
         self.trouble: dict[str, str] = {}
         self._told: set[str] = set()
+        # What every supervisor needs is loaded once, here, and shared by them all.
         spawn.prepare()
+        jobs.prepare()
 
     def __iter__(self) -> Iterator[Tenant]:
         return iter(list(self.by_id.values()))

@@ -72,6 +72,7 @@ REASONS = {
     "no environment": "its environment could not be read",
     "cannot start": "the node could not start it",
     "canceled": "its user canceled it",
+    "shutdown": "it was killed when its node was shut down",
     "restarted": "its user restarted it",
     "lost": "its supervisor died and nobody knows how it ended",
 }

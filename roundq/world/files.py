@@ -146,7 +146,7 @@ def read(path: str, *, most: int, owner: int | None = None) -> bytes:
                 raise RecordError(f"it is larger than {most} bytes")
             # It may grow while it is read: the bound is on what is read, not on what was promised.
             content = b""
-            while len(content) <= most and (chunk := os.read(descriptor, most + 1 - len(content))):
+            while len(content) <= most and (chunk := os.read(descriptor, status.st_size + 4096)):
                 content += chunk
             if len(content) > most:
                 raise RecordError(f"it is larger than {most} bytes")

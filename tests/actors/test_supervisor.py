@@ -352,6 +352,26 @@ def test_nothing_but_sigkill_ends_a_supervisor(home: SpoolHome) -> None:
     assert ended(home, job) == (FAILED, "exit", 7, None)
 
 
+@pytest.mark.parametrize("restartable", [True, False])
+def test_a_job_that_dies_in_a_shutdown_is_told_so_or_runs_again(home: SpoolHome, restartable: bool) -> None:
+    """Everybody gets TERM then: as after a crash, what may run again waits again."""
+    job = home.shell("echo ready; exec sleep 300", output="out", restartable=restartable)
+    supervisor = home.supervise(job)
+    wait_until(lambda: "ready" in home.output("out"))
+
+    os.kill(supervisor.pid, signal.SIGTERM)
+    # In the middle of its exec a process shows no environment.
+    (pid,) = wait_until(lambda: home.pids(f"RQ_JOB_ID={job}"))
+    os.kill(pid, signal.SIGTERM)
+    supervisor.wait(20)
+
+    record = home.record(job)
+    if restartable:
+        assert (home.state(job), record.attempts[0].reason) == (WAITING, "shutdown")
+    else:
+        assert (home.state(job), record.reason, record.signal) == (FAILED, "shutdown", signal.SIGTERM)
+
+
 # ---------------------------------------------------------------- whose record it is
 
 

@@ -628,7 +628,6 @@ def test_unreadable_files_are_rows_with_the_problem(homes: Homes, capsys: pytest
     assert "waiting, unreadable" in said
 
 
-@pytest.mark.xfail(reason="records and cards are bounded one by one, their sum is not", strict=True)
 @pytest.mark.parametrize("verb", ["q", "nodes"])
 def test_of_all_that_a_stranger_has_a_bounded_amount_is_read(
     verb: str, homes: Homes, monkeypatch: pytest.MonkeyPatch
