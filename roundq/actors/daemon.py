@@ -226,6 +226,19 @@ def serving(spool: Spool) -> Identity | None:
     return NodeLock(spool.path).holder()
 
 
+def stop(spool: Spool) -> Identity | None:
+    """`rq daemon --stop`: makes the daemon of this node leave; which that was, None if there was none.
+
+    What runs goes on, what waits waits for other nodes. Raises DaemonRunning if it does not leave.
+    """
+    spools.prepare(spool)
+    lock = NodeLock(spool.path)
+    holder = lock.holder()
+    _take_over(lock)
+    lock.release()
+    return holder
+
+
 def detach(spool: Spool, environ: Mapping[str, str]) -> None:
     """`rq daemon`: serves in the background, out of the reach of logout.
 

@@ -26,6 +26,8 @@ from roundq.records.spool import Entry, Shelf, Spool
 from roundq.words import policy
 from roundq.words.errors import RecordError
 from roundq.words.policy import Decision, Neighbour, Offer, Ruling, Snapshot, Want
+from roundq.words.quantities import format_memory
+from roundq.words.room import cores_text
 from roundq.words.states import (
     CANCELED,
     CLAIMED,
@@ -132,6 +134,7 @@ class Round:
         self._beat = 0
         self._is_unread = False
         self._moot: set[str] = set()
+        self._told: frozenset[policy.Verdict] = frozenset()
 
     # ------------------------------------------------------------ the round
 
@@ -372,9 +375,16 @@ class Round:
             one = by_id[job_id]
             stamp_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             self.queue.pop(one.entry.file, None)
-            self.tenants.claim(one.entry, one.want, cores, stamp_ns, now_s)
+            if self.tenants.claim(one.entry, one.want, cores, stamp_ns, now_s) is not None:
+                self.tenants.say(job_id, CLAIMED, decision.reason(job_id))
         if decision.starts:
             self._sort()
+        verdicts = decision.verdicts()
+        for verdict in verdicts:
+            # The policy's own sentence, each time it changes: `rq daemon -v` shows it.
+            if verdict not in self._told:
+                self.log.debug("%s, priority %d: %s", *_size(verdict), verdict.says)
+        self._told = frozenset(verdicts)
 
     def _settle(self, now_s: float) -> bool:
         """Publishes my claims, looks who else claimed, keeps or gives back; whether any is left undecided."""
@@ -495,6 +505,12 @@ class Round:
                 return
         if not self._is_unread:
             environments.sweep(self.spool, needed, server_s - max(self.config.keep_for_s, ENVIRONMENT_IDLE_S))
+
+
+def _size(verdict: policy.Verdict) -> tuple[str, int]:
+    cores = "a whole node" if not verdict.cores else cores_text(verdict.cores)
+    memory = f" and {format_memory(verdict.memory)}" if verdict.memory else ""
+    return f"jobs of {cores}{memory}", verdict.priority
 
 
 def _want(head: Head) -> Want:

@@ -483,6 +483,7 @@ def after_fork(spool: Spool, entry: Entry, record: Record, terms: Terms, gate: i
         # Standard error stays the daemon's log.
         spawn.close_inherited({gate, 2})
         spawn.set_name(f"rq:{entry.id}".encode())
+        spawn.set_title(f"rq supervisor of job {entry.id}".encode())
         while True:
             try:
                 opened = os.read(gate, 1)

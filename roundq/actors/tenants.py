@@ -24,6 +24,7 @@ from roundq.words import job as jobs
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import Identity, Record
 from roundq.words.policy import Want
+from roundq.words.room import cores_text
 from roundq.words.states import CLAIMED, OWNED_STATES, RUNNING
 from roundq.world import procs, spawn
 from roundq.world.procs import Liveness
@@ -193,7 +194,7 @@ class Tenants:
                 self.say(
                     tenant.entry.id,
                     "running",
-                    f"begins: {tenant.record.cores} cores, attempt {tenant.record.attempt}",
+                    f"begins: {cores_text(tenant.record.cores)}, attempt {tenant.record.attempt}",
                 )
             except (OSError, RoundqError) as error:
                 # The gate stays closed, its supervisor leaves, and the job was never begun.

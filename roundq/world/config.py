@@ -38,6 +38,7 @@ class Config:
     """What is configured for this user on this node.
 
     `homes` are absolute directories whose entries are homes, or patterns of such directories (glob(7));
+    by default the parent of one's own home, or /home if that is the root directory;
     `cores` how many cores of this node to offer: a number, "physical" or "logical" for all of them;
     times are in seconds and `max_output` in bytes, 0 for no limit.
     """
@@ -96,7 +97,9 @@ def load(environ: Mapping[str, str], home: str, *, etc: str = ETC, node: str | N
         settings.update(_from_variables(variables))
 
     fields = {_KEYS[key][0]: setting.value for key, setting in settings.items()}
-    config = Config(**{"homes": (os.path.dirname(os.path.normpath(home)),), **fields})
+    parent = os.path.dirname(os.path.normpath(home))
+    # Root's home is /root as a rule, and its neighbours are not the directories of the file system.
+    config = Config(**{"homes": ("/home" if parent == "/" else parent,), **fields})
     if config.poll_min_s > config.poll_max_s:
         least, most = (settings.get(key) for key in ("poll_min", "poll_max"))
         where = [setting.where for setting in (least, most) if setting is not None]

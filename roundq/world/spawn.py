@@ -83,6 +83,23 @@ def set_name(name: bytes) -> None:
             os.close(descriptor)
 
 
+def set_title(title: bytes) -> None:
+    """What `ps -f` shows for this process and `pkill -f` looks for; cut to the room its first words left.
+
+    A supervisor is forked from a daemon and would bear its command line: whoever ends daemons by that
+    must not end the jobs. proc(5): the words lie between arg_start and arg_end, in our own memory.
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    # Fields 48 and 49; they are 0 where the kernel does not tell.
+    begin, end = int(fields[45]), int(fields[46])
+    if begin and end > begin:
+        import ctypes
+
+        ctypes.memset(begin, 0, end - begin)
+        ctypes.memmove(begin, title, min(len(title), end - begin - 1))
+
+
 def close_inherited(keep: Collection[int]) -> None:
     """Close every descriptor of this process but those to keep.
 

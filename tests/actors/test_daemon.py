@@ -319,6 +319,34 @@ def test_a_daemon_that_hangs_is_replaced_too(home: SpoolHome, monkeypatch: pytes
     assert old.wait(20) == -signal.SIGKILL
 
 
+def test_stopping_the_daemon_harms_no_job(home: SpoolHome) -> None:
+    """`rq daemon --stop`: it leaves, what runs goes on; without one nothing happens."""
+    process = home.daemon()
+    job = hold(home, "job")
+    wait_begun(home, "job")
+
+    left = daemons.stop(home.spool)
+
+    assert left is not None
+    assert left.pid == process.pid
+    assert process.wait(20) == 0
+    assert daemons.stop(home.spool) is None
+    go(home, "job")
+    assert home.wait_for(job).exit_code == 0
+
+
+def test_a_supervisor_does_not_look_like_a_daemon(home: SpoolHome) -> None:
+    """Whoever ends daemons by their command line must not end jobs."""
+    home.daemon()
+    job = hold(home, "job")
+    wait_begun(home, "job")
+
+    line = Path(f"/proc/{home.record(job).pid}/cmdline").read_bytes()
+
+    assert line.rstrip(b"\0") == f"rq supervisor of job {job}".encode()
+    go(home, "job")
+
+
 def test_daemons_started_at_once_leave_one(home: SpoolHome) -> None:
     """Each takes over from the one before; no job is claimed twice."""
     jobs = [home.shell(f"echo x >> count{i}") for i in range(20)]

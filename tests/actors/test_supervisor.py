@@ -408,4 +408,5 @@ def test_a_running_record_names_its_supervisor(home: SpoolHome) -> None:
     assert home.state(job) == RUNNING
     assert record.process is not None
     assert supervisor.pid == record.pid == record.process.pid
-    assert home.pids(f"RQ_MARK={environ.mark(record.process)}")
+    mark = environ.mark(record.process)
+    wait_until(lambda: home.pids(f"RQ_MARK={mark}"))

@@ -1,4 +1,4 @@
-"""The verb `daemon`: three ways to run this user's daemon on this node."""
+"""The verb `daemon`: three ways to run this user's daemon on this node, and one to end it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def build_parser(verb: str) -> Parser:
     """The parser of `daemon`."""
     parser = Parser(
         verb,
-        "[--foreground | --fg] [-v]",
+        "[--foreground | --fg | --stop] [-v]",
         "Run your daemon on this node, in the background unless told otherwise. It starts your jobs when it"
         " is your turn, and takes over from an older daemon; running jobs do not notice.",
         "rq daemon",
@@ -24,8 +24,14 @@ def build_parser(verb: str) -> Parser:
         "--foreground", action="store_true", help="serve here until stopped, as a service manager wants it"
     )
     how.add_argument("--fg", action="store_true", help="start what may start now, then exit")
+    how.add_argument(
+        "--stop", action="store_true", help="make your daemon on this node leave; running jobs go on"
+    )
     parser.add_argument(
-        "-v", "--verbose", action="store_true", help="say on standard error what is done and why"
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="with --fg or --foreground: say on standard error what is done and why",
     )
     return parser
 
@@ -36,6 +42,12 @@ def run(_verb: str, options: argparse.Namespace) -> int:
     asker = person()
     from roundq.actors import daemon
 
+    if options.stop:
+        left = daemon.stop(asker.spool)
+        print(
+            f"no daemon of yours served {asker.node}" if left is None else f"your daemon on {asker.node} left"
+        )
+        return 0
     if options.fg:
         daemon.run_once(asker.spool, os.environ, verbose=options.verbose)
         return 0
