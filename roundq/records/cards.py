@@ -341,14 +341,10 @@ def read(spool: Spool, node: str) -> Card:
 
 
 def names(spool: Spool) -> list[files.Name]:
-    """The names of nodes, as far as names tell, that have a card in a spool."""
-    try:
-        listed = files.listing(spool.path, most=NODES_MAX * 4)
-    except OSError:
-        return []
+    """The nodes, as far as names tell, that have a card in a spool. Raises OSError if it cannot be listed."""
     return [
         entry
-        for entry in listed
+        for entry in files.listing(spool.path, most=NODES_MAX * 4)
         # Logs and rotated logs are NODE.log and NODE.log.1.
         if entry.name not in spools.RESERVED_NAMES
         and not entry.name.rstrip("0123456789.").endswith(".log")
@@ -360,7 +356,11 @@ def read_all(spool: Spool) -> list[Card]:
     """Every readable card of one user. For commands, which look once."""
     found = []
     budget = ALL_BYTES_MAX
-    for name, _ in names(spool):
+    try:
+        listed = names(spool)
+    except OSError:
+        return []
+    for name, _ in listed:
         try:
             data = files.read(f"{spool.path}/{name}", most=CARD_BYTES_MAX, owner=spool.uid)
             if (budget := budget - len(data)) < 0:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from roundq.world import files, procs
 USERS_MAX = 10_000
 #: A waiting 0.2.9 job beyond these is not looked at: the earliest stand first.
 LEGACY_HEADS = 20
+#: Names of 0.2.9 jobs that are looked at, and bytes of one that are read; all together, as many as of cards.
+LEGACY_NAMES_MAX, LEGACY_BYTES_MAX = 10_000, 256 << 10
 #: A node whose card has not changed for this long is not counted on (0.2.9: ten minutes).
 SILENT_S = 600.0
 
@@ -42,7 +45,7 @@ def homes(parents: Iterable[str]) -> list[Spool]:
             status = os.stat(f"{path}/{spools.DIRECTORY}")
         except OSError:
             continue
-        if status.st_uid == uid:
+        if status.st_uid == uid and stat.S_ISDIR(status.st_mode):
             # One home may be reached by two paths; it is one user.
             found.setdefault((status.st_dev, status.st_ino), spools.at(path, os.path.basename(path), uid))
     return list(found.values())
@@ -66,12 +69,20 @@ def hidden(parents: Iterable[str]) -> list[str]:
     unseen = []
     for path in _candidates(parents):
         try:
-            os.stat(f"{path}/{spools.DIRECTORY}")
-        except PermissionError:
-            unseen.append(os.path.basename(path))
+            # lost+found and its like are nobody's home.
+            if os.stat(path).st_uid and _is_closed(f"{path}/{spools.DIRECTORY}"):
+                unseen.append(os.path.basename(path))
         except OSError:
             continue
     return unseen
+
+
+def _is_closed(path: str) -> bool:
+    try:
+        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+    except PermissionError:
+        return True
+    return is_directory and not os.access(path, os.R_OK | os.X_OK, effective_ids=True)
 
 
 # ---------------------------------------------------------------- 0.2.9
@@ -81,10 +92,18 @@ def _legacy_records(spool: Spool, state: str, most: int) -> Iterable[tuple[spool
     def submission(entry: spools.Entry) -> tuple[int, ...]:
         return tuple(int(part) for part in entry.id.split(".") if part.isdecimal())
 
-    entries = [entry for entry in spools.scan(spool, (state,)) if entry.node is None]
-    for entry in sorted(entries, key=submission)[:most]:
+    try:
+        entries = spools.scan(spool, (state,), most=LEGACY_NAMES_MAX)
+    except OSError:
+        # Whatever a stranger has put in place of the directory, nobody else's round ends for it.
+        return
+    budget = cards.ALL_BYTES_MAX
+    for entry in sorted((entry for entry in entries if entry.node is None), key=submission)[:most]:
         try:
-            yield entry, spools.read(spool, entry)
+            data = files.read(spools.path_of(spool, entry), most=LEGACY_BYTES_MAX, owner=spool.uid)
+            if (budget := budget - len(data)) < 0:
+                return
+            yield entry, jobs.parse(data)
         except (OSError, RecordError):
             continue
 
@@ -107,7 +126,7 @@ def legacy_occupants(spool: Spool) -> list[tuple[str, Occupant]]:
                 None,
             ),
         )
-        for entry, record in _legacy_records(spool, RUNNING, 10_000)
+        for entry, record in _legacy_records(spool, RUNNING, LEGACY_NAMES_MAX)
     ]
 
 
@@ -148,8 +167,8 @@ class Neighbourhood:
     A card on another node is alive while its beat changes within `SILENT_S` of our
     own monotonic clock; clocks of machines are never compared. One on our node is
     alive while its process is. A card seen for the first time is given the benefit
-    of the doubt unless its file is older, by the server's clock, than the newest
-    card by more than `SILENT_S`.
+    of the doubt unless its file is older, by the server's clock, than my own newest
+    card by more than `SILENT_S`. What cannot be read for a moment is as it was.
     """
 
     def __init__(self, node: str) -> None:
@@ -165,14 +184,16 @@ class Neighbourhood:
         own_newest = 0
         for spool in spools_of_all:
             budget = cards.ALL_BYTES_MAX
-            for name, _ in cards.names(spool):
+            for name in self._names(spool):
                 key = (spool.path, name)
                 watched, modified = self._refresh(spool, name, self._watched.get(key), now_s)
                 if watched is None:
                     continue
                 gone.pop(key, None)
                 self._watched[key] = watched
-                budget -= watched.signature[2]
+                # One that is too large was not read.
+                size = watched.signature[2]
+                budget -= size if size <= cards.CARD_BYTES_MAX else 0
                 if budget < 0:
                     break
                 if watched.card is not None:
@@ -186,6 +207,14 @@ class Neighbourhood:
         newest = own_newest or newest
         return [self._judge(spool, watched, modified, newest, now_s) for spool, watched, modified in looked]
 
+    def _names(self, spool: Spool) -> list[str]:
+        try:
+            return [name for name, _ in cards.names(spool)]
+        except PermissionError:
+            return []
+        except OSError:
+            return [name for path, name in self._watched if path == spool.path]
+
     def _refresh(
         self, spool: Spool, name: str, known: _Watched | None, now_s: float
     ) -> tuple[_Watched | None, int]:
@@ -198,12 +227,14 @@ class Neighbourhood:
             card = cards.read(spool, name)
         except RecordError:
             return _Watched(signature, None, now_s), signature[1]
-        except OSError:
+        except (FileNotFoundError, PermissionError):
             return None, 0
+        except OSError:
+            return known, known.signature[1] if known else 0
         same = (
             known is not None
             and known.card is not None
-            and known.card.beat == card.beat
+            and (known.card.beat, known.card.process) == (card.beat, card.process)
             and not card.is_legacy
         )
         return _Watched(signature, card, known.since_s if known and same else now_s), signature[1]

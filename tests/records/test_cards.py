@@ -338,6 +338,5 @@ def test_a_stranger_with_very_many_names_is_looked_at_to_a_bound(spool: Spool) -
 def test_a_spool_that_cannot_be_listed_has_no_cards(tmp_path: Path) -> None:
     (tmp_path / ".roundqueue").write_bytes(b"")
     spool = spools.at(str(tmp_path), "eve", os.geteuid())
-    assert cards.names(spool) == []
     assert cards.read_all(spool) == []
     assert cards.read_all(spools.at(str(tmp_path / "none"), "eve", 0)) == []
