@@ -179,8 +179,11 @@ class Tenants:
         """Forks supervisors of settled claims, writes them into the records, opens their gates."""
         # A supervisor that is nudged before it is ready must not die of it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WAITED)
-        # What exists now is never looked at by the collector again, so its pages stay shared.
-        gc.freeze()
+        if not gc.get_freeze_count():
+            # Once, and for good: what the collector never visits again keeps its pages shared with
+            # the supervisors. A later collection of it here would make each of them a copy.
+            gc.collect()
+            gc.freeze()
         born: list[tuple[Tenant, int]] = []
         for tenant in settled:
             try:
@@ -203,7 +206,6 @@ class Tenants:
                 self.withdraw(tenant, f"its record cannot be written: {error}")
             finally:
                 os.close(gate)
-        gc.unfreeze()
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _fork(self, tenant: Tenant, grace_s: float) -> int:
