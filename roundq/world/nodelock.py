@@ -1,8 +1,10 @@
-"""One daemon per user, spool and node: a lock on a file that only this node sees.
+"""One daemon per user, spool and node: a lock on files that only this node sees.
 
-flock(2) on a node-local file system: the kernel drops it at the holder's death,
+flock(2) on node-local file systems: the kernel drops it at the holder's death,
 whatever killed it. Never on the shared home, where locks may be local, remote or
-neither (roundqueue(7), ASSUMPTIONS).
+neither (roundqueue(7), ASSUMPTIONS). In every place that there is, not in one: a
+stranger may block one of them while the first daemon starts, and a cleaner may empty
+one later, but whoever holds any of them keeps everybody else from holding all.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import stat
 
 from roundq.words.errors import RoundqError
 from roundq.words.job import Identity, identity_dict, to_identity
-from roundq.world import procs
+from roundq.world import files, procs
 
 #: Tried in this order by every process alike. /run/user/UID would be nearer, but is
 #: removed at logout while a daemon without lingering may still run.
 PLACES = ("/tmp", "/var/tmp", "/dev/shm")
+#: More than an identity has.
+_BYTES_MAX = 4096
 
 
 class NodeLock:
@@ -29,72 +33,111 @@ class NodeLock:
 
     def __init__(self, spool_path: str, places: tuple[str, ...] = PLACES) -> None:
         digest = hashlib.sha256(os.fsencode(os.path.realpath(spool_path))).hexdigest()[:16]
-        self.path = f"{_directory(places)}/{digest}.lock"
-        self._descriptor: int | None = None
+        self._paths = [f"{place}/roundq-{os.geteuid()}/{digest}.lock" for place in places]
+        self._descriptors: dict[str, int] = {}
 
     def acquire(self) -> bool:
-        """Takes the lock if nobody has it; whether this process has it now."""
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        """Takes the lock if nobody has it; whether this process has it now.
+
+        Raises RoundqError if there is no place for it.
+        """
+        if self.is_held():
+            return True
+        self.release()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                return False
-            raise
-        self._descriptor = descriptor
-        if not self.is_held():
-            # The file was removed between open and lock; whoever made the new one may hold that.
+            for path in filter(_is_usable, self._paths):
+                try:
+                    descriptor = _locked(path)
+                except OSError:
+                    # Full, or without locks: a place as good as none.
+                    continue
+                if descriptor is None:
+                    self.release()
+                    return False
+                self._descriptors[path] = descriptor
+        except BaseException:
             self.release()
-            return self.acquire()
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(identity_dict(procs.own_identity())).encode(), 0)
+            raise
+        if not self._descriptors:
+            raise RoundqError(
+                "no place for the lock of this node's daemon can be used: "
+                + ", ".join(os.path.dirname(path) for path in self._paths),
+                "one of these must be yours alone, with room: see `ls -ld /tmp/roundq-*` and `df /tmp`",
+            )
+        mine = json.dumps(identity_dict(procs.own_identity())).encode()
+        for descriptor in self._descriptors.values():
+            # Only so that others can say who it is: a full disk must not keep the daemon from running.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, mine, 0)
         return True
 
     def is_held(self) -> bool:
-        """Whether this process holds the lock that others would find: a cleaner may have removed its file."""
-        if self._descriptor is None:
-            return False
-        with contextlib.suppress(FileNotFoundError):
-            mine, there = os.fstat(self._descriptor), os.lstat(self.path)
-            # Renewed, so that no cleaner takes it for old.
-            os.utime(self._descriptor)
-            return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
-        return False
+        """Whether this process holds a lock that others would find: a cleaner may have removed its files."""
+        held = False
+        for path, descriptor in self._descriptors.items():
+            with contextlib.suppress(OSError):
+                # Renewed, so that no cleaner takes it for old.
+                os.utime(descriptor)
+                held |= _is_there(path, descriptor)
+        return held
 
     def release(self) -> None:
-        """Gives the lock up. The file stays: removing it would let two processes lock two files."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Gives the lock up. The files stay: removing them would let two processes lock two files."""
+        for descriptor in self._descriptors.values():
+            # This process lives on: it must not be named as the holder.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, 0)
+            os.close(descriptor)
+        self._descriptors = {}
 
     def holder(self) -> Identity | None:
-        """The living process that said it holds the lock, None if there is none."""
+        """The living process that said it holds the lock, None if there is none.
+
+        By what it wrote, not by trying the lock: for that moment nobody else could take it.
+        """
+        for path in self._paths:
+            try:
+                found = to_identity(json.loads(files.read(path, most=_BYTES_MAX, owner=os.geteuid())))
+            except (OSError, RoundqError, ValueError, KeyError, TypeError, RecursionError):
+                continue
+            if found is not None and procs.liveness(found) is not procs.Liveness.DEAD:
+                return found
+        return None
+
+
+def _locked(path: str) -> int | None:
+    """A descriptor that holds the lock of the file of this name, None if another process holds it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            with open(self.path, "rb") as file:
-                # A shared lock is refused exactly while somebody holds the exclusive one.
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                    return None
-                except OSError:
-                    pass
-                found = to_identity(json.loads(file.read(4096)))
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-        return found if found and procs.liveness(found) is not procs.Liveness.DEAD else None
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # It may have been removed between open and lock; whoever made the new one may hold that.
+            if _is_there(path, descriptor):
+                return descriptor
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno in (errno.EAGAIN, errno.EACCES):
+                return None
+            raise
+        os.close(descriptor)
 
 
-def _directory(places: tuple[str, ...]) -> str:
-    """A directory of this user's own, that nobody else can write to, on this node."""
-    for place in places:
-        path = f"{place}/roundq-{os.geteuid()}"
-        with contextlib.suppress(FileExistsError, OSError):
-            os.mkdir(path, 0o700)
-        with contextlib.suppress(OSError):
-            status = os.lstat(path)
-            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022:
-                return path
-    raise RoundqError(
-        f"no place for the lock of this node's daemon in {', '.join(places)}",
-        f"make one of them writable, or remove what stands there as roundq-{os.geteuid()}",
-    )
+def _is_there(path: str, descriptor: int) -> bool:
+    try:
+        mine, there = os.fstat(descriptor), os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _is_usable(path: str) -> bool:
+    """Whether the directory of a lock file is this user's own, and nobody else can write to it. Makes it."""
+    directory = os.path.dirname(path)
+    with contextlib.suppress(OSError):
+        os.mkdir(directory, 0o700)
+    try:
+        status = os.lstat(directory)
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and not status.st_mode & 0o022
