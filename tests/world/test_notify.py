@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
 import subprocess
 import sys
+import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from roundq.words.errors import ConfigError
-from roundq.world.notify import Notifier
+from roundq.world import notify
+from roundq.world.notify import Notifier, open_log
 
 ROOT = Path(__file__).parents[2]
 #: A daemon's log, opened with standard error as it is, and one line in it.
@@ -107,3 +112,110 @@ def test_without_a_service_manager_nothing_is_said(capsys: pytest.CaptureFixture
     Notifier({}).say("READY=1")
 
     assert capsys.readouterr().out == ""
+
+
+# ---------------------------------------------------------------- the log file
+
+
+@pytest.fixture
+def stderr() -> Iterator[None]:
+    """Standard error as it was, after a log has taken it; and no handler is left behind."""
+    kept = os.dup(2)
+    yield
+    logger = logging.getLogger("roundq")
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        with contextlib.suppress(OSError):
+            handler.close()
+    os.dup2(kept, 2)
+    os.close(kept)
+
+
+@pytest.mark.usefixtures("stderr")
+def test_standard_error_follows_the_log_through_its_rotation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a supervisor or a traceback says then is in the newest file, and one older file is kept."""
+    monkeypatch.setattr(notify, "LOG_BYTES_MAX", 400)
+    path = tmp_path / "node.log"
+    logger = open_log(str(path), {})
+    os.write(2, b"a traceback\n")
+    assert path.read_text() == "a traceback\n"
+    for number in range(40):
+        logger.info("line %d", number)
+        os.write(2, b"after line %d\n" % number)
+        assert path.read_text().endswith(f"after line {number}\n")
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["node.log", "node.log.1"]
+    assert all(file.stat().st_size < 500 for file in tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("stderr")
+def test_a_log_is_continued_and_every_line_tells_its_process(tmp_path: Path) -> None:
+    path = tmp_path / "node.log"
+    path.write_text("earlier\n")
+    open_log(str(path), {}).warning("job %s %s", "17", os.fsdecode(b"caf\xe9"))
+    earlier, line = path.read_text().splitlines()
+    assert earlier == "earlier"
+    assert f"[{os.getpid()}] WARNING job 17 caf\\udce9" in line
+
+
+@pytest.mark.usefixtures("stderr")
+def test_opening_the_log_again_does_not_double_its_lines(tmp_path: Path) -> None:
+    for _ in range(3):
+        logger = open_log(str(tmp_path / "node.log"), {})
+    logger.info("once")
+    logger.debug("not said unless verbose")
+    assert (tmp_path / "node.log").read_text().count("\n") == 1
+
+
+@pytest.mark.usefixtures("stderr")
+def test_what_is_said_verbosely_is_seen_on_the_screen_too(tmp_path: Path) -> None:
+    """On standard error as it was before the log took it."""
+    reading, writing = os.pipe()
+    os.dup2(writing, 2)
+    os.close(writing)
+    logger = open_log(str(tmp_path / "node.log"), {}, verbose=True)
+    logger.debug("details")
+    for handler in logger.handlers[:]:
+        logger.removeHandler(handler)
+        handler.close()
+    assert "DEBUG details" in (tmp_path / "node.log").read_text()
+    assert os.read(reading, 100) == b"details\n"
+    os.close(reading)
+
+
+@pytest.mark.usefixtures("stderr")
+def test_a_full_disk_does_not_stop_the_daemon(tmp_path: Path) -> None:
+    """/dev/full answers every write with ENOSPC; what was to be said is lost, and nothing else."""
+    (tmp_path / "node.log").symlink_to("/dev/full")
+    logger = open_log(str(tmp_path / "node.log"), {})
+    for _ in range(3):
+        logger.error("nobody will read this")
+
+
+@pytest.mark.parametrize(("level", "priority"), [("info", "6"), ("warning", "4"), ("error", "3")])
+@pytest.mark.usefixtures("stderr")
+def test_the_journal_is_told_how_serious_it_is(
+    level: str, priority: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[tuple[str, dict[str, str]]] = []
+    journal = types.ModuleType("systemd.journal")
+    setattr(journal, "send", lambda text, **fields: sent.append((text, fields)))  # noqa: B010
+    package = types.ModuleType("systemd")
+    setattr(package, "journal", journal)  # noqa: B010
+    monkeypatch.setitem(sys.modules, "systemd", package)
+    monkeypatch.setitem(sys.modules, "systemd.journal", journal)
+    errors = tmp_path / "errors"
+    told = {"JOURNAL_STREAM": stream(errors)}
+    descriptor = os.open(errors, os.O_WRONLY)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+    logger = open_log(str(tmp_path / "node.log"), told)
+    getattr(logger, level)("job 17 ends", extra={"ROUNDQ_JOB": "17", "ROUNDQ_NODE": "n1", "OTHER": "x"})
+    fields = {"PRIORITY": priority, "SYSLOG_IDENTIFIER": "roundq", "ROUNDQ_JOB": "17", "ROUNDQ_NODE": "n1"}
+    assert sent == [("job 17 ends", fields)]
+
+
+def test_a_unit_without_systemd_python_fails_as_a_wrong_configuration_does() -> None:
+    """EX_CONFIG: a service manager does not start it again and again."""
+    assert ConfigError("").exit_code == 78
