@@ -1,8 +1,9 @@
 """The configuration: /etc/roundq.toml, then the user's file, then RQ_* variables; later ones win.
 
 Read by every command and, again and again, by the daemon. Without any file and variable nothing
-is imported to read them. The keys are listed in roundq.toml(5); a value that is not allowed is an
-error that says where it stands, and so is an unknown key, since a slip would change nothing silently.
+is imported to read them, and never a validator: the nine keys are plain values, and `rq run` would
+pay 15 ms for it. The keys are listed in roundq.toml(5); a value that is not allowed is an error that
+says where it stands, and so is an unknown key, since a slip would change nothing silently.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from roundq.words.errors import ConfigError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from pydantic_core import SchemaValidator
+    #: What says where a key stands: the file and line, or the variable.
+    Where = Callable[[tuple[str, ...]], str]
 
 ETC = "/etc/roundq.toml"
 #: An honest file has a page of text.
@@ -54,30 +56,10 @@ class Config:
     patience_s: float = 600.0
 
 
-#: Every key of a file, with the field it sets and what it must be.
-_KEYS = {
-    "homes": ("homes", "a list of absolute directories or patterns, such as ['/home', '/data/*/home']"),
-    "cores": (
-        "cores",
-        f'a whole number from 1 to {_CORES_MAX}, "physical" or "logical"',
-    ),
-    "poll_min": ("poll_min_s", f"seconds from {_POLL_MIN_S} to {_POLL_MAX_S}"),
-    "poll_max": ("poll_max_s", f"seconds from {_POLL_MIN_S} to {_POLL_MAX_S}"),
-    "keep_for": ("keep_for_s", 'a duration with its unit, such as "14d" or "12h"'),
-    "auto_start": ("auto_start", "true or false"),
-    "max_output": ("max_output", 'a size with its unit, such as "1M", or 0 for no limit'),
-    "grace": ("grace_s", f"seconds from 0 to {_GRACE_MAX_S}"),
-    "patience": ("patience_s", 'a duration with its unit, such as "10m"'),
-}
-_NODES = "nodes"
-#: The variables that are configuration. Jobs are given others that begin with RQ_ too.
-_VARIABLES = {f"RQ_{key.upper()}": key for key in _KEYS}
-
-
 class _Setting(NamedTuple):
     value: Any
-    #: For errors: the file and line, or the variable, that says so.
-    where: str
+    #: For errors: names the file and line, or the variable, that says so.
+    where: Callable[[], str]
 
 
 def load(environ: Mapping[str, str], home: str, *, etc: str = ETC, node: str | None = None) -> Config:
@@ -96,13 +78,13 @@ def load(environ: Mapping[str, str], home: str, *, etc: str = ETC, node: str | N
     if variables:
         settings.update(_from_variables(variables))
 
-    fields = {_KEYS[key][0]: setting.value for key, setting in settings.items()}
+    fields = {_KEYS[key].field: setting.value for key, setting in settings.items()}
     parent = os.path.dirname(os.path.normpath(home))
     # Root's home is /root as a rule, and its neighbours are not the directories of the file system.
     config = Config(**{"homes": ("/home" if parent == "/" else parent,), **fields})
     if config.poll_min_s > config.poll_max_s:
         least, most = (settings.get(key) for key in ("poll_min", "poll_max"))
-        where = [setting.where for setting in (least, most) if setting is not None]
+        where = [setting.where() for setting in (least, most) if setting is not None]
         raise ConfigError(
             f"{', '.join(where)}: poll_min is {config.poll_min_s:g} seconds, more than poll_max,"
             f" {config.poll_max_s:g} seconds{'' if most else ' (the default)'}"
@@ -224,11 +206,9 @@ def _from_file(path: str, data: bytes, node: str | None) -> dict[str, _Setting]:
 
     checked = _checked(values, where_is)
     of_node = checked.pop(_NODES, {}).get(node, {})
-    settings = {key: _Setting(value, where_is((key,))) for key, value in checked.items()}
-    if of_node:
-        assert node is not None
-        for key, value in of_node.items():
-            settings[key] = _Setting(value, where_is((_NODES, node, key)))
+    settings = {key: _Setting(value, functools.partial(where_is, (key,))) for key, value in checked.items()}
+    for key, value in of_node.items():
+        settings[key] = _Setting(value, functools.partial(where_is, (_NODES, str(node), key)))
     return settings
 
 
@@ -236,7 +216,7 @@ def _from_variables(variables: Mapping[str, str]) -> dict[str, _Setting]:
     names = {_VARIABLES[name]: name for name in variables}
     values = {_VARIABLES[name]: _from_text(_VARIABLES[name], text) for name, text in variables.items()}
     checked = _checked(values, lambda keys: names[keys[0]])
-    return {key: _Setting(value, names[key]) for key, value in checked.items()}
+    return {key: _Setting(value, functools.partial(names.__getitem__, key)) for key, value in checked.items()}
 
 
 _TRUTH = {
@@ -251,10 +231,6 @@ _TRUTH = {
 }
 
 
-#: Keys whose number, in a variable, is seconds.
-_NUMBERS = ("poll_min", "poll_max", "grace")
-
-
 def _from_text(key: str, text: str) -> object:
     """A variable's text as the value that a file would have; as it is if it is none, for the error."""
     if key == "homes":
@@ -264,7 +240,7 @@ def _from_text(key: str, text: str) -> object:
     # Bounded, since int() refuses thousands of digits in words of its own.
     if key == "cores" and re.fullmatch(r"[0-9]{1,18}", text):
         return int(text)
-    if key in _NUMBERS and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{0,18})?", text):
+    if key in _SECONDS and re.fullmatch(r"[0-9]{1,18}(\.[0-9]{0,18})?", text):
         return float(text)
     return text
 
@@ -272,133 +248,185 @@ def _from_text(key: str, text: str) -> object:
 # ---------------------------------------------------------------- values
 
 
-def _checked(values: dict[str, Any], where_is: Callable[[tuple[str, ...]], str]) -> dict[str, Any]:
+def _checked(values: dict[str, Any], where_is: Where) -> dict[str, Any]:
     """The values as `Config` has them. Raises `ConfigError` for the first that is not allowed."""
-    from pydantic_core import ValidationError
+    checked: dict[str, Any] = {}
+    for key, value in values.items():
+        if key == _NODES:
+            checked[key] = _checked_nodes(value, where_is)
+        elif key in _KEYS:
+            checked[key] = _checked_value((key,), value, where_is)
+        else:
+            raise _unknown((key,), where_is)
+    return checked
 
+
+def _checked_nodes(nodes: object, where_is: Where) -> dict[str, dict[str, Any]]:
+    if not isinstance(nodes, dict):
+        raise _no_table((_NODES,), nodes, where_is)
+    checked: dict[str, dict[str, Any]] = {}
+    for name, table in nodes.items():
+        if not isinstance(table, dict):
+            raise _no_table((_NODES, name), table, where_is)
+        for key in table:
+            if key not in _NODE_KEYS:
+                raise _unknown((_NODES, name, key), where_is)
+        checked[name] = {
+            key: _checked_value((_NODES, name, key), value, where_is) for key, value in table.items()
+        }
+    return checked
+
+
+def _checked_value(keys: tuple[str, ...], value: object, where_is: Where) -> Any:
+    key = _KEYS[keys[-1]]
     try:
-        checked: dict[str, Any] = _validator().validate_python(values)
-        return checked
-    except ValidationError as error:
-        finding = error.errors(include_url=False)[0]
-    # What follows the key in `loc` is pydantic's own: a branch of a union, an index.
-    loc = [str(part) for part in finding["loc"]]
-    keys = tuple(loc[:3] if loc[0] == _NODES else loc[:1])
-    where, name, found = where_is(keys), _visible(".".join(keys)), _found(values, keys)
-    if finding["type"] == "extra_forbidden":
-        raise ConfigError(f"{where}: {name} is not a key of roundq", _suggestion(keys))
-    allowed = _KEYS[keys[-1]][1] if keys[-1] in _KEYS else "a table of tables, such as [nodes.NAME]"
-    why = finding.get("ctx", {}).get("error", "")
-    raise ConfigError(f"{where}: {name} is {found}{f' ({why})' if why else ''}; it must be {allowed}")
+        return key.read(value)
+    except ValueError as error:
+        what = f"{where_is(keys)}: {_visible('.'.join(keys))} is {_found(value)}"
+        raise ConfigError(f"{what}{f' ({error})' if str(error) else ''}; it must be {key.allowed}") from None
 
 
-def _found(values: Any, keys: tuple[str, ...]) -> str:
-    for key in keys:
-        values = values[key]
-    shown = _visible(json.dumps(values, ensure_ascii=False, default=str))
+def _no_table(keys: tuple[str, ...], found: object, where_is: Where) -> ConfigError:
+    what = f"{where_is(keys)}: {_visible('.'.join(keys))} is {_found(found)}"
+    return ConfigError(f"{what}; it must be a table of tables, such as [nodes.NAME]")
+
+
+def _unknown(keys: tuple[str, ...], where_is: Where) -> ConfigError:
+    name = _visible(".".join(keys))
+    return ConfigError(f"{where_is(keys)}: {name} is not a key of roundq", _suggestion(keys))
+
+
+def _found(value: object) -> str:
+    shown = _visible(json.dumps(value, ensure_ascii=False, default=str))
     return shown if len(shown) <= _SHOWN_CHARS_MAX else f"{shown[:_SHOWN_CHARS_MAX]}..."
 
 
 def _suggestion(keys: tuple[str, ...]) -> str:
     import difflib
 
-    known = ["cores"] if len(keys) > 1 else [*_KEYS, _NODES]
+    known = [*_NODE_KEYS] if len(keys) > 1 else [*_KEYS, _NODES]
     near = difflib.get_close_matches(keys[-1], known, n=1)
     return f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
 
 
-@functools.cache
-def _validator() -> SchemaValidator:
-    """Checks the values of one source and turns them into those of `Config`. Built once, when needed.
-
-    pydantic's core alone, as in words/job.py: its models cost the idle daemon 12 MiB more.
-    """
-    from pydantic_core import SchemaValidator
-    from pydantic_core import core_schema as cs
-
-    def optional(schema: cs.CoreSchema) -> cs.TypedDictField:
-        return cs.typed_dict_field(schema, required=False)
-
-    def seconds(least: float, most: float) -> cs.CoreSchema:
-        number = cs.float_schema(ge=least, le=most, allow_inf_nan=False, strict=True)
-        return cs.no_info_before_validator_function(lambda found: _seconds(found, bare=True), number)
-
-    duration = cs.no_info_plain_validator_function(lambda found: _seconds(found, bare=False))
-    cores = cs.union_schema(
-        [
-            cs.int_schema(ge=1, le=_CORES_MAX, strict=True),
-            cs.literal_schema(["physical", "logical"]),
-        ]
-    )
-    home = cs.no_info_plain_validator_function(_home)
-    of_node = cs.typed_dict_schema({"cores": optional(cores)}, extra_behavior="forbid")
-    poll = seconds(_POLL_MIN_S, _POLL_MAX_S)
-    schemas: dict[str, cs.CoreSchema] = {
-        "homes": cs.no_info_after_validator_function(
-            tuple, cs.list_schema(home, min_length=1, max_length=_HOMES_MAX, strict=True)
-        ),
-        "cores": cores,
-        "poll_min": poll,
-        "poll_max": poll,
-        "keep_for": duration,
-        "auto_start": cs.bool_schema(strict=True),
-        "max_output": cs.no_info_plain_validator_function(_size),
-        "grace": seconds(0, _GRACE_MAX_S),
-        "patience": duration,
-        _NODES: cs.dict_schema(cs.str_schema(), of_node, strict=True),
-    }
-    return SchemaValidator(
-        cs.typed_dict_schema(
-            {key: optional(schema) for key, schema in schemas.items()}, extra_behavior="forbid"
-        )
-    )
+# What reads a value returns what `Config` has, or raises ValueError, which may say why.
 
 
-def _seconds(found: object, *, bare: bool) -> object:
-    """Text with a unit in seconds; numbers stay as they are if `bare` ones are allowed. Raises ValueError."""
-    # Imported where it is needed: whoever has no file and no variable needs none of it.
-    from roundq.words.quantities import parse_duration
+def _homes(found: object) -> tuple[str, ...]:
+    if not isinstance(found, list) or not 1 <= len(found) <= _HOMES_MAX:
+        raise ValueError
+    return tuple(map(_home, found))
 
-    if isinstance(found, str) and not re.fullmatch(r"[0-9.]*", found):
-        try:
-            return parse_duration(found)
-        except UsageError as error:
-            raise ValueError(str(error)) from None
-    if bare:
+
+def _home(found: object) -> str:
+    if not isinstance(found, str) or not os.path.isabs(found):
+        raise ValueError(f"{_found(found)} is not an absolute path")
+    if not found.isprintable():
+        raise ValueError(f"{_found(found)} holds a control character")
+    if "**" in found or ".." in found.split("/"):
+        raise ValueError(f"{_found(found)} holds ** or ..")
+    return os.path.normpath(found)
+
+
+def _cores(found: object) -> int | str:
+    # `type` and not isinstance: true is a number to Python, and 2.0 a whole one.
+    if (type(found) is int and 1 <= found <= _CORES_MAX) or found in ("physical", "logical"):
         return found
+    raise ValueError
+
+
+def _truth(found: object) -> bool:
+    if isinstance(found, bool):
+        return found
+    raise ValueError
+
+
+def _poll(found: object) -> float:
+    return _bounded(found, _POLL_MIN_S, _POLL_MAX_S)
+
+
+def _grace(found: object) -> float:
+    return _bounded(found, 0, _GRACE_MAX_S)
+
+
+def _bounded(found: object, least: float, most: float) -> float:
+    seconds = _spoken(found)
+    # Neither is true for nan.
+    if type(seconds) in (int, float) and least <= seconds <= most:  # type: ignore[operator]
+        return float(seconds)  # type: ignore[arg-type]
+    raise ValueError
+
+
+def _duration(found: object) -> float:
+    seconds = _spoken(found)
+    if isinstance(found, str) and isinstance(seconds, float):
+        return seconds
     # Days for one and minutes for another reader: so neither.
     raise ValueError("it has no unit" if isinstance(found, (str, int, float)) else "it is no text")
 
 
-def _size(found: object) -> int:
-    from roundq.words.quantities import parse_memory
+def _spoken(found: object) -> object:
+    """Text with a unit in seconds; anything else as it is."""
+    if not isinstance(found, str) or re.fullmatch(r"[0-9.]*", found):
+        return found
+    from roundq.words.quantities import parse_duration
 
+    try:
+        return parse_duration(found)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
+
+
+def _size(found: object) -> int:
     if found in (0, "0") and not isinstance(found, bool):
         return 0
     if isinstance(found, (str, int, float)) and re.fullmatch(r"[0-9.]*", str(found)):
         raise ValueError("it has no unit")
     if not isinstance(found, str):
         raise ValueError("it is no text")
+    from roundq.words.quantities import parse_memory
+
     try:
         return parse_memory(found, 1)
     except UsageError as error:
         raise ValueError(str(error)) from None
 
 
-def _home(found: object) -> str:
-    if not isinstance(found, str) or not os.path.isabs(found):
-        raise ValueError(f"{json.dumps(found, default=str)} is not an absolute path")
-    if not found.isprintable():
-        raise ValueError(f"{_visible(json.dumps(found))} holds a control character")
-    if "**" in found or ".." in found.split("/"):
-        raise ValueError(f"{json.dumps(found)} holds ** or ..")
-    return os.path.normpath(found)
-
-
 def _visible(text: str) -> str:
     from roundq.words.quantities import visible
 
     return visible(text)
+
+
+class _Key(NamedTuple):
+    """A key of a file: the field of `Config` that it sets, what it must be, and what reads it."""
+
+    field: str
+    allowed: str
+    read: Callable[[object], Any]
+
+
+_SECONDS_OF_POLL = f"seconds from {_POLL_MIN_S} to {_POLL_MAX_S}"
+_KEYS = {
+    "homes": _Key(
+        "homes", "a list of absolute directories or patterns, such as ['/home', '/data/*/home']", _homes
+    ),
+    "cores": _Key("cores", f'a whole number from 1 to {_CORES_MAX}, "physical" or "logical"', _cores),
+    "poll_min": _Key("poll_min_s", _SECONDS_OF_POLL, _poll),
+    "poll_max": _Key("poll_max_s", _SECONDS_OF_POLL, _poll),
+    "keep_for": _Key("keep_for_s", 'a duration with its unit, such as "14d" or "12h"', _duration),
+    "auto_start": _Key("auto_start", "true or false", _truth),
+    "max_output": _Key("max_output", 'a size with its unit, such as "1M", or 0 for no limit', _size),
+    "grace": _Key("grace_s", f"seconds from 0 to {_GRACE_MAX_S}", _grace),
+    "patience": _Key("patience_s", 'a duration with its unit, such as "10m"', _duration),
+}
+#: Keys whose number, in a variable, is seconds.
+_SECONDS = ("poll_min", "poll_max", "grace")
+_NODES = "nodes"
+#: What a table of one node may set.
+_NODE_KEYS = ("cores",)
+#: The variables that are configuration. Jobs are given others that begin with RQ_ too.
+_VARIABLES = {f"RQ_{key.upper()}": key for key in _KEYS}
 
 
 # ---------------------------------------------------------------- where it stands
