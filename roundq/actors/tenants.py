@@ -149,11 +149,14 @@ class Tenants:
         `cores` is what a job of all cores gets. The record is read after the claim: what it
         said before may have been another's.
         """
+        if entry.id in self.by_id:
+            # The listing is old: it is mine already.
+            return None
         claimed = spools.claim(self.spool, entry, self.node)
         if claimed is None:
             return None
         try:
-            record = spools.read(self.spool, claimed)
+            record = spools.read(self.spool, claimed).unbegun()
         except (OSError, RecordError) as error:
             self.trouble[entry.id] = f"claimed/{claimed.file}: {error}"
             spools.withdraw(self.spool, claimed)
@@ -262,10 +265,26 @@ class Tenants:
                 if tenant.settled:
                     # Its daemon, or its supervisor, died before it began.
                     self.withdraw(tenant, "it was claimed, but never begun")
-            else:
+            elif self._is_left(tenant):
                 dead.append(tenant)
         if dead:
             self._bury(dead)
+
+    def _is_left(self, tenant: Tenant) -> bool:
+        """Whether a supervisor that is dead by now left its record in running/; what it says at last.
+
+        It may have recorded the end and gone after we looked: only what is read after its death is final,
+        and to write a record that has moved on would raise the dead.
+        """
+        try:
+            tenant.record = spools.read(self.spool, tenant.entry)
+        except FileNotFoundError:
+            self.by_id.pop(tenant.entry.id, None)
+            return False
+        except RecordError as error:
+            self.trouble[tenant.entry.id] = f"{tenant.entry.state}/{tenant.entry.file}: {error}"
+            return False
+        return True
 
     def _bury(self, dead: list[Tenant]) -> None:
         unknown = [tenant for tenant in dead if spools.destination(tenant.record) is None]
