@@ -126,7 +126,16 @@ class Record:
         home = job.home_dir or home
         return replace(self, job=replace(job, home_dir=home, directory=os.path.join(home, job.directory)))
 
-    def next_attempt(self, completed_ns: int, reason: str) -> Record:
+    def unbegun(self) -> Record:
+        """This record as that of a job that waits: what an earlier attempt left in it is history, or nothing.
+
+        An ended job that a user moved back has its end in it; one that was withdrawn at its birth a process.
+        """
+        if self.completed_ns:
+            return self.next_attempt(self.completed_ns, self.reason)
+        return replace(Record(self.job, extra=self.extra), attempt=self.attempt, attempts=self.attempts)
+
+    def next_attempt(self, completed_ns: int, reason: str | None) -> Record:
         """This record as it goes back to waiting: the attempt is history, the next one is open."""
         ended = Attempt(
             self.attempt,

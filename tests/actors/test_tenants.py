@@ -92,3 +92,75 @@ def test_a_job_that_is_not_what_it_was_goes_back(spool: Spool, tenants: Tenants)
     assert where(spool) == {"1": WAITING}
     assert record_of(spool, "1").job.cores == 3
     assert len(tenants) == 0
+
+
+# ---------------------------------------------------------------- adoption
+
+
+def test_a_job_that_begins_while_it_is_adopted_is_not_overlooked(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the listing and the reading its supervisor moved it on: its cores are in use all the same."""
+    job = home.submit("true")
+    entry = home.claim(job)
+    read = spools.read
+
+    def begins_first(*arguments: object) -> Record:
+        monkeypatch.undo()
+        assert spools.begin(home.spool, entry, NODE)
+        return read(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(spools, "read", begins_first)
+    tenants = tenants_of(home)
+    tenants.look()
+
+    assert [(one.entry.id, one.entry.state) for one in tenants] == [(job, RUNNING)]
+
+
+def test_a_trouble_that_is_over_is_told_no_more(home: SpoolHome) -> None:
+    """A record that could not be read, and then could."""
+    job = home.submit("true")
+    entry = home.claim(job)
+    good = spools.content(home.spool, entry)
+    path = spools.path_of(home.spool, entry)
+    with open(path, "wb") as file:
+        file.write(b"{")
+    tenants = tenants_of(home)
+    tenants.look()
+    assert list(tenants.trouble) == [job]
+
+    with open(path, "wb") as file:
+        file.write(good)
+    tenants.look()
+
+    assert tenants.trouble == {}
+
+
+# ---------------------------------------------------------------- claim
+
+
+def test_what_an_earlier_owner_wrote_is_not_of_the_new_attempt(home: SpoolHome) -> None:
+    """A copied record, or one whose birth failed, names a dead process and an end that was another's.
+
+    On a card it would occupy nothing, so that others claim its cores; in running/ it would be its outcome.
+    """
+    job = home.submit("true")
+    (entry,) = spools.scan(home.spool, (WAITING,))
+    stale = replace(
+        spools.read(home.spool, entry),
+        process=DEAD, pid=DEAD.pid, started_ns=1, completed_ns=2, exit_code=9, signal=9, reason="exit",
+        detail="exit code 9", usage={"cpu_s": 1.0}, attempt=3, extra={"kept": 1},
+    )  # fmt: skip
+    spools.rewrite(home.spool, entry, stale, NODE)
+    tenants = tenants_of(home)
+
+    tenant = claimed(home, tenants, job)
+
+    assert tenant is not None
+    assert tenant.record == replace(
+        Record(tenant.record.job), node=NODE, cores=1, attempt=3, extra={"kept": 1}
+    )
+    assert not tenant.is_born
+    assert tenant.occupant().process is None
+    tenants.leave()
+    assert home.state(job) == WAITING

@@ -401,6 +401,19 @@ def test_the_next_attempt_keeps_the_last_as_history_and_nothing_of_it_else() -> 
     )
 
 
+@quick
+@given(records)
+def test_a_waiting_record_holds_nothing_of_an_attempt(record: Record) -> None:
+    """Whatever was left in it; an end that it holds becomes history, and the attempt a new one."""
+    waits = record.unbegun()
+    assert waits == replace(
+        Record(record.job), attempt=waits.attempt, attempts=waits.attempts, extra=record.extra
+    )
+    assert waits.attempt == record.attempt + bool(record.completed_ns)
+    assert len(waits.attempts) == len(record.attempts) + bool(record.completed_ns)
+    assert waits.unbegun() == waits
+
+
 def test_a_job_that_begins_ten_thousand_times_can_still_be_read() -> None:
     """A restartable job that gives way to others each few minutes does so within a month."""
     record = Record(Job(("a",)))
