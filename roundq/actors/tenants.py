@@ -32,6 +32,10 @@ from roundq.world.procs import Liveness
 #: What a dead supervisor left gets this long between TERM and KILL, and the killing this long.
 AFTERMATH_GRACE_S = 5.0
 AFTERMATH_PATIENCE_S = 10.0
+#: In the middle of an exec a process shows no environment, and so no mark: looks that must find none, apart.
+HIDING_LOOKS, HIDING_S = 5, 0.03
+#: How often the spool is looked at anew because a job moved on meanwhile.
+LOOKS = 3
 
 
 @dataclass(slots=True)
@@ -79,7 +83,6 @@ class Tenants:
         self.by_id: dict[str, Tenant] = {}
         #: Why a record of ours cannot be dealt with: told to the user, tried again each round.
         self.trouble: dict[str, str] = {}
-        self._told: set[str] = set()
         # What every supervisor needs is loaded once, here, and shared by them all.
         spawn.prepare()
         jobs.prepare()
@@ -99,24 +102,35 @@ class Tenants:
 
     def look(self) -> None:
         """Brings the tenants in line with the spool: adopts an earlier daemon's, forgets what ended."""
+        # What moves on between the listing and the reading is met where it went.
+        for _ in range(LOOKS):
+            if self._look():
+                return
+
+    def _look(self) -> bool:
+        """One look; whether all that was listed was still there."""
         listed = {e.id: e for e in spools.scan(self.spool, OWNED_STATES) if e.node == self.node}
         for job_id in [job_id for job_id in self.by_id if job_id not in listed]:
             del self.by_id[job_id]
+        self.trouble.clear()
+        is_complete = True
         for job_id, entry in listed.items():
             known = self.by_id.get(job_id)
             if known is not None and (known.child is not None or known.entry.inode == entry.inode):
                 known.entry = entry
                 continue
-            with contextlib.suppress(FileNotFoundError):
-                try:
-                    record = spools.read(self.spool, entry)
-                except RecordError as error:
-                    self.trouble[job_id] = f"{entry.state}/{entry.file}: {error}"
-                    continue
+            try:
+                record = spools.read(self.spool, entry)
+            except FileNotFoundError:
+                is_complete = False
+            except RecordError as error:
+                self.trouble[job_id] = f"{entry.state}/{entry.file}: {error}"
+            else:
                 if known is None:
                     self.by_id[job_id] = Tenant(entry, record)
                 else:
                     known.entry, known.record = entry, record
+        return is_complete
 
     def reap(self) -> bool:
         """Collects supervisors that ended; whether any did."""
@@ -294,12 +308,20 @@ class Tenants:
             table = procs.table()
             return [one for mark in marks for one in procs.marked(mark, among=table)]
 
+        def none_hides() -> bool:
+            for _ in range(HIDING_LOOKS):
+                time.sleep(HIDING_S)
+                if find():
+                    return False
+            return True
+
         if unknown and not procs.kill_tree(
             find,
             grace_s=AFTERMATH_GRACE_S,
             patience_s=AFTERMATH_PATIENCE_S,
             clock=time.monotonic,
             pause=time.sleep,
+            proof=none_hides,
         ):
             self.log.warning("what jobs without a supervisor left does not die yet: %s", find())
             dead = [tenant for tenant in dead if tenant not in unknown]
