@@ -18,12 +18,15 @@ import pytest
 
 from roundq.actors import daemon as daemons
 from roundq.actors.round import Round
+from roundq.actors.tenants import Tenants
 from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.records.cards import Card
 from roundq.records.spool import Spool
 from roundq.words.errors import DaemonRunning
+from roundq.words.job import Identity
 from roundq.words.states import CANCELED, CLAIMED, COMPLETED, FAILED, RUNNING, STATES, WAITING, ZOMBIE
+from roundq.world import procs
 from roundq.world.config import Config
 from roundq.world.node import Node
 from roundq.world.nodelock import NodeLock
@@ -387,6 +390,33 @@ def test_a_job_that_lost_its_supervisor_is_lost_not_failed(home: SpoolHome) -> N
     record = home.wait_for(job)
     assert (home.state(job), record.reason, record.exit_code, record.signal) == (ZOMBIE, "lost", None, None)
     assert home.pids(f"RQ_JOB_ID={job}") == []
+
+
+def test_a_process_in_the_middle_of_an_exec_is_not_overlooked(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It shows no environment for a moment: one look that finds nothing proves nothing."""
+    job = home.shell("true")
+    running = spools.begin(home.spool, home.claim(job), NODE)
+    assert running is not None
+    gone = Identity("another boot", 1, 1)
+    spools.rewrite(
+        home.spool, running, replace(home.record(job), process=gone, started_ns=1, node=NODE), NODE
+    )
+    left = home._start("/bin/sleep", "300")
+    identity = procs.identity(left.pid)
+    assert identity is not None
+    looks: Iterator[list[Identity]] = iter([[], [], []])
+    monkeypatch.setattr(
+        procs, "marked", lambda *_, **__: next(looks, [identity] if left.poll() is None else [])
+    )
+    tenants = Tenants(home.spool, NODE, logging.getLogger("test"))
+    tenants.look()
+
+    tenants.recover()
+
+    assert left.poll() is not None
+    assert home.state(job) == ZOMBIE
 
 
 def test_a_restartable_job_that_lost_its_supervisor_runs_again(home: SpoolHome) -> None:
