@@ -57,6 +57,9 @@ HOMES_S = 30.0
 #: A request that meets no job is forgotten after this long.
 MOOT_S = 60.0
 SWEEP_S = 3600.0
+#: After a birth that failed nothing is claimed for this long: claim and return wake the daemon at once,
+#: and a user at the limit of his processes stays there for a while.
+AFTER_FAILED_BIRTH_S = 5.0
 #: An environment that nobody needs is kept this long at least: a submission may be about to name it.
 ENVIRONMENT_IDLE_S = 86_400.0
 
@@ -132,6 +135,7 @@ class Round:
         self._list_again_s = self._parse_again_s = self._homes_s = self._sweep_s = self._moot_s = 0.0
         self._tenants_s = self._beat_s = -1e9
         self._beat = 0
+        self._claim_again_s = -1e9
         self._is_unread = False
         self._moot: set[str] = set()
         self._told: frozenset[policy.Verdict] = frozenset()
@@ -155,7 +159,8 @@ class Round:
         if self.queue and self.draining is None:
             self._look_around(now_s)
             self.decision = policy.decide(self._snapshot(now_s))
-            self._claim(self.decision, now_s)
+            if now_s >= self._claim_again_s:
+                self._claim(self.decision, now_s)
         elif self.queue:
             self.decision = policy.decide(self._snapshot(now_s))
         undecided = self._settle(now_s)
@@ -414,7 +419,8 @@ class Round:
                 self.tenants.withdraw(tenant, says)
                 claims = others
         if kept:
-            self.tenants.bear(kept, self.config.grace_s)
+            if not self.tenants.bear(kept, self.config.grace_s, lambda: self._publish(now_s, force=True)):
+                self._claim_again_s = now_s + AFTER_FAILED_BIRTH_S
         return any(not tenant.settled for tenant in self.tenants)
 
     # ------------------------------------------------------------ the card
@@ -450,7 +456,7 @@ class Round:
             heads, said = self.card.heads, self.card.said
         trouble = [text for _, text in self.broken.values() if text]
         trouble += self.tenants.trouble.values()
-        trouble += [self.config_error] if self.config_error else []
+        trouble += [text for text in (self.config_error, self.draining) if text]
         return Card(
             user=self.spool.user,
             node=self.name,

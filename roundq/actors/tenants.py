@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from roundq.actors import environ, supervisor
@@ -192,8 +192,12 @@ class Tenants:
         spools.withdraw(self.spool, tenant.entry)
         self.by_id.pop(tenant.entry.id, None)
 
-    def bear(self, settled: Iterable[Tenant], grace_s: float) -> None:
-        """Forks supervisors of settled claims, writes them into the records, opens their gates."""
+    def bear(self, settled: Iterable[Tenant], grace_s: float, tell: Callable[[], None]) -> bool:
+        """Forks supervisors of settled claims, writes them into the records, opens their gates; whether all.
+
+        `tell` publishes the card before any gate opens. A card that names no supervisor yet is believed
+        only while the daemon lives: were it to die just after, the job would run and occupy nothing.
+        """
         # A supervisor that is nudged before it is ready must not die of it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WAITED)
         if not gc.get_freeze_count():
@@ -201,29 +205,54 @@ class Tenants:
             # the supervisors. A later collection of it here would make each of them a copy.
             gc.collect()
             gc.freeze()
-        born: list[tuple[Tenant, int]] = []
-        for tenant in settled:
-            try:
-                born.append((tenant, self._fork(tenant, grace_s)))
-            except OSError as error:
-                self.withdraw(tenant, f"no process could be made for it: {error.strerror}")
-        for tenant, gate in born:
-            try:
-                spools.rewrite(self.spool, tenant.entry, tenant.record, self.node)
-                os.write(gate, b"1")
-                self.say(
-                    tenant.entry.id,
-                    "running",
-                    f"begins: {cores_text(tenant.record.cores)}, attempt {tenant.record.attempt}",
-                )
-            except (OSError, RoundqError) as error:
-                # The gate stays closed, its supervisor leaves, and the job was never begun.
-                tenant.record = replace(tenant.record, process=None, pid=0)
-                tenant.child = None
-                self.withdraw(tenant, f"its record cannot be written: {error}")
-            finally:
+        gates: list[tuple[Tenant, int]] = []
+        unborn = list(settled)
+        failed = False
+        try:
+            for tenant in unborn[:]:
+                try:
+                    gates.append((tenant, self._fork(tenant, grace_s)))
+                    spools.rewrite(self.spool, tenant.entry, tenant.record, self.node)
+                except (OSError, RoundqError) as error:
+                    failed = True
+                    unborn.remove(tenant)
+                    self._give_back(tenant, f"it could not be started: {error}")
+            if unborn:
+                tell()
+            for tenant, gate in gates:
+                if tenant in unborn:
+                    # First: whatever happens from here, it may have begun.
+                    unborn.remove(tenant)
+                    failed |= not self._open(tenant, gate)
+        finally:
+            # A gate that stayed closed closes for good, its supervisor leaves, and the job was never begun.
+            for _, gate in gates:
                 os.close(gate)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            for tenant in unborn:
+                self._give_back(tenant, "it was not begun")
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        return not failed
+
+    def _open(self, tenant: Tenant, gate: int) -> bool:
+        try:
+            os.write(gate, b"1")
+        except OSError as error:
+            self._give_back(tenant, f"its supervisor died: {error.strerror}")
+            return False
+        record = tenant.record
+        self.say(
+            tenant.entry.id,
+            "running",
+            f"begins: {cores_text(record.cores)}, attempt {record.attempt}",
+        )
+        return True
+
+    def _give_back(self, tenant: Tenant, why: str) -> None:
+        """Withdraws a claim whose birth failed; if the home does not let us now, the next round does."""
+        tenant.record = replace(tenant.record, process=None, pid=0)
+        tenant.child = None
+        with contextlib.suppress(OSError, RoundqError):
+            self.withdraw(tenant, why)
 
     def _fork(self, tenant: Tenant, grace_s: float) -> int:
         """Forks a supervisor that waits at its gate; the descriptor that opens it."""

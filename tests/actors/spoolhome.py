@@ -156,11 +156,12 @@ class SpoolHome:
 
     def pids(self, mark: str | None = None) -> list[int]:
         """The processes that have this home, and `mark` if given, in their environment."""
-        wanted = os.fsencode(mark) if mark else b"HOME=" + os.fsencode(self.home)
+        # Both: other homes have jobs of the same number.
+        wanted = {b"HOME=" + os.fsencode(self.home), *([os.fsencode(mark)] if mark else [])}
         found = []
         for name in os.listdir("/proc"):
             if name.isdigit() and int(name) != os.getpid():
                 with contextlib.suppress(OSError), open(f"/proc/{name}/environ", "rb") as file:
-                    if wanted in file.read().split(b"\0"):
+                    if wanted <= set(file.read().split(b"\0")):
                         found.append(int(name))
         return found
