@@ -24,7 +24,7 @@ from roundq.records.cards import Card, Head, Said
 from roundq.records.neighbours import Neighbourhood, Seen
 from roundq.records.spool import Entry, Shelf, Spool
 from roundq.words import policy
-from roundq.words.errors import RecordError
+from roundq.words.errors import RecordError, RoundqError
 from roundq.words.policy import Decision, Neighbour, Offer, Ruling, Snapshot, Want
 from roundq.words.quantities import format_memory
 from roundq.words.room import cores_text
@@ -138,6 +138,7 @@ class Round:
         self._claim_again_s = -1e9
         self._is_unread = False
         self._moot: set[str] = set()
+        self._spare: set[str] = set()
         self._told: frozenset[policy.Verdict] = frozenset()
 
     # ------------------------------------------------------------ the round
@@ -152,8 +153,8 @@ class Round:
             self.tenants.look()
             self._tenants_s = now_s
             self.tenants.recover()
-        self._look_at_requests(now_s)
         self._look_at_waiting(now_s)
+        self._look_at_requests(now_s)
         again_s = self._again_s(now_s)
         self.decision = None
         if self.queue and self.draining is None:
@@ -181,13 +182,21 @@ class Round:
     def _look_at_requests(self, now_s: float) -> None:
         if not self.asked.is_due(now_s) and now_s - self._moot_s < MOOT_S:
             return
-        asked = spools.requests(self.spool)
+        try:
+            self._answer(spools.requests(self.spool), now_s)
+        except (OSError, RoundqError):
+            self.asked.forget()
+            raise
+
+    def _answer(self, asked: dict[str, set[str]], now_s: float) -> None:
         self.tenants.answer(asked, time.time_ns())
         for job_id, verbs in asked.items():
             # It was claimed or running when it was asked for, and went back to waiting.
             entry = self.waiting.entries.get(f"{job_id}{spools.SUFFIX}")
             if "cancel" in verbs and entry and spools.cancel(self.spool, entry, time.time_ns(), self.name):
                 self.tenants.say(job_id, CANCELED, "is canceled before it began")
+                if self.queue.pop(entry.file, None) is not None:
+                    self._sort()
         if now_s - self._moot_s >= MOOT_S:
             self._moot_s = now_s
             active = (
@@ -209,7 +218,9 @@ class Round:
             return
         began_s = time.monotonic()
         changed = self.waiting.look(now_s)
-        self._list_again_s = now_s + 10 * (time.monotonic() - began_s)
+        listed_s = time.monotonic()
+        # Not for as long as a server was away: what is new would be seen ten times as late.
+        self._list_again_s = now_s + min(10 * (listed_s - began_s), self.config.poll_max_s)
         entries = self.waiting.entries
         # A claim that was given back between two looks leaves no other trace.
         is_complete = len(self.queue) + len(self.broken) == len(entries)
@@ -222,13 +233,13 @@ class Round:
             del self.broken[entry]
         fresh = [entry for file, entry in entries.items() if file not in self.queue]
         self._is_unread = False
-        until_s = began_s + PARSE_MOST_S
+        until_s = listed_s + PARSE_MOST_S
         for entry in sorted(fresh, key=_age_first):
             if time.monotonic() > until_s:
                 self._is_unread = True
                 break
             self._read(entry, now_s)
-        if gone or fresh:
+        if gone or any(entry.file in self.queue for entry in fresh):
             self._sort()
 
     def _read(self, entry: Entry, now_s: float) -> None:
@@ -502,15 +513,24 @@ class Round:
         swept = spools.sweep_ended(self.spool, ENDED_STATES, server_s - self.config.keep_for_s)
         if swept:
             self.log.info("removed %d ended jobs older than keep_for", swept)
-        needed: set[str] = {one.environment or "" for one in self.queue.values()}
+        spare = self._unneeded_environments()
+        # Twice in a row: the one job that needs it may be on its way from one directory to the next.
+        environments.sweep(
+            self.spool, spare & self._spare, server_s - max(self.config.keep_for_s, ENVIRONMENT_IDLE_S)
+        )
+        self._spare = spare
+
+    def _unneeded_environments(self) -> set[str]:
+        """The environments that no job names that waits or runs; none if that cannot be told of some job."""
+        if self._is_unread or self.broken:
+            return set()
+        needed = {one.environment or "" for one in self.queue.values()}
         for entry in spools.scan(self.spool, (HELD, CLAIMED, RUNNING)):
             try:
                 needed.add(spools.read(self.spool, entry).job.environment or "")
             except (OSError, RecordError):
-                # What it needs cannot be told: then nothing is removed.
-                return
-        if not self._is_unread:
-            environments.sweep(self.spool, needed, server_s - max(self.config.keep_for_s, ENVIRONMENT_IDLE_S))
+                return set()
+        return environments.stored(self.spool) - needed
 
 
 def _size(verdict: policy.Verdict) -> tuple[str, int]:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterable
 
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
@@ -71,16 +72,21 @@ def load(spool: Spool, digest: str) -> dict[str, str]:
     return value
 
 
-def sweep(spool: Spool, needed: set[str], before_s: float) -> int:
-    """Removes environments that are not `needed` and were not used since `before_s` (epoch); how many.
+def stored(spool: Spool) -> set[str]:
+    """The digests of all that is stored, as names tell."""
+    return {name.removesuffix(".json") for name, _ in files.listing(spool.directory("env"))}
+
+
+def sweep(spool: Spool, spare: Iterable[str], before_s: float) -> int:
+    """Removes those environments of `spare` that were not used since `before_s` (epoch); how many.
 
     `before_s` must be a day ago or more: a submission may be about to name one.
     """
     swept = 0
-    for name, _ in files.listing(spool.directory("env")):
-        path = f"{spool.directory('env')}/{name}"
+    for digest in spare:
+        path = _path(spool, digest)
         with contextlib.suppress(OSError):
-            if name.removesuffix(".json") not in needed and os.lstat(path).st_mtime < before_s:
-                files.remove(path)
-                swept += 1
+            # Opened, not only asked: that another node renewed it a moment ago is not in the client's cache.
+            if files.signature(path)[1] / 1e9 < before_s:
+                swept += files.remove(path)
     return swept

@@ -173,9 +173,10 @@ def test_a_lost_reply_is_success(number: int, spool: Spool, monkeypatch: pytest.
     assert environments.load(spool, environments.store(spool, SHELL, "n1")) == SHELL
 
 
-def test_a_sweep_takes_what_is_old_and_not_needed(spool: Spool) -> None:
+def test_a_sweep_takes_of_what_is_spare_what_is_old(spool: Spool) -> None:
     digests = [environments.store(spool, {"A": letter}, "n1") for letter in "abc"]
     for digest in digests[:2]:
         os.utime(path_of(spool, digest), (1000, 1000))
-    assert environments.sweep(spool, {digests[0]}, 2000.0) == 1
+    assert environments.stored(spool) == set(digests)
+    assert environments.sweep(spool, digests[1:], 2000.0) == 1
     assert sorted(os.listdir(spool.directory("env"))) == sorted(f"{d}.json" for d in (digests[0], digests[2]))
