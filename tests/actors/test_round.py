@@ -65,7 +65,7 @@ def slow_listing(monkeypatch: pytest.MonkeyPatch, clock: Clock, takes_s: float) 
 def test_a_slow_listing_leaves_time_to_read_what_it_lists(
     home: SpoolHome, monkeypatch: pytest.MonkeyPatch, clock: Clock
 ) -> None:
-    """A queue that changes all the time is listed anew each time: were nothing read then, nothing ever were."""
+    """A queue that changes all the time is listed each time: were nothing read then, nothing ever were."""
     home.submit("true", cores=WIDE)
     slow_listing(monkeypatch, clock, 1.0)
     one = round_of(home)
