@@ -26,7 +26,7 @@ def mine(environ: Mapping[str, str]) -> Spool:
     """My spool, which need not exist yet: in $HOME, or else in the home the user database gives me.
 
     My name is the last part of the home's path, as everybody's is. Raises SpoolError if there is no
-    such home.
+    such home, or if the spool is a link to nothing.
     """
     home = environ.get("HOME", "")
     origin = "HOME"
@@ -44,7 +44,14 @@ def mine(environ: Mapping[str, str]) -> Spool:
             f'{origin} is "{home}", which cannot be entered: {error.strerror}',
             "check that the home is mounted, and HOME",
         ) from None
-    return spools.at(home, os.path.basename(home) or "root", os.geteuid())
+    spool = spools.at(home, os.path.basename(home) or "root", os.geteuid())
+    if os.path.islink(spool.path) and not os.path.exists(spool.path):
+        # Else what is behind it would look like an empty queue.
+        raise SpoolError(
+            f"{spool.path} is a symbolic link to {os.readlink(spool.path)}, which is not there",
+            "check that its file system is mounted here, or remove the link",
+        )
+    return spool
 
 
 def _home_of_user() -> str:
@@ -114,7 +121,8 @@ def submit(spool: Spool, described: Sequence[Job], environ: Mapping[str, str], n
 
     spools.prepare(spool)
     digest = environments.store(spool, submitted(environ), node)
-    now_ns = time.time_ns()
+    # No record can tell a time before the epoch: such a clock is not believed at all.
+    now_ns = max(0, time.time_ns())
     home = os.path.dirname(spool.path)
     return spools.submit(
         spool,

@@ -345,10 +345,7 @@ def names(spool: Spool) -> list[files.Name]:
     return [
         entry
         for entry in files.listing(spool.path, most=NODES_MAX * 4)
-        # Logs and rotated logs are NODE.log and NODE.log.1.
-        if entry.name not in spools.RESERVED_NAMES
-        and not entry.name.rstrip("0123456789.").endswith(".log")
-        and entry.name.isprintable()
+        if spools.is_node_name(entry.name) and entry.name.isprintable()
     ][:NODES_MAX]
 
 

@@ -24,6 +24,7 @@ from roundq.words.states import (
     COMPLETED,
     FAILED,
     OWNED_STATES,
+    PENDING_STATES,
     REQUESTS,
     RUNNING,
     STATES,
@@ -83,15 +84,15 @@ def exists(spool: Spool) -> bool:
 
 
 def prepare(spool: Spool) -> None:
-    """Makes one's own spool ready for use: creates what is missing, refuses what is unsafe.
+    """Makes one's own spool ready for use: creates what is missing, refuses what is unsafe, see `check`.
 
-    Raises SpoolUnsafe if it, or a directory in it, belongs to somebody else or can
-    be written by others; SpoolError if its parts are on different file systems,
-    where no rename between them is atomic.
+    Makes none in a home of somebody else, where its owner would find it closed to him.
     """
     with files.explained(f"create {spool.path}"):
+        if not os.path.lexists(spool.path):
+            _check_home(os.path.dirname(spool.path), spool.uid)
         is_new = _make(spool.path, 0o755)
-        device = _checked(spool.path, spool.uid).st_dev
+        whole = _checked_whole(spool)
         is_completed = False
         for name in (*STATES, *_OTHERS):
             path = spool.directory(name)
@@ -99,11 +100,7 @@ def prepare(spool: Spool) -> None:
                 is_completed |= _make(path, _OTHERS.get(name, 0o755))
             elif not os.path.isdir(path):
                 ids.found(spool.path, lambda: _highest_number(spool))
-            if _checked(path, spool.uid).st_dev != device:
-                raise SpoolError(
-                    f"{path} is on another file system than {spool.path}: no job can move there in one step",
-                    f"make {path} an ordinary directory",
-                )
+            _check_part(spool, name, whole)
         # A job is only as durable as the directories above it.
         if is_completed:
             files.sync_directory(spool.path)
@@ -122,8 +119,51 @@ def _make(path: str, mode: int) -> bool:
     return True
 
 
-def _checked(path: str, uid: int) -> os.stat_result:
-    status = os.stat(path)
+def check(spool: Spool) -> None:
+    """Looks whether one's own spool is safe to use; creates nothing.
+
+    Raises SpoolUnsafe if it, or a directory in it, belongs to somebody else or can
+    be written by others; SpoolError if its parts are not directories of one file
+    system, between which alone a rename is one step.
+    """
+    whole = _checked_whole(spool)
+    for name in (*STATES, *_OTHERS):
+        _check_part(spool, name, whole)
+
+
+def _checked_whole(spool: Spool) -> os.stat_result:
+    # The whole may be a link to where there is room.
+    whole = os.stat(spool.path)
+    _check_directory(spool.path, whole, spool.uid)
+    return whole
+
+
+def _check_part(spool: Spool, name: str, whole: os.stat_result) -> None:
+    path = spool.directory(name)
+    part = os.lstat(path)
+    if stat.S_ISLNK(part.st_mode):
+        raise SpoolError(
+            f"{path} is a symbolic link: the parts of a queue must be directories",
+            f"only the whole may be one: put a directory where {path} is",
+        )
+    _check_directory(path, part, spool.uid)
+    if part.st_dev != whole.st_dev:
+        raise SpoolError(
+            f"{path} is on another file system than {spool.path}: no job can move there in one step",
+            f"make {path} an ordinary directory",
+        )
+
+
+def _check_home(path: str, uid: int) -> None:
+    owner = os.stat(path).st_uid
+    if owner not in (uid, 0):
+        raise SpoolUnsafe(
+            f"{path} belongs to uid {owner}, not to you: no queue of yours is made there",
+            "set HOME to your own home directory; with sudo: sudo -H",
+        )
+
+
+def _check_directory(path: str, status: os.stat_result, uid: int) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise SpoolError(f"{path} is not a directory", f"move it out of the way: mv {path} {path}.old")
     if status.st_uid != uid:
@@ -136,7 +176,21 @@ def _checked(path: str, uid: int) -> os.stat_result:
             f"{path} can be written by others: they could run commands as you",
             f"take that right away and check what is in it: chmod go-w {path}",
         )
-    return status
+
+
+def check_node_name(name: str) -> None:
+    """Raises SpoolError if no node can have this name here, since the spool needs it for something else."""
+    if not is_node_name(name):
+        raise SpoolError(
+            f"this node is called {name}, a name that the queue itself needs in {DIRECTORY}",
+            "give the node another name: RQ_NODE=...",
+        )
+
+
+def is_node_name(name: str) -> bool:
+    """Whether a name in the spool may be that of a node, and so of its card."""
+    # Logs and rotated logs are NODE.log and NODE.log.1.
+    return name not in RESERVED_NAMES and not name.rstrip("0123456789.").endswith(".log")
 
 
 def _highest_number(spool: Spool) -> int:
@@ -198,7 +252,10 @@ def read(spool: Spool, entry: Entry) -> Record:
 
 def content(spool: Spool, entry: Entry) -> bytes:
     """The bytes of the file of a record, for a reader who counts them; see `read`."""
-    return files.read(path_of(spool, entry), most=jobs.RECORD_BYTES_MAX, owner=spool.uid)
+    # What I am to run, nobody else may have written; what has begun is told by us.
+    is_order = entry.state in PENDING_STATES and spool.uid == os.geteuid()
+    path = path_of(spool, entry)
+    return files.read(path, most=jobs.RECORD_BYTES_MAX, owner=spool.uid, only_owner_writes=is_order)
 
 
 def requests(spool: Spool) -> dict[str, set[str]]:

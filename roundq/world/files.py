@@ -127,7 +127,7 @@ class Freshness:
         self._time, self.is_settled = -1, False
 
 
-def read(path: str, *, most: int, owner: int | None = None) -> bytes:
+def read(path: str, *, most: int, owner: int | None = None, only_owner_writes: bool = False) -> bytes:
     """The content of a regular file, of at most `most` bytes, owned by uid `owner` if given.
 
     Never follows a link, never waits for a FIFO's writer. Raises OSError if it
@@ -142,6 +142,8 @@ def read(path: str, *, most: int, owner: int | None = None) -> bytes:
                 raise RecordError("it is not a regular file")
             if owner is not None and status.st_uid != owner:
                 raise RecordError(f"it belongs to uid {status.st_uid}, not to uid {owner}")
+            if only_owner_writes and _others_write(status):
+                raise RecordError("it can be written by others: chmod go-w it")
             if status.st_size > most:
                 raise RecordError(f"it is larger than {most} bytes")
             # It may grow while it is read: the bound is on what is read, not on what was promised.
@@ -160,6 +162,12 @@ def read(path: str, *, most: int, owner: int | None = None) -> bytes:
         if error.errno == errno.ELOOP:
             raise RecordError("it is a symbolic link") from None
         raise
+
+
+def _others_write(status: os.stat_result) -> bool:
+    # With umask 002, the default where each user has a group alone, files are writable by that group.
+    is_private_group = status.st_gid == status.st_uid
+    return bool(status.st_mode & (0o002 if is_private_group else 0o022))
 
 
 @contextlib.contextmanager

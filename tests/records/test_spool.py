@@ -149,12 +149,13 @@ def test_a_part_on_another_file_system_is_refused(
     """No rename between the two would be one step."""
 
     def elsewhere(path: str) -> object:
-        status = os.stat(path)
+        status = os.lstat(path)
         device = status.st_dev + path.endswith(part)
         return SimpleNamespace(st_mode=status.st_mode, st_uid=status.st_uid, st_dev=device)
 
     system = Refusing()
-    system.instead("stat", elsewhere)
+    for call in ("stat", "lstat"):
+        system.instead(call, elsewhere)
     monkeypatch.setattr(spools, "os", system)
     with pytest.raises(SpoolError, match=f"{part} is on another file system"):
         spools.prepare(spool)

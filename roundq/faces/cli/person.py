@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from roundq.actors import submission
+from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.world import config
 from roundq.world.config import Config
@@ -22,8 +23,10 @@ class Person(NamedTuple):
 
 
 def person(environ: Mapping[str, str] | None = None) -> Person:
-    """The caller. Raises SpoolError without a home, ConfigError for a configuration that is not right."""
+    """The caller. Raises SpoolError without a home, or if this node's name is taken by what is in a queue,
+    ConfigError for a configuration that is not right."""
     environ = os.environ if environ is None else environ
     spool = submission.mine(environ)
     node = Node(environ).name()
+    spools.check_node_name(node)
     return Person(spool, node, config.load(environ, os.path.dirname(spool.path), node=node))
