@@ -25,7 +25,7 @@ from roundq.words.errors import DaemonRunning, RoundqError
 from roundq.words.job import Identity
 from roundq.words.quantities import visible
 from roundq.words.states import WAITING
-from roundq.world import procs
+from roundq.world import files, procs
 from roundq.world.config import Live
 from roundq.world.node import Node
 from roundq.world.nodelock import NodeLock
@@ -76,11 +76,7 @@ class Daemon:
     ) -> None:
         node = Node(environ)
         self.spool, self.lock, self.name = spool, lock, node.name()
-        if self.name in spools.RESERVED_NAMES:
-            raise RoundqError(
-                f"this node is called {self.name!r}, which is the name of a directory of the queue",
-                "give it another name: RQ_NODE=...",
-            )
+        spools.check_node_name(self.name)
         live = Live(environ, os.path.dirname(spool.path), node=self.name)
         self.notifier = Notifier(environ)
         self.log = open_log(f"{spool.path}/{self.name}.log", environ, verbose=verbose)
@@ -88,7 +84,8 @@ class Daemon:
         config = live.config
         self.rhythm = Rhythm(config.poll_min_s, config.poll_max_s, random.Random())
         self.is_leaving = False
-        self.round_failed = False
+        self.round_failed: str | None = None
+        self._config_error: str | None = None
         self.watcher = Watcher()
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
@@ -113,10 +110,10 @@ class Daemon:
                     self.log.warning("another daemon has taken this node")
                     break
                 again_s = self._play()
-                if not is_ready and not self.round_failed:
+                if not is_ready and self.round_failed is None:
                     is_ready = True
                     self.notifier.say("READY=1")
-                    self._tell_parent()
+                self._tell_parent()
                 self._wait(again_s)
         finally:
             self.notifier.say("STOPPING=1")
@@ -129,16 +126,33 @@ class Daemon:
 
     def _play(self) -> float:
         try:
+            self._look_at_spool()
             again_s = self.round.run(time.monotonic())
         except (OSError, RoundqError) as error:
+            self.round_failed = str(error)
             # A server that is away, a full quota: what runs goes on, and so does the daemon.
             self.log.error("a round failed: %s", error)
             # It lives: to begin anew would mend neither a server nor a quota.
             self.notifier.say(f"WATCHDOG=1\nSTATUS=a round failed: {visible(str(error))}")
             return AFTER_ERROR_S
+        self.round_failed = None
+        if self.round.config_error != self._config_error:
+            self._config_error = self.round.config_error
+            self.log.warning("%s", self._config_error or "the configuration is right again")
         running, waiting = len(self.round.tenants), len(self.round.queue)
         self.notifier.say(f"WATCHDOG=1\nSTATUS={running} running here, {waiting} waiting")
         return again_s
+
+    def _look_at_spool(self) -> None:
+        """While others could have put a job here, nothing is started; what runs, and cancels, go on."""
+        unsafe = None
+        try:
+            spools.check(self.spool)
+        except RoundqError as error:
+            unsafe = f"{error} ({error.hint})"
+        if unsafe != self.round.draining:
+            self.round.draining = unsafe
+            self.log.warning("%s", f"starts nothing: {unsafe}" if unsafe else "starts jobs again")
 
     def _wait(self, again_s: float) -> None:
         for path in (self.spool.directory(WAITING), self.spool.directory("requests")):
@@ -184,11 +198,15 @@ class Daemon:
         self.log.info("daemon on %s %s", self.name, text, extra={"ROUNDQ_NODE": self.name})
 
     def _tell_parent(self) -> None:
-        """What `detach` waits for."""
+        """What `detach` waits for: how the first round went."""
         descriptor = os.environ.pop("_RQ_READY_FD", None)
         if descriptor is not None:
+            word = "1"
+            if self.round_failed is not None:
+                what = f"your daemon runs, but its first round failed: {self.round_failed}"
+                word = f"{what}\nit tries again until it is stopped: rq daemon --stop"
             with contextlib.suppress(OSError):
-                os.write(int(descriptor), b"1")
+                os.write(int(descriptor), word.encode(errors="backslashreplace"))
                 os.close(int(descriptor))
 
 
@@ -208,7 +226,14 @@ def run_once(spool: Spool, environ: Mapping[str, str], *, verbose: bool = False)
             f"a daemon of yours runs on this node already{f' (process {holder.pid})' if holder else ''}",
             "it starts what may start; `rq why ID` says what a job waits for",
         )
-    return Daemon(spool, lock, environ, verbose=verbose).once()
+    # The log takes standard error, and what went wrong is to be told to whoever waits for this pass.
+    screen = os.dup(2)
+    try:
+        with files.explained(f"play a round in {spool.path}"):
+            return Daemon(spool, lock, environ, verbose=verbose).once()
+    finally:
+        os.dup2(screen, 2)
+        os.close(screen)
 
 
 def run_foreground(spool: Spool, environ: Mapping[str, str], *, verbose: bool = False) -> None:
