@@ -162,7 +162,8 @@ def test_a_usage_names_every_word_it_takes(verb: str) -> None:
 
 def test_every_exit_code_is_told_and_no_other() -> None:
     """Those of all errors, and those of the command line itself."""
-    codes = {0, cli.INTERNAL_ERROR, cli.INTERRUPTED, cli.BROKEN_PIPE}
+    stopped = {cli.interrupted(stop) for stop in (KeyboardInterrupt(), cli.Stopped(1), cli.Stopped(15))}
+    codes = {0, cli.INTERNAL_ERROR, cli.BROKEN_PIPE} | stopped
     codes |= {
         each.exit_code
         for _, each in inspect.getmembers(errors, inspect.isclass)

@@ -86,7 +86,7 @@ def _refusal(path: str) -> str | None:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
             return _DANGLING if os.path.islink(path) else ""
         return error.strerror or str(error)
     if stat.S_ISDIR(mode):

@@ -466,7 +466,7 @@ def test_one_user_only(homes: Homes, capsys: pytest.CaptureFixture[str]) -> None
     assert "of-bob" in capsys.readouterr().out
     asked(homes, "ann", mine=True)
     assert "of-bob" not in capsys.readouterr().out
-    with pytest.raises(RoundqError, match="no user zoe has a queue here"):
+    with pytest.raises(RoundqError, match='no user "zoe" has a queue here'):
         asked(homes, "ann", user="zoe")
 
 
@@ -645,9 +645,9 @@ def test_of_all_that_a_stranger_has_a_bounded_amount_is_read(
     total = 0
     read = files.read
 
-    def counted(path: str, *, most: int, owner: int | None = None) -> bytes:
+    def counted(path: str, **bounds: Any) -> bytes:
         nonlocal total
-        data = read(path, most=most, owner=owner)
+        data = read(path, **bounds)
         total += len(data)
         return data
 

@@ -241,7 +241,7 @@ TRANSCRIPTS = [
         2,
         'rq: duration "ages": it is not a duration\n' + _TIME,
     ),
-    (["-u", "zoe"], 1, "rq: no user zoe has a queue here\nhint: those who have one: ann\n"),
+    (["-u", "zoe"], 1, 'rq: no user "zoe" has a queue here\nhint: those who have one: ann\n'),
 ]
 
 

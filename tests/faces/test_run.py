@@ -273,7 +273,7 @@ def test_ctrl_c_leaves_the_job_in_the_queue_and_says_so(desk: Desk, monkeypatch:
     assert desk.rq("run", "--wait", "true") == Said(
         130,
         'submitted 1 "true"\n',
-        "rq: interrupted; job 1 stays in the queue\nhint: rq wait 1 waits again, rq cancel 1 cancels it\n",
+        "rq: interrupted; job 1 stays in the queue\nhint: rq wait 1 waits for it, rq cancel 1 cancels it\n",
     )
     assert desk.row("1").state == WAITING
 

@@ -12,20 +12,35 @@ import contextlib
 import gc
 import importlib
 import os
+import signal
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from roundq import __version__
 from roundq.words.errors import RoundqError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from roundq.faces.cli.parser import Parser
 
 #: EX_SOFTWARE of sysexits.h: a mistake of ours.
 INTERNAL_ERROR = 70
-INTERRUPTED = 130
 #: As a process that SIGPIPE killed, which is what other tools are when nobody reads them.
 BROKEN_PIPE = 141
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM or SIGHUP, which end a command as Ctrl-C does: it says what became of what was asked for."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.number = number
+
+
+def interrupted(stop: KeyboardInterrupt) -> int:
+    """The exit code of a command that a signal ended."""
+    return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 
 
 class Verb(NamedTuple):
@@ -75,25 +90,44 @@ def _module(verb: str) -> Any:
 
 def main(argv: list[str] | None = None) -> int:
     """Does what the words of a command say, and returns its exit code. Never raises."""
+    _open_standard_streams()
     with contextlib.suppress(AttributeError, ValueError, OSError):
         # What cannot be encoded here is shown as its code rather than not at all.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = _dispatch(sys.argv[1:] if argv is None else argv)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        try:
+            code = _dispatch(sys.argv[1:] if argv is None else argv)
+        except SystemExit as stop:
+            # argparse ends -h and --version so.
+            code = stop.code if isinstance(stop.code, int) else 0
+        sys.stdout.flush()
         return code
-    except SystemExit as stop:
-        return _told(stop)
     except RoundqError as error:
         return _complain(str(error), error.hint, error.exit_code)
-    except KeyboardInterrupt:
-        return _complain("interrupted", None, INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _complain("interrupted", None, interrupted(stop))
     except BrokenPipeError:
         _abandon_stdout()
         return BROKEN_PIPE
     except Exception as error:
         return _unexpected(error)
+
+
+def _open_standard_streams() -> None:
+    """Opens what was closed: else the next file, such as a job's, would be the standard output."""
+    if sys.stdin is not None and sys.stdout is not None and sys.stderr is not None:
+        return
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest free number is this one. Of standard output every use has to fail.
+            os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    if sys.stderr is None:
+        # Messages would go to standard output instead.
+        sys.stderr = open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -110,8 +144,29 @@ def _dispatch(argv: list[str]) -> int:
         )
     module = _module(verb)
     options = module.build_parser(verb).parse(words)
-    code: int = module.run(verb, options)
+    # A daemon catches its signals itself.
+    with contextlib.nullcontext() if verb == "daemon" else _stoppable():
+        code: int = module.run(verb, options)
     return code
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Turns SIGTERM and SIGHUP into `Stopped`, unless they are ignored, as by nohup."""
+
+    def stop(number: int, _frame: object) -> NoReturn:
+        raise Stopped(number)
+
+    caught = [
+        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL
+    ]
+    try:
+        for number in caught:
+            signal.signal(number, stop)
+        yield
+    finally:
+        for number in caught:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _verb_of(argv: list[str]) -> tuple[str, list[str]]:
@@ -158,9 +213,7 @@ def _complain(what: str, hint: str | None, code: int) -> int:
     from roundq.words.quantities import visible
 
     # What was printed before belongs before it.
-    try:
-        sys.stdout.flush()
-    except (OSError, AttributeError, ValueError):
+    if _output_error() is not None:
         # The interpreter would try again when it ends, and complain in its own words.
         _abandon_stdout()
     with contextlib.suppress(OSError, AttributeError, ValueError):
@@ -170,14 +223,15 @@ def _complain(what: str, hint: str | None, code: int) -> int:
     return code
 
 
-def _told(stop: SystemExit) -> int:
-    """argparse ends -h and --version so."""
+def _output_error() -> OSError | None:
+    """Why what was printed cannot be written, if it cannot: what is left of it says so again."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        _abandon_stdout()
-        return BROKEN_PIPE
-    return stop.code if isinstance(stop.code, int) else 0
+    except OSError as error:
+        return error
+    except ValueError:
+        return OSError(9, "it is closed")
+    return None
 
 
 def _abandon_stdout() -> None:
@@ -191,6 +245,9 @@ def _unexpected(error: Exception) -> int:
         import traceback
 
         traceback.print_exception(error)
+    if isinstance(error, OSError) and (refused := _output_error()) is not None:
+        _abandon_stdout()
+        return _complain(f"standard output cannot be written: {refused.strerror}", None, 1)
     if isinstance(error, OSError):
         # A file server or a disk that does not do what it should: not our mistake, but not explained either.
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from roundq.actors import outcome, queue
 from roundq.actors.listing import Row, row_of
 from roundq.actors.reasons import silent_nodes
-from roundq.faces.cli import INTERRUPTED
+from roundq.faces.cli import interrupted
 from roundq.faces.cli.named import find, find_all, no_such_job, only_current, title
 from roundq.faces.cli.parser import Parser
 from roundq.faces.cli.person import Person, person
@@ -97,6 +97,25 @@ def _complain(what: str, hint: str | None = None) -> None:
         print(f"hint: {visible(hint)}", file=sys.stderr)
 
 
+class _Printer:
+    """Prints what was done, line by line; that nobody can read it does not stop the doing."""
+
+    def __init__(self) -> None:
+        self._error: OSError | None = None
+
+    def __call__(self, line: str) -> None:
+        if self._error is None:
+            try:
+                print(line)
+            except OSError as error:
+                self._error = error
+
+    def end(self) -> None:
+        """Raises what stood in the way of printing, when all is done."""
+        if self._error is not None:
+            raise self._error
+
+
 # ---------------------------------------------------------------- cancel
 
 
@@ -106,6 +125,7 @@ def cancel(options: argparse.Namespace, asker: Person) -> int:
     if options.waiting:
         rows = [row for row in rows if row.state in PENDING_STATES or row.id in options.jobs]
     asked: list[Row] = []
+    say = _Printer()
     for row in rows:
         try:
             became = queue.cancel(asker.spool, row, asker.node, time.time_ns(), only_pending=options.waiting)
@@ -121,12 +141,13 @@ def cancel(options: argparse.Namespace, asker: Person) -> int:
         if options.quiet:
             continue
         if became == queue.GONE:
-            print(f"canceled {title(row)}")
+            say(f"canceled {title(row)}")
         elif became == queue.ASKED and not options.wait:
-            print(f"canceling {title(row)}{_on(row)}")
+            say(f"canceling {title(row)}{_on(row)}")
         elif became == queue.ENDED and not options.all:
             _complain(f"{title(row)} has ended already: {_ended_how(asker, row)}")
             code = SOME_FAILED
+    say.end()
     if options.wait and asked:
         return _until_dead(asker, asked, options.quiet) or code
     _tell_silent(asker, asked)
@@ -185,9 +206,9 @@ def _until_dead(asker: Person, asked: list[Row], is_quiet: bool) -> int:
     try:
         with progress() as on_look:
             ended = queue.wait(asker.spool, [row.id for row in asked], node=asker.node, on_look=on_look)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         _complain("interrupted; what was asked for is done all the same")
-        return INTERRUPTED
+        return interrupted(stop)
     code = 0
     for row in ended.values():
         if row.state == CANCELED:
@@ -220,6 +241,7 @@ def restart(options: argparse.Namespace, asker: Person) -> int:
     rows, code = _chosen(options, asker, "restart")
     if options.all:
         rows = [row for row in rows if row.state == RUNNING and row.record and row.record.job.restartable]
+    say = _Printer()
     for row in rows:
         try:
             became = queue.restart(asker.spool, row, asker.node)
@@ -228,13 +250,14 @@ def restart(options: argparse.Namespace, asker: Person) -> int:
             code = SOME_FAILED
             continue
         if became == queue.ASKED:
-            print(f"restarting {title(row)}{_on(row)}")
+            say(f"restarting {title(row)}{_on(row)}")
         else:
             _complain(f"{title(row)} has ended already: {_ended_how(asker, row)}")
             code = SOME_FAILED
     if asker.config.auto_start and rows:
         with contextlib.suppress(OSError, RoundqError):
             queue.start_daemon(asker.spool, os.environ, asker.node)
+    say.end()
     return code
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 from roundq.actors import submission
 from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, Row, ended_ns, listing
 from roundq.faces import cluster
-from roundq.faces.cli.parser import Parser
+from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import person
 from roundq.records import neighbours
 from roundq.records import spool as spools
@@ -203,7 +203,7 @@ def _chosen(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
     if user in neighbours.hidden(here.homes):
         raise RoundqError(f"the queue of {user} cannot be seen: the home is closed to you")
     known = ", ".join(sorted({spool.user for spool in here.everybody})[:10])
-    raise RoundqError(f"no user {user} has a queue here", f"those who have one: {known}")
+    raise RoundqError(f"no user {shown(user)} has a queue here", f"those who have one: {known}")
 
 
 def _found(here: Here, of: Iterable[Spool], now_ns: int, *, is_whole: bool, is_of_one: bool) -> Listing:

@@ -11,7 +11,7 @@ import os
 import sys
 
 from roundq.actors import submission
-from roundq.faces.cli import INTERRUPTED
+from roundq.faces.cli import interrupted
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, person
 from roundq.words.errors import JobRefused, RoundqError, UsageError
@@ -182,22 +182,39 @@ def run(_verb: str, options: argparse.Namespace) -> int:
     asker = person()
     job = describe(options, asker)
     warnings = submission.check(job, os.environ, asker.spool, asker.config.homes, asker.node)
-    (job_id,) = submission.submit(asker.spool, [job], os.environ, asker.node)
+    try:
+        (job_id,) = submission.submit(asker.spool, [job], os.environ, asker.node)
+    except KeyboardInterrupt as stop:
+        _say("interrupted; nothing was submitted")
+        return interrupted(stop)
+    try:
+        return _accepted(asker, job, job_id, warnings, options)
+    except KeyboardInterrupt as stop:
+        _say(f"interrupted; job {job_id} stays in the queue")
+        print(f"hint: rq wait {job_id} waits for it, rq cancel {job_id} cancels it", file=sys.stderr)
+        return interrupted(stop)
+
+
+def _accepted(asker: Person, job: Job, job_id: str, warnings: list[str], options: argparse.Namespace) -> int:
+    """What comes after the acceptance, which nothing here can undo."""
+    unsaid: OSError | None = None
     try:
         print(job_id if options.parsable else f"submitted {job_id} {_named(job)}", flush=True)
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        raise RoundqError(
-            f"job {job_id} is in the queue, but its id cannot be printed: {error.strerror}",
-            f"if it is not wanted: rq cancel {job_id}",
-        ) from None
+        unsaid = error
     if not options.parsable:
         # Programs that read the id may read standard error with it.
         for warning in warnings:
             _say(f"warning: {warning}")
     if asker.config.auto_start:
         _start_daemon(asker, options)
+    if isinstance(unsaid, BrokenPipeError):
+        raise unsaid
+    if unsaid is not None:
+        raise RoundqError(
+            f"job {job_id} is in the queue, but its id cannot be printed: {unsaid.strerror}",
+            f"if it is not wanted: rq cancel {job_id}",
+        )
     if options.verbose:
         _say(f"its output goes to {os.path.join(job.directory, job.output or f'rq-{job_id}.out')}")
     return follow(asker, job_id, options.parsable) if options.wait else 0
@@ -285,13 +302,8 @@ def follow(asker: Person, job_id: str, is_quiet: bool) -> int:
     from roundq.actors import outcome, queue
     from roundq.faces.cli.progress import progress
 
-    try:
-        with progress() as on_look:
-            rows = queue.wait(asker.spool, [job_id], node=asker.node, on_look=on_look)
-    except KeyboardInterrupt:
-        _say(f"interrupted; job {job_id} stays in the queue")
-        print(f"hint: rq wait {job_id} waits again, rq cancel {job_id} cancels it", file=sys.stderr)
-        return INTERRUPTED
+    with progress() as on_look:
+        rows = queue.wait(asker.spool, [job_id], node=asker.node, on_look=on_look)
     row = rows[job_id]
     if row.state != COMPLETED and not is_quiet:
         _say(f"job {job_id} {outcome.sentence(row)}")
