@@ -7,21 +7,26 @@ from roundq.words.states import CANCELED, COMPLETED, ENDED_STATES, FAILED, REASO
 
 #: What is told of the end of a job that neither succeeded nor has a code of its own.
 OTHER_FAILURE = 1
+#: As shells say that a command was not found.
+NO_COMMAND = 127
 
 
 def exit_code(row: Row) -> int:
-    """The exit code that tells how a job ended: its own, 128 and its signal, or 1."""
+    """The exit code that tells how a job ended: its own, 128 and its signal, 127 without command, or 1."""
     record = row.record
     if record is None:
         return 0 if row.state == COMPLETED else OTHER_FAILURE
     if row.state == COMPLETED:
         # 0.2.9 files under completed what a signal killed, without a code.
         return OTHER_FAILURE if record.exit_code is None else record.exit_code & 0xFF
-    if row.state == FAILED and record.reason in (None, "exit") and record.exit_code:
-        # Beyond 8 bits nothing is left of it; a failure must not become 0.
-        return record.exit_code & 0xFF or OTHER_FAILURE
-    if row.state == FAILED and record.reason in (None, "signal") and record.signal:
-        return min(128 + record.signal, 255)
+    if row.state in (FAILED, CANCELED):
+        if record.exit_code:
+            # Beyond 8 bits nothing is left of it; a failure must not become 0.
+            return record.exit_code & 0xFF or OTHER_FAILURE
+        if record.signal:
+            return min(128 + record.signal, 255)
+        if record.reason == "no command":
+            return NO_COMMAND
     return OTHER_FAILURE
 
 

@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import gc
 import os
 import resource
 import signal
-import stat
 import sys
 import threading
 import time
@@ -24,6 +22,8 @@ import traceback
 from dataclasses import dataclass, field, replace
 
 from roundq.actors import environ
+from roundq.actors.ending import Ending, classified
+from roundq.actors.streams import Streams, open_streams
 from roundq.records import environments
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
@@ -59,17 +59,6 @@ class Terms:
     grace_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an attempt ended: the state its record goes to, and the facts."""
-
-    state: str
-    reason: str | None = None
-    exit_code: int | None = None
-    signal: int | None = None
-    detail: str | None = None
-
-
 class _CannotStart(Exception):
     """The command was not executed; `reason` is one of states.REASONS."""
 
@@ -78,68 +67,14 @@ class _CannotStart(Exception):
         self.reason = reason
 
 
-@dataclass(slots=True)
-class _Streams:
-    """The open output files of a job, and how large they were before it wrote."""
-
-    path: str
-    out: int
-    err: int
-    before: int = 0
-
-    def size(self) -> int:
-        """Bytes in the files now; pipes and devices have none."""
-        total = 0
-        for descriptor in {self.out, self.err}:
-            status = os.fstat(descriptor)
-            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
-        return total
-
-    def say(self, line: str) -> None:
-        """One line of ours in the job's output; that it cannot be written ends nothing."""
-        with contextlib.suppress(OSError):
-            os.write(self.out, os.fsencode(line) + b"\n")
-
-    def close(self) -> None:
-        """Makes the output durable and visible to other nodes (close-to-open)."""
-        for descriptor in {self.out, self.err}:
-            with contextlib.suppress(OSError):
-                os.fsync(descriptor)
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-
-
 # ---------------------------------------------------------------- before the command
 
 
-def output_path(job: Job, job_id: str) -> str:
-    """Where the job's output goes; relative to its directory."""
-    return os.path.join(job.directory, job.output or f"rq-{job_id}.out")
-
-
-def _open_stream(path: str) -> int:
-    # Not blocking: a FIFO without a reader is an error here, not a hang.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
-    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
-    return descriptor
-
-
-def _open_streams(job: Job, job_id: str) -> _Streams:
-    path = output_path(job, job_id)
-    error_path = path if job.error is None else os.path.join(job.directory, job.error)
-    # Only this, not the spool's files, is to have the submitter's mask.
-    before = os.umask(0o022 if job.umask is None else job.umask)
+def _open(job: Job, job_id: str) -> Streams:
     try:
-        out = _open_stream(path)
-        same = os.path.realpath(error_path) == os.path.realpath(path)
-        err = out if same else _open_stream(error_path)
+        return open_streams(job, job_id)
     except OSError as error:
         raise _CannotStart("no output", f"cannot open {error.filename}: {error.strerror}") from None
-    finally:
-        os.umask(before)
-    streams = _Streams(path, out, err)
-    streams.before = streams.size()
-    return streams
 
 
 def _enter(job: Job) -> None:
@@ -168,9 +103,11 @@ class _HomeWatch(threading.Thread):
     Tells the main thread by SIGUSR2 once `verdict` is set: "cancel", "restart" or "output limit".
     """
 
-    def __init__(self, spool: Spool, job_id: str, streams: _Streams, bytes_max: int) -> None:
+    def __init__(self, spool: Spool, job_id: str, streams: Streams, job: Job) -> None:
         super().__init__(daemon=True)
-        self.spool, self.job_id, self.streams, self.bytes_max = spool, job_id, streams, bytes_max
+        self.spool, self.job_id, self.streams, self.bytes_max = spool, job_id, streams, job.max_output
+        # What may not be run twice is not, whatever program asked for it.
+        self.verbs = [verb for verb in states.REQUESTS if verb != "restart" or job.restartable]
         self.verdict: str | None = None
         self.nudged = threading.Event()
         self.over = False
@@ -183,8 +120,7 @@ class _HomeWatch(threading.Thread):
                 if self.nudged.is_set() or now - last >= REQUEST_LOOK_S or last == 0.0:
                     self.nudged.clear()
                     last = now
-                    asked = spools.requests(self.spool).get(self.job_id, set())
-                    self.verdict = next((verb for verb in states.REQUESTS if verb in asked), None)
+                    self.verdict = self.asked()
                 if (
                     self.verdict is None
                     and self.bytes_max
@@ -195,6 +131,11 @@ class _HomeWatch(threading.Thread):
                 os.kill(os.getpid(), signal.SIGUSR2)
                 return
             self.nudged.wait(OUTPUT_LOOK_S if self.bytes_max else REQUEST_LOOK_S)
+
+    def asked(self) -> str | None:
+        """What is asked of this job, as far as it may be done."""
+        asked = spools.requests(self.spool).get(self.job_id, set())
+        return next((verb for verb in self.verbs if verb in asked), None)
 
 
 # ---------------------------------------------------------------- while it runs
@@ -208,7 +149,7 @@ class _Life:
     entry: Entry
     record: Record
     terms: Terms
-    streams: _Streams
+    streams: Streams
     watch: _HomeWatch
     pid: int = 0
     status: int | None = None
@@ -278,8 +219,7 @@ class _Life:
             # stopped may have handed work to somebody else: the mark finds that.
             return procs.remains([myself], mark=mark if why is not None else None)
 
-        if why is None and (left := find()):
-            self.streams.say(f"rq: its command ended, {len(left)} of its processes did not: stopping them")
+        left = len(find()) if why is None else 0
         while not procs.kill_tree(
             find,
             grace_s=self.terms.grace_s,
@@ -291,44 +231,8 @@ class _Life:
         ):
             print(f"job {self.entry.id}: processes do not die: {find()}", file=sys.stderr, flush=True)
         self.reap()
-
-
-def _classified(why: str | None, status: int | None, job: Job, *, is_shutdown: bool = False) -> Outcome:
-    """What became of an attempt that was stopped because of `why`, or ended by itself with a wait status.
-
-    With `is_shutdown` its node was being shut down when it ended.
-    """
-    code = os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None
-    number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None
-    match why:
-        case None if code == 0:
-            return Outcome(states.COMPLETED, None, 0)
-        case None if number is not None and is_shutdown:
-            detail = f"killed by {_signal_name(number)} when its node was shut down"
-            return Outcome(
-                states.WAITING if job.restartable else states.FAILED, "shutdown", None, number, detail
-            )
-        case None if number is not None:
-            return Outcome(states.FAILED, "signal", None, number, f"killed by {_signal_name(number)}")
-        case None:
-            return Outcome(states.FAILED, "exit", code, None, f"exit code {code}")
-        case "cancel":
-            return Outcome(states.CANCELED, "canceled", code, number, "canceled while it ran")
-        case "restart":
-            return Outcome(states.WAITING, "restarted", code, number, "stopped to be run again")
-        case "time limit":
-            detail = f"stopped after its time limit of {job.time_limit_s:g} s"
-            return Outcome(states.FAILED, why, code, number, detail)
-        case _:
-            detail = f"stopped: it wrote more than its {job.max_output} bytes of output (--max-output)"
-            return Outcome(states.FAILED, why, code, number, detail)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+        if left:
+            self.streams.say(f"rq: its command ended, {left} of its processes did not: they were stopped")
 
 
 # ---------------------------------------------------------------- the whole life
@@ -336,17 +240,17 @@ def _signal_name(number: int) -> str:
 
 def _execute(
     spool: Spool, entry: Entry, record: Record, terms: Terms
-) -> tuple[Outcome, dict[str, float] | None]:
+) -> tuple[Ending, dict[str, float] | None]:
     """Runs the command of a job that has begun, to its verified end."""
     job = record.job
-    streams: _Streams | None = None
+    streams: Streams | None = None
     life: _Life | None = None
     why: str | None = None
     try:
         _enter(job)
-        streams = _open_streams(job, entry.id)
+        streams = _open(job, entry.id)
         environment = _environment(spool, entry, record, streams.path)
-        watch = _HomeWatch(spool, entry.id, streams, job.max_output)
+        watch = _HomeWatch(spool, entry.id, streams, job)
         life = _Life(spool, entry, record, terms, streams, watch)
         streams.say(_start_line(entry, record))
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -361,23 +265,22 @@ def _execute(
         )
         os.close(null)
         why = life.wait()
-        if why is not None:
-            streams.say(f"rq: stopping job {entry.id}: {why}")
+        # Nothing that touches the home comes before the stop: a file server that hangs must not delay it.
         life.stop(why)
         # Both were sent SIGTERM; which of them was seen first is chance.
         life.is_shutdown |= signal.SIGTERM in signal.sigpending()
-        outcome = _classified(why, life.status, job, is_shutdown=life.is_shutdown)
+        outcome = classified(why, life.status, job, is_shutdown=life.is_shutdown)
     except _CannotStart as error:
-        outcome = Outcome(states.FAILED, error.reason, detail=str(error))
+        outcome = Ending(states.FAILED, error.reason, detail=str(error))
     except spawn.SpawnError as error:
         reason = {"directory": "no directory", "command": "no command"}.get(error.stage, "cannot start")
-        outcome = Outcome(states.FAILED, reason, detail=str(error))
+        outcome = Ending(states.FAILED, reason, detail=str(error))
     except Exception as error:
         # Our own mistake. What began must not live on without a supervisor, and must not look well.
         traceback.print_exc()
         if life is not None and life.pid:
             life.stop("error")
-        outcome = Outcome(states.FAILED, "cannot start", detail=f"an error of roundq itself: {error!r}")
+        outcome = Ending(states.FAILED, "cannot start", detail=f"an error of roundq itself: {error!r}")
         if life is not None and life.pid:
             outcome = replace(outcome, state=states.ZOMBIE, reason="lost")
     if life is not None:
@@ -396,7 +299,7 @@ def _start_line(entry: Entry, record: Record) -> str:
     return f"rq: job {entry.id}{named} begins on {record.node}, {begun}{again}: {command}"
 
 
-def _end_line(entry: Entry, outcome: Outcome, life: _Life | None) -> str:
+def _end_line(entry: Entry, outcome: Ending, life: _Life | None) -> str:
     what = outcome.detail or "exit code 0"
     if life is None or not life.pid:
         return f"rq: job {entry.id} could not start: {what}"

@@ -32,8 +32,8 @@ from roundq.world.procs import Liveness
 #: What a dead supervisor left gets this long between TERM and KILL, and the killing this long.
 AFTERMATH_GRACE_S = 5.0
 AFTERMATH_PATIENCE_S = 10.0
-#: In the middle of an exec a process shows no environment, and so no mark: looks that must find none, apart.
-HIDING_LOOKS, HIDING_S = 5, 0.03
+#: How long a process that shows no environment is waited for to show one.
+HIDING_MOST_S = 5.0
 #: How often the spool is looked at anew because a job moved on meanwhile.
 LOOKS = 3
 
@@ -338,11 +338,11 @@ class Tenants:
             return [one for mark in marks for one in procs.marked(mark, among=table)]
 
         def none_hides() -> bool:
-            for _ in range(HIDING_LOOKS):
-                time.sleep(HIDING_S)
-                if find():
-                    return False
-            return True
+            # In the middle of an exec a process shows no environment, and so no mark.
+            until_s = time.monotonic() + HIDING_MOST_S
+            while procs.unreadable() and time.monotonic() < until_s:
+                time.sleep(0.01)
+            return not find()
 
         if unknown and not procs.kill_tree(
             find,

@@ -261,6 +261,27 @@ def marked(mark: str, name: str = "RQ_MARK", among: Table | None = None) -> list
     ]
 
 
+def unreadable(among: Table | None = None) -> list[Identity]:
+    """The living processes of my uid that show neither words nor environment: whether they bear a mark
+    cannot be told now. As a rule they are in the middle of an exec, and can be told in a moment."""
+    processes = table() if among is None else among
+    return [
+        process.identity
+        for process in processes.values()
+        # Threads of the kernel, children of 0 and 2, never show any.
+        if not process.dead and process.parent not in (0, 2) and _is_blank(process.pid)
+    ]
+
+
+def _is_blank(pid: int) -> bool:
+    try:
+        if os.stat(f"/proc/{pid}").st_uid != os.geteuid():
+            return False
+        return not any(_read(f"/proc/{pid}/{name}", 1) for name in ("cmdline", "environ"))
+    except OSError:
+        return False
+
+
 def _environ(pid: int) -> bytes:
     try:
         if os.stat(f"/proc/{pid}").st_uid != os.geteuid():

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
 #: <linux/prctl.h>
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 #: execve(2): what the kernel reads of a `#!` line.
 _INTERPRETER_BYTES_MAX = 256
@@ -176,11 +177,13 @@ def launch(
 ) -> tuple[int, int]:
     """Begin to execute a command: its pid, and a descriptor that is readable when that is decided.
 
-    The caller hands both to `launched`. Words, environment and paths are `str` with surrogateescape
-    (os.fsencode), so any bytes go. A command with a `/` is relative to `cwd`; others are looked up along
-    the PATH of `env`. Of `env` nothing is added or left out. The child has default signal handlers, an
-    empty signal mask, and no descriptor but the three given; `nice` is not lowered below the present one;
-    `affinity` are CPU numbers. Raises `SpawnError` of stage "setup" if no process could be made.
+    The caller hands both to `launched`. The command is killed when the calling thread ends (prctl(2),
+    PR_SET_PDEATHSIG), unless it has other rights than the caller. Words, environment and paths are `str`
+    with surrogateescape (os.fsencode), so any bytes go. A command with a `/` is relative to `cwd`; others
+    are looked up along the PATH of `env`. Of `env` nothing is added or left out. The child has default
+    signal handlers, an empty signal mask, and no descriptor but the three given; `nice` is not lowered
+    below the present one; `affinity` are CPU numbers. Raises `SpawnError` of
+    stage "setup" if no process could be made.
     """
     try:
         words = [os.fsencode(word) for word in argv]
@@ -201,10 +204,11 @@ def launch(
     try:
         report, told = os.pipe2(os.O_CLOEXEC)
         opened += [report, told]
+        parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             _child(command, words, environment, directory, (stdin, stdout, stderr), told,
-                   umask, nice, affinity, new_session)  # fmt: skip
+                   umask, nice, affinity, new_session, parent)  # fmt: skip
         opened.remove(report)
     except OSError as error:
         number = error.errno or errno.EINVAL
@@ -247,6 +251,7 @@ def _child(
     nice: int | None,
     affinity: Collection[int] | None,
     new_session: bool,
+    parent: int,
 ) -> NoReturn:
     """What the child does: it executes the command, or reports and leaves. Never returns, never raises."""
     stage, path = "setup", b""
@@ -259,6 +264,11 @@ def _child(
             if descriptor > 2:
                 with contextlib.suppress(OSError):
                     os.set_inheritable(descriptor, False)
+        # Before its exec nothing tells whose it is: if its parent dies now, it must not go on. And after it,
+        # a command without its supervisor has no limit, no outcome and no owner; it dies in that instant.
+        _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(127)
         if new_session:
             os.setsid()
         if umask is not None:

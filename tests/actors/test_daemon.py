@@ -406,10 +406,16 @@ def test_a_process_in_the_middle_of_an_exec_is_not_overlooked(
     left = home._start("/bin/sleep", "300")
     identity = procs.identity(left.pid)
     assert identity is not None
-    looks: Iterator[list[Identity]] = iter([[], [], []])
-    monkeypatch.setattr(
-        procs, "marked", lambda *_, **__: next(looks, [identity] if left.poll() is None else [])
-    )
+    hidden: list[list[Identity]] = [[identity]] * 3
+
+    def unreadable(*_: object) -> list[Identity]:
+        return hidden.pop() if hidden else []
+
+    def marked(*_: object, **__: object) -> list[Identity]:
+        return [identity] if not hidden and left.poll() is None else []
+
+    monkeypatch.setattr(procs, "unreadable", unreadable)
+    monkeypatch.setattr(procs, "marked", marked)
     tenants = Tenants(home.spool, NODE, logging.getLogger("test"))
     tenants.look()
 

@@ -465,3 +465,25 @@ def test_preparing_it_makes_it_cheap_after_a_fork() -> None:
 
     # An import of ctypes touches several hundred pages.
     assert on_stage(act) < 200
+
+
+def test_a_command_dies_with_whoever_started_it() -> None:
+    """Without its supervisor it has no limit, no outcome and no owner."""
+    reading, writing = os.pipe()
+
+    def start() -> None:
+        null = os.open(os.devnull, os.O_RDWR)
+        env = {"PATH": PATH}
+        pid = spawn.spawn(["sleep", "300"], cwd="/", env=env, stdin=null, stdout=null, stderr=null)
+        os.write(writing, str(pid).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    parent = os.fork()
+    if parent == 0:
+        start()
+    os.waitpid(parent, 0)
+    pid = int(os.read(reading, 20))
+    os.close(reading)
+    os.close(writing)
+
+    wait_until(lambda: (one := procs.identity(pid)) is None or procs.liveness(one) is procs.Liveness.DEAD)

@@ -12,6 +12,7 @@ from typing import Any
 
 from roundq.actors import queue
 from roundq.actors.listing import Row
+from roundq.actors.streams import error_path, output_path
 from roundq.faces.cli.named import find_all, only_current, title
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, person
@@ -231,9 +232,7 @@ def why(options: argparse.Namespace, asker: Person) -> int:
 def _output_path(row: Row, *, is_error: bool) -> str:
     assert row.record is not None
     job = row.record.job
-    # As the supervisor resolves it.
-    name = job.error if is_error and job.error is not None else job.output or f"rq-{row.id}.out"
-    return os.path.join(job.directory, name)
+    return error_path(job, row.id) if is_error else output_path(job, row.id)
 
 
 def log(options: argparse.Namespace, asker: Person) -> int:

@@ -1,0 +1,60 @@
+"""How an attempt ended: from a wait status, and why it was stopped, to a state and the facts. Pure."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass
+
+from roundq.words import states
+from roundq.words.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an attempt ended: the state its record goes to, and the facts."""
+
+    state: str
+    reason: str | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    detail: str | None = None
+
+
+def classified(why: str | None, status: int | None, job: Job, *, is_shutdown: bool = False) -> Ending:
+    """What became of an attempt that was stopped because of `why`, or ended by itself with a wait status.
+
+    With `is_shutdown` its node was being shut down when it ended.
+    """
+    code = os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None
+    number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None
+    match why:
+        case None if code == 0:
+            return Ending(states.COMPLETED, None, 0)
+        case None if number is not None and is_shutdown:
+            detail = f"killed by {signal_name(number)} when its node was shut down"
+            return Ending(
+                states.WAITING if job.restartable else states.FAILED, "shutdown", None, number, detail
+            )
+        case None if number is not None:
+            return Ending(states.FAILED, "signal", None, number, f"killed by {signal_name(number)}")
+        case None:
+            return Ending(states.FAILED, "exit", code, None, f"exit code {code}")
+        case "cancel":
+            return Ending(states.CANCELED, "canceled", code, number, "canceled while it ran")
+        case "restart":
+            return Ending(states.WAITING, "restarted", code, number, "stopped to be run again")
+        case "time limit":
+            detail = f"stopped after its time limit of {job.time_limit_s:g} s"
+            return Ending(states.FAILED, why, code, number, detail)
+        case _:
+            detail = f"stopped: it wrote more than its {job.max_output} bytes of output (--max-output)"
+            return Ending(states.FAILED, why, code, number, detail)
+
+
+def signal_name(number: int) -> str:
+    """The name of a signal, such as SIGKILL."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,82 @@
+"""The output of a job: where it goes, the open files, how much was written, and our own lines in it.
+
+The supervisor opens it before the command begins and closes it, durably, after its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import stat
+from dataclasses import dataclass
+
+from roundq.words.job import Job
+
+
+@dataclass(slots=True)
+class Streams:
+    """The open output files of a job, and how large they were before it wrote."""
+
+    path: str
+    out: int
+    err: int
+    before: int = 0
+
+    def size(self) -> int:
+        """Bytes in the files now; pipes and devices have none."""
+        total = 0
+        for descriptor in {self.out, self.err}:
+            status = os.fstat(descriptor)
+            total += status.st_size if stat.S_ISREG(status.st_mode) else 0
+        return total
+
+    def say(self, line: str) -> None:
+        """One line of ours in the job's output; that it cannot be written ends nothing."""
+        with contextlib.suppress(OSError):
+            os.write(self.out, os.fsencode(line) + b"\n")
+
+    def close(self) -> None:
+        """Makes the output durable and visible to other nodes (close-to-open)."""
+        for descriptor in {self.out, self.err}:
+            with contextlib.suppress(OSError):
+                os.fsync(descriptor)
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def output_path(job: Job, job_id: str) -> str:
+    """The path of the job's output file."""
+    return os.path.join(job.directory, job.output or f"rq-{job_id}.out")
+
+
+def error_path(job: Job, job_id: str) -> str:
+    """The path of the file for its standard error: that of its output, unless it asked for another."""
+    return output_path(job, job_id) if job.error is None else os.path.join(job.directory, job.error)
+
+
+def _open_stream(path: str) -> int:
+    # Not blocking: a FIFO without a reader is an error here, not a hang.
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+    return descriptor
+
+
+def open_streams(job: Job, job_id: str) -> Streams:
+    """Opens a job's output and error files to append to, with the submitter's umask.
+
+    Raises OSError, which names the file.
+    """
+    path = output_path(job, job_id)
+    errors = error_path(job, job_id)
+    # Only this, not the spool's files, is to have the submitter's mask.
+    before = os.umask(0o022 if job.umask is None else job.umask)
+    try:
+        out = _open_stream(path)
+        same = os.path.realpath(errors) == os.path.realpath(path)
+        err = out if same else _open_stream(errors)
+    finally:
+        os.umask(before)
+    streams = Streams(path, out, err)
+    streams.before = streams.size()
+    return streams
