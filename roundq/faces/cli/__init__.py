@@ -230,8 +230,23 @@ def _output_error() -> OSError | None:
     except OSError as error:
         return error
     except ValueError:
-        return OSError(9, "it is closed")
+        # It was closed meanwhile: nothing is left of it.
+        return None
     return None
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Whether standard output caused this error, which names no file."""
+    if error.filename is not None or error.errno is None:
+        return False
+    if _output_error() is not None:
+        return True
+    try:
+        # Unbuffered, nothing is left to fail again: one more line does.
+        os.write(sys.stdout.fileno(), b"\n")
+    except OSError as again:
+        return again.errno == error.errno
+    return False
 
 
 def _abandon_stdout() -> None:
@@ -245,9 +260,9 @@ def _unexpected(error: Exception) -> int:
         import traceback
 
         traceback.print_exception(error)
-    if isinstance(error, OSError) and (refused := _output_error()) is not None:
+    if isinstance(error, OSError) and _is_of_output(error):
         _abandon_stdout()
-        return _complain(f"standard output cannot be written: {refused.strerror}", None, 1)
+        return _complain(f"standard output cannot be written: {error.strerror}", None, 1)
     if isinstance(error, OSError):
         # A file server or a disk that does not do what it should: not our mistake, but not explained either.
         what = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
