@@ -188,7 +188,9 @@ class Daemon:
 
     def _leave(self) -> None:
         try:
-            self.round.leave()
+            # One that slept until another came in its place owns neither card nor claims any more.
+            if self.lock.is_held():
+                self.round.leave()
         except (OSError, RoundqError) as error:
             self.log.error("the last card cannot be written: %s", error)
         self._say(f"leaves; {len(self.round.tenants)} jobs go on under their supervisors")

@@ -1,0 +1,53 @@
+"""Two daemons of one user on one node: the one that lost its lock touches nothing any more."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from roundq.actors.daemon import Daemon
+from roundq.world.nodelock import NodeLock
+from tests.actors.spoolhome import NODE, SpoolHome
+
+
+@pytest.fixture
+def _own_stderr() -> Iterator[None]:
+    """The log of a daemon takes standard error, which is given back."""
+    kept = os.dup(2)
+    yield
+    os.dup2(kept, 2)
+    os.close(kept)
+    for handler in logging.getLogger("roundq").handlers[:]:
+        logging.getLogger("roundq").removeHandler(handler)
+        handler.close()
+
+
+@pytest.mark.usefixtures("_own_stderr")
+def test_a_daemon_that_lost_its_lock_leaves_without_a_word(home: SpoolHome, tmp_path: Path) -> None:
+    """It slept, its lock was cleaned away, another came: card and claims bear the same names, but are the
+    other's. Its last card would hide the other's jobs, and it would give back the other's claims."""
+    places = (str(tmp_path / "locks"),)
+    Path(places[0]).mkdir()
+    old = NodeLock(home.spool.path, places)
+    assert old.acquire()
+    daemon = Daemon(home.spool, old, home.environ)
+    job = home.submit("true")
+    for directory in Path(places[0]).iterdir():
+        for file in directory.iterdir():
+            file.unlink()
+    new = NodeLock(home.spool.path, places)
+    assert new.acquire()
+    claimed = home.claim(job)
+    daemon.round.tenants.look()
+    theirs = Path(home.spool.path, NODE)
+    theirs.write_text("the card of the other daemon")
+
+    daemon.serve()
+
+    assert theirs.read_text() == "the card of the other daemon"
+    assert home.entry(job) == claimed
+    new.release()
