@@ -11,8 +11,11 @@ from pathlib import Path
 import pytest
 
 from roundq.actors import environ
+from roundq.actors.streams import Streams
+from roundq.actors.supervisor import _HomeWatch
 from roundq.records import environments
 from roundq.records import spool as spools
+from roundq.words.job import Job
 from roundq.words.states import CANCELED, COMPLETED, FAILED, REASONS, RUNNING, WAITING
 from tests.actors.spoolhome import NODE, SpoolHome
 from tests.cluster.wait import wait_until
@@ -326,6 +329,19 @@ def test_restart_requeues_it_as_the_next_attempt(home: SpoolHome) -> None:
     (first,) = record.attempts
     assert (first.number, first.node, first.reason, first.signal) == (1, NODE, "restarted", signal.SIGTERM)
     assert home.pids() == []
+
+
+@pytest.mark.parametrize(("restartable", "done"), [(True, "restart"), (False, None)])
+def test_what_may_not_run_twice_is_not_restarted_by_any_request(
+    home: SpoolHome, restartable: bool, done: str | None
+) -> None:
+    """`rq restart` refuses it; a file that a program put into requests/ must not do more."""
+    watch = _HomeWatch(home.spool, "17", Streams("out", 1, 1), Job(("true",), restartable=restartable))
+    spools.request(home.spool, "17", "restart", NODE)
+    assert watch.asked() == done
+
+    spools.request(home.spool, "17", "cancel", NODE)
+    assert watch.asked() == "cancel"
 
 
 def test_what_a_command_leaves_behind_is_ended_with_it(home: SpoolHome) -> None:
