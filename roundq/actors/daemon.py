@@ -138,7 +138,8 @@ class Daemon:
         self.round_failed = None
         if self.round.config_error != self._config_error:
             self._config_error = self.round.config_error
-            self.log.warning("%s", self._config_error or "the configuration is right again")
+            wrong = self._config_error and f"{self._config_error}; what was right before stays in force"
+            self.log.warning("%s", wrong or "the configuration is right again")
         running, waiting = len(self.round.tenants), len(self.round.queue)
         self.notifier.say(f"WATCHDOG=1\nSTATUS={running} running here, {waiting} waiting")
         return again_s
