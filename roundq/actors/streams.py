@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import select
 import stat
 from dataclasses import dataclass
 
@@ -32,9 +33,19 @@ class Streams:
         return total
 
     def say(self, line: str) -> None:
-        """One line of ours in the job's output; that it cannot be written ends nothing."""
+        """One line of ours in the output; that it cannot be written, or not now, ends and delays nothing.
+
+        A FIFO may be full, since its reader sleeps; writing would wait for it, and the job's end with it.
+        """
+        data = os.fsencode(line) + b"\n"
+        poller = select.poll()
+        poller.register(self.out, select.POLLOUT)
         with contextlib.suppress(OSError):
-            os.write(self.out, os.fsencode(line) + b"\n")
+            if stat.S_ISREG(os.fstat(self.out).st_mode):
+                os.write(self.out, data)
+            elif poller.poll(0):
+                # As much as a pipe that is ready is sure to take at once, pipe(7).
+                os.write(self.out, data[: select.PIPE_BUF - 1].removesuffix(b"\n") + b"\n")
 
     def close(self) -> None:
         """Makes the output durable and visible to other nodes (close-to-open)."""

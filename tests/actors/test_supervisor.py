@@ -132,6 +132,18 @@ def test_a_time_limit_ends_the_job_with_that_reason(home: SpoolHome) -> None:
     assert home.pids() == []
 
 
+def test_a_full_fifo_whose_reader_sleeps_delays_no_end(home: SpoolHome) -> None:
+    """What we say in the output waits for nobody: limit and outcome come first."""
+    os.mkfifo(home.home / "out")
+    reader = os.open(home.home / "out", os.O_RDONLY | os.O_NONBLOCK)
+    job = home.submit("head", "-c", "1000000", "/dev/zero", output="out", time_limit_s=0.2)
+
+    home.run(job)
+
+    os.close(reader)
+    assert ended(home, job) == (FAILED, "time limit", None, signal.SIGTERM)
+
+
 def test_an_output_limit_ends_a_fast_writer(home: SpoolHome) -> None:
     """0.2.9 looked after 1 s, and then every 10 min."""
     job = home.submit("/usr/bin/yes", max_output=100_000)
