@@ -163,8 +163,8 @@ def test_a_job_that_fits_no_node_blocks_nobody_and_is_told_why(home: SpoolHome) 
 
     home.wait_for(small)
     assert home.state(wide) == WAITING
-    says = wait_until(lambda: [said.says for said in cards.read(home.spool, NODE).said])
-    assert says == [f"can never start here: needs 1000 cores, {NODE} has 2"]
+    says = [f"can never start here: needs 1000 cores, {NODE} has 2"]
+    wait_until(lambda: [said.says for said in cards.read(home.spool, NODE).said] == says, 20)
 
 
 def test_a_file_that_is_no_job_is_reported_and_kept(home: SpoolHome) -> None:
