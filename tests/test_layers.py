@@ -23,7 +23,7 @@ LAYERS = ("words", "world", "records", "actors", "faces")
 #: What a layer may import from elsewhere than the standard library and roundq.
 FOREIGN = {
     "words": {"pydantic_core"},
-    "world": {"inotify_simple", "systemd", "tomli"},
+    "world": {"inotify_simple", "psutil", "systemd", "tomli"},
     # Names of types only.
     "records": {"pydantic_core"},
     "actors": set(),
@@ -168,7 +168,7 @@ def test_only_files_renames_links_unlinks_and_syncs() -> None:
         ("records/ids.py", "found", "os.unlink"),
         ("records/ids.py", "found", "os.rmdir"),
         # The job's own output, whose end must be as safe as the record that tells of it.
-        ("actors/supervisor.py", "close", "os.fsync"),
+        ("actors/streams.py", "close", "os.fsync"),
     }
 
 
