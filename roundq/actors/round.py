@@ -297,7 +297,8 @@ class Round:
         self._homes_s = now_s
         found = neighbours.homes(self.config.homes)
         mine = os.path.realpath(self.spool.path)
-        self.homes = [self.spool, *(other for other in found if os.path.realpath(other.path) != mine)]
+        others = (other for other in found if os.path.realpath(other.path) != mine)
+        self.homes = [self.spool, *neighbours.told_apart(others, self.spool.user)]
 
     def _cores(self) -> int:
         return self.facts.offered(self.config)

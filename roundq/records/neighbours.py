@@ -7,11 +7,12 @@ be is as if it were not there.
 
 from __future__ import annotations
 
+import collections
 import glob
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from roundq.records import cards
 from roundq.records import spool as spools
@@ -49,6 +50,20 @@ def homes(parents: Iterable[str]) -> list[Spool]:
             # One home may be reached by two paths; it is one user.
             found.setdefault((status.st_dev, status.st_ino), spools.at(path, os.path.basename(path), uid))
     return list(found.values())
+
+
+def told_apart(others: Iterable[Spool], me: str) -> list[Spool]:
+    """The spools of others so that no two users have one name, nor mine: then it is the path of the home.
+
+    A name is the last part of that path, which homes of several parents may have in common; their jobs
+    must not pass for each other's, nor for mine.
+    """
+    found = list(others)
+    count = collections.Counter([me, *(spool.user for spool in found)])
+    return [
+        spool if count[spool.user] == 1 else replace(spool, user=os.path.dirname(spool.path))
+        for spool in found
+    ]
 
 
 def _candidates(parents: Iterable[str]) -> list[str]:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ from roundq.actors.round import Round
 from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
-from roundq.words.states import CLAIMED, COMPLETED, WAITING
+from roundq.words.states import CLAIMED, COMPLETED, RUNNING, WAITING
 from roundq.world.config import Config
 from roundq.world.node import Node
 from tests.actors.spoolhome import NODE, SpoolHome
@@ -33,9 +34,9 @@ class Death(BaseException):
     """The daemon's, at a chosen instant."""
 
 
-def round_of(home: SpoolHome, cores: int = 4) -> Round:
+def round_of(home: SpoolHome, *others: SpoolHome, cores: int = 4) -> Round:
     """The rounds of a daemon that just started."""
-    config = Config((str(home.home.parent),), cores=cores)
+    config = Config(tuple(str(one.home.parent) for one in (home, *others)), cores=cores)
     return Round(home.spool, Node(home.environ), lambda: (config, None), logging.getLogger("test"), 1)
 
 
@@ -142,3 +143,18 @@ def test_nobody_is_born_whom_no_card_names(home: SpoolHome, monkeypatch: pytest.
     for job in jobs:
         state_settles(home, job, COMPLETED)
     assert home.output("ran").split() == ["ran", "ran"]
+
+
+def test_two_users_of_one_name_do_not_overbook(home: SpoolHome, tmp_path: Path) -> None:
+    """Homes of several departments, or two spools of one user: what tells them apart is the path."""
+    other = SpoolHome(tmp_path / "department", home.spool.user)
+    job, late = home.shell(HOLD), other.shell("true")
+    one, two = round_of(home, other, cores=1), round_of(other, home, cores=1)
+    one.run(100.0)
+    state_settles(home, job, RUNNING)
+
+    two.run(100.0)
+
+    assert other.state(late) == WAITING
+    (home.home / "go").touch()
+    home.wait_for(job)
