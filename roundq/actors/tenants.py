@@ -335,7 +335,8 @@ class Tenants:
 
         def find() -> list[Identity]:
             table = procs.table()
-            return [one for mark in marks for one in procs.marked(mark, among=table)]
+            # Not this process, which bears the mark if a job has started it.
+            return [one for mark in marks for one in procs.remains(mark=mark, among=table)]
 
         def none_hides() -> bool:
             # In the middle of an exec a process shows no environment, and so no mark.

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from roundq.actors import environ
 from roundq.actors.tenants import Tenants
 from roundq.records import spool as spools
 from roundq.records.spool import Entry
@@ -65,6 +66,16 @@ def test_facts_that_were_written_while_it_is_judged_are_believed(home: SpoolHome
     tenants.recover()
 
     assert home.state(job) == COMPLETED
+
+
+def test_a_daemon_does_not_end_itself_with_the_job_it_was_started_from(home: SpoolHome) -> None:
+    """It bears the mark of that job, which lost its supervisor: by its own hand it would sleep for ever."""
+    job = home.submit("true")
+    running(home, job, DEAD)
+
+    home.daemon(RQ_MARK=environ.mark(DEAD))
+
+    assert home.wait_for(job).reason == "lost"
 
 
 # ---------------------------------------------------------------- adoption
