@@ -156,11 +156,13 @@ class Daemon:
             self.log.warning("%s", f"starts nothing: {unsafe}" if unsafe else "starts jobs again")
 
     def _wait(self, again_s: float) -> None:
-        for path in (self.spool.directory(WAITING), self.spool.directory("requests")):
-            self.watcher.watch(path)
+        paths = [self.spool.directory(WAITING), self.spool.directory("requests")]
         if self.round.queue:
-            for spool in self.round.homes[1:]:
-                self.watcher.watch(spool.path)
+            paths += [spool.path for spool in self.round.homes[1:]]
+        # Cards of neighbours change all day: whoever has nothing to start need not be woken by them.
+        self.watcher.keep(paths)
+        for path in paths:
+            self.watcher.watch(path)
         timeout_s = min(self.rhythm.next_s(), again_s)
         if self.round.tenants:
             timeout_s = min(timeout_s, BUSY_POLL_S)

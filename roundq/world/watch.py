@@ -62,6 +62,15 @@ class Watcher:
         if previous is not None and watch != previous:
             self._remove(previous)
 
+    def keep(self, paths: Iterable[str]) -> None:
+        """Forget every directory but these."""
+        for path in self._watches.keys() - set(paths):
+            watch = self._watches.pop(path)
+            self._returned.discard(path)
+            self._blind.pop(path, None)
+            if watch is not None:
+                self._remove(watch)
+
     def wait(self, timeout_s: float, fds: Iterable[int] = ()) -> set[str]:
         """Wait until something happens in a watched directory or one of `fds` is readable.
 

@@ -1,4 +1,4 @@
-"""Two daemons of one user on one node: the one that lost its lock touches nothing any more."""
+"""The process around the rounds: what it does not write any more, and what does not wake it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roundq.actors.daemon import Daemon
+from roundq.records import spool as spools
 from roundq.world.nodelock import NodeLock
 from tests.actors.spoolhome import NODE, SpoolHome
 
@@ -51,3 +52,28 @@ def test_a_daemon_that_lost_its_lock_leaves_without_a_word(home: SpoolHome, tmp_
     assert theirs.read_text() == "the card of the other daemon"
     assert home.entry(job) == claimed
     new.release()
+
+
+@pytest.mark.usefixtures("_own_stderr")
+def test_neighbours_wake_only_who_has_something_to_start(home: SpoolHome) -> None:
+    """An idle daemon sleeps through the day of others."""
+    neighbour = SpoolHome(home.home.parent, "bob")
+    lock = NodeLock(home.spool.path)
+    assert lock.acquire()
+    daemon = Daemon(home.spool, lock, home.environ)
+    job = home.submit("true", cores=100_000)
+    daemon.round.run(100.0)
+    daemon._wait(0.0)
+    Path(neighbour.spool.path, NODE).touch()
+    assert daemon.watcher.wait(20.0) == {neighbour.spool.path}
+
+    (entry,) = spools.scan(home.spool, ("waiting",))
+    assert spools.cancel(home.spool, entry, 1, NODE)
+    daemon.round.run(110.0)
+    daemon._wait(0.0)
+    Path(neighbour.spool.path, NODE).touch()
+    Path(neighbour.spool.path, "another").touch()
+
+    assert home.state(job) == "canceled"
+    assert daemon.watcher.wait(0.0) == set()
+    lock.release()

@@ -218,6 +218,21 @@ def test_old_watches_are_given_back(tmp_path: Path, watcher: Watcher) -> None:
     assert watches() == 0
 
 
+def test_what_is_forgotten_wakes_nobody(tmp_path: Path, watcher: Watcher) -> None:
+    """The neighbours' cards change all day: whoever has nothing to start sleeps through that."""
+    mine, neighbours = tmp_path / "mine", tmp_path / "neighbours"
+    for path in (mine, neighbours):
+        path.mkdir()
+        watcher.watch(str(path))
+
+    watcher.keep({str(mine), str(tmp_path / "never watched")})
+    touch(neighbours / "card")
+    assert watcher.wait(0) == set()
+
+    touch(mine / "job")
+    assert watcher.wait(LONG_S) == {str(mine)}
+
+
 def test_a_file_is_no_directory(tmp_path: Path, watcher: Watcher) -> None:
     """It is waited for like one that is not there; nobody is called blind for it."""
     touch(tmp_path / "file")
