@@ -155,7 +155,7 @@ class SpoolHome:
                 os.kill(pid, signal.SIGKILL)
 
     def pids(self, mark: str | None = None) -> list[int]:
-        """The processes of this home's jobs and daemons that have also `mark`, if given, in their environment."""
+        """The processes with this home, and with `mark` if given, in their environment."""
         wanted = {b"HOME=" + os.fsencode(self.home), *([os.fsencode(mark)] if mark else [])}
         found = []
         for name in os.listdir("/proc"):
