@@ -31,11 +31,24 @@ BROKEN_PIPE = 141
 
 
 class Stopped(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, which end a command as Ctrl-C does: it says what became of what was asked for."""
+    """Ctrl-C, SIGTERM or SIGHUP: a command that is ended says what became of what was asked for."""
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
         super().__init__()
         self.number = number
+
+
+#: Signals that were received and may have been lost; see `look_for_signals`.
+_received: list[int] = []
+
+
+def look_for_signals() -> None:
+    """Raises Stopped if a signal came. For loops that wait.
+
+    The exception of its handler is lost if it meets the interpreter in a callback of its own, as in imports.
+    """
+    if _received:
+        raise Stopped(_received[0])
 
 
 def interrupted(stop: KeyboardInterrupt) -> int:
@@ -152,21 +165,33 @@ def _dispatch(argv: list[str]) -> int:
 
 @contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
-    """Turns SIGTERM and SIGHUP into `Stopped`, unless they are ignored, as by nohup."""
+    """Turns SIGINT, SIGTERM and SIGHUP into `Stopped`, unless they are ignored, as by nohup."""
 
     def stop(number: int, _frame: object) -> NoReturn:
+        _received.append(number)
         raise Stopped(number)
 
-    caught = [
-        number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL
-    ]
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    caught = {
+        number: handler
+        for number, handler in before.items()
+        if handler in (signal.SIG_DFL, signal.default_int_handler)
+    }
     try:
         for number in caught:
             signal.signal(number, stop)
         yield
+    except RoundqError:
+        raise
+    except BaseException:
+        # A library that is stopped while it is loaded makes an error of its own of it.
+        if _received:
+            raise Stopped(_received[0]) from None
+        raise
     finally:
-        for number in caught:
-            signal.signal(number, signal.SIG_DFL)
+        _received.clear()
+        for number, handler in caught.items():
+            signal.signal(number, handler)
 
 
 def _verb_of(argv: list[str]) -> tuple[str, list[str]]:

@@ -1,4 +1,4 @@
-"""What is seen while a command waits: a line that says how far the jobs are, on a terminal only."""
+"""While a command waits: on a terminal a line that says how far the jobs are, and an ear for signals."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 
+from roundq.faces.cli import look_for_signals
 from roundq.records.spool import Entry
 from roundq.words.quantities import visible
 from roundq.words.states import CLAIMED, ENDED_STATES, HELD, OWNED_STATES, PENDING_STATES, RUNNING, WAITING
@@ -14,17 +15,22 @@ OnLook = Callable[[dict[str, Entry]], None]
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[OnLook | None]:
-    """What to call after each look; None where nobody watches."""
+def progress() -> Iterator[OnLook]:
+    """What to call after each look. Raises Stopped when a signal has come."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield None
+        yield lambda _: look_for_signals()
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(stderr=True)
     with console.status("looking", spinner="line") as status:
-        yield lambda met: status.update(Text(sentence(met)))
+
+        def on_look(met: dict[str, Entry]) -> None:
+            look_for_signals()
+            status.update(Text(sentence(met)))
+
+        yield on_look
 
 
 def sentence(met: dict[str, Entry]) -> str:

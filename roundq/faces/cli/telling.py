@@ -13,6 +13,7 @@ from typing import Any
 from roundq.actors import queue
 from roundq.actors.listing import Row
 from roundq.actors.streams import error_path, output_path
+from roundq.faces.cli import look_for_signals
 from roundq.faces.cli.named import find_all, only_current, title
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, person
@@ -262,6 +263,7 @@ def _follow(spool: Spool, row: Row, node: str, copy: _Copy) -> Row:
     def pause(seconds: float) -> None:
         until_s = time.monotonic() + seconds
         while (left_s := until_s - time.monotonic()) > 0:
+            look_for_signals()
             copy.go_on()
             time.sleep(min(left_s, _LOOK_S))
 
