@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from roundq.words import states
 from roundq.words.job import Job
 
+#: What a node that shuts down sends; a job that is killed by another signal did so itself.
+_SHUTDOWN_SIGNALS = {signal.SIGTERM, signal.SIGHUP, signal.SIGKILL}
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
@@ -31,7 +34,7 @@ def classified(why: str | None, status: int | None, job: Job, *, is_shutdown: bo
     match why:
         case None if code == 0:
             return Ending(states.COMPLETED, None, 0)
-        case None if number is not None and is_shutdown:
+        case None if number in _SHUTDOWN_SIGNALS and is_shutdown:
             detail = f"killed by {signal_name(number)} when its node was shut down"
             return Ending(
                 states.WAITING if job.restartable else states.FAILED, "shutdown", None, number, detail

@@ -47,6 +47,8 @@ KILL_PATIENCE_S = 30.0
 #: An end that cannot be recorded is tried again, ever more slowly, for this long without a spool.
 RECORD_AGAIN_S = (0.1, 60.0)
 RECORD_GIVE_UP_S = 86_400.0
+#: A node that shuts down has ended everybody within this long after its first SIGTERM (systemd: 90 s).
+SHUTDOWN_S = 300.0
 #: The exit code of a supervisor is this plus the index of its job's state.
 FIRST_CODE = 10
 
@@ -156,7 +158,7 @@ class _Life:
     began_s: float = field(default_factory=time.monotonic)
     cpu_s: float = 0.0
     memory_bytes: int = 0
-    is_shutdown: bool = False
+    told_to_end_s: float | None = None
 
     def reap(self) -> None:
         """Collects every child that ended: the command, and orphans that fell to us as subreaper."""
@@ -178,8 +180,18 @@ class _Life:
         if received is not None and received.si_signo == signal.SIGUSR1:
             self.watch.nudged.set()
         elif received is not None and received.si_signo == signal.SIGTERM:
-            self.is_shutdown = True
+            self.told_to_end_s = time.monotonic()
         self.reap()
+
+    def is_shutdown(self, now_s: float) -> bool:
+        """Whether the node is being shut down: everybody is sent SIGTERM, and SIGKILL soon after.
+
+        A SIGTERM that came alone and long ago says nothing of an end of today.
+        """
+        # Job and supervisor were both sent it; which of them was seen first is chance.
+        if signal.SIGTERM in signal.sigpending():
+            return True
+        return self.told_to_end_s is not None and now_s - self.told_to_end_s < SHUTDOWN_S
 
     def usage(self) -> dict[str, float]:
         """What the attempt used: seconds of processor time, and bytes of the largest process if known.
@@ -267,9 +279,7 @@ def _execute(
         why = life.wait()
         # Nothing that touches the home comes before the stop: a file server that hangs must not delay it.
         life.stop(why)
-        # Both were sent SIGTERM; which of them was seen first is chance.
-        life.is_shutdown |= signal.SIGTERM in signal.sigpending()
-        outcome = classified(why, life.status, job, is_shutdown=life.is_shutdown)
+        outcome = classified(why, life.status, job, is_shutdown=life.is_shutdown(time.monotonic()))
     except _CannotStart as error:
         outcome = Ending(states.FAILED, error.reason, detail=str(error))
     except spawn.SpawnError as error:

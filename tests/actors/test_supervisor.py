@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from roundq.actors import environ
+from roundq.actors.ending import classified
 from roundq.actors.streams import Streams
-from roundq.actors.supervisor import _HomeWatch
+from roundq.actors.supervisor import SHUTDOWN_S, Terms, _HomeWatch, _Life
 from roundq.records import environments
 from roundq.records import spool as spools
-from roundq.words.job import Job
+from roundq.records.spool import Entry
+from roundq.words.job import Job, Record
 from roundq.words.states import CANCELED, COMPLETED, FAILED, REASONS, RUNNING, WAITING
 from tests.actors.spoolhome import NODE, SpoolHome
 from tests.cluster.wait import wait_until
@@ -438,3 +440,27 @@ def test_a_running_record_names_its_supervisor(home: SpoolHome) -> None:
     assert supervisor.pid == record.pid == record.process.pid
     mark = environ.mark(record.process)
     wait_until(lambda: home.pids(f"RQ_MARK={mark}"))
+
+
+@pytest.mark.parametrize(("name", "reason"), [("SIGKILL", "shutdown"), ("SIGSEGV", "signal")])
+def test_a_crash_in_a_shutdown_is_a_crash(name: str, reason: str) -> None:
+    """A node that shuts down sends TERM, HUP and KILL; what else kills a job is its own doing."""
+    job = Job(("true",), restartable=True)
+
+    ending = classified(None, signal.Signals[name], job, is_shutdown=True)
+
+    assert ending.reason == reason
+
+
+def test_a_sigterm_of_long_ago_is_no_shutdown(home: SpoolHome) -> None:
+    """Somebody sent it to the supervisor alone; the job that is killed tomorrow was not shut down."""
+    streams, job = Streams("out", 1, 1), Job(("true",))
+    watch = _HomeWatch(home.spool, "17", streams, job)
+    entry = Entry("17", RUNNING, NODE, f"17@{NODE}.job", 1)
+    life = _Life(home.spool, entry, Record(job), Terms(NODE), streams, watch)
+    assert not life.is_shutdown(100.0)
+
+    life.told_to_end_s = 100.0
+
+    assert life.is_shutdown(100.0 + SHUTDOWN_S / 2)
+    assert not life.is_shutdown(100.0 + SHUTDOWN_S * 2)
