@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from roundq.actors.daemon import Daemon
+from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.world.nodelock import NodeLock
 from tests.actors.spoolhome import NODE, SpoolHome
@@ -76,4 +78,23 @@ def test_neighbours_wake_only_who_has_something_to_start(home: SpoolHome) -> Non
 
     assert home.state(job) == "canceled"
     assert daemon.watcher.wait(0.0) == set()
+    lock.release()
+
+
+@pytest.mark.usefixtures("_own_stderr")
+def test_one_pass_that_fails_leaves_no_claim_behind(home: SpoolHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No daemon comes after it that would give the job back, and no other node may."""
+    lock = NodeLock(home.spool.path)
+    assert lock.acquire()
+    daemon = Daemon(home.spool, lock, home.environ)
+    job = home.submit("true")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(cards, "publish", full)
+    with pytest.raises(OSError, match="quota"):
+        daemon.once()
+
+    assert home.state(job) == "waiting"
     lock.release()
