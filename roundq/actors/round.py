@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 
 from roundq import __version__
 from roundq.actors import occupancy
+from roundq.actors.sweeping import Sweeping
 from roundq.actors.tenants import Tenant, Tenants
-from roundq.records import cards, environments, neighbours
+from roundq.records import cards, neighbours
 from roundq.records import spool as spools
 from roundq.records.cards import Card, Head, Said
 from roundq.records.neighbours import Neighbourhood, Seen
@@ -31,11 +32,8 @@ from roundq.words.room import cores_text
 from roundq.words.states import (
     CANCELED,
     CLAIMED,
-    ENDED_STATES,
-    HELD,
     OWNED_STATES,
     PENDING_STATES,
-    RUNNING,
     WAITING,
 )
 from roundq.world import files, procs
@@ -56,12 +54,9 @@ FACTS_S = 1.0
 HOMES_S = 30.0
 #: A request that meets no job is forgotten after this long.
 MOOT_S = 60.0
-SWEEP_S = 3600.0
 #: After a birth that failed nothing is claimed for this long: claim and return wake the daemon at once,
 #: and a user at the limit of his processes stays there for a while.
 AFTER_FAILED_BIRTH_S = 5.0
-#: An environment that nobody needs is kept this long at least: a submission may be about to name it.
-ENVIRONMENT_IDLE_S = 86_400.0
 
 
 @dataclass(slots=True)
@@ -120,6 +115,7 @@ class Round:
         self.facts = _facts(node, -1e9)
         self.restart_ns, self.process = restart_ns, procs.own_identity()
         self.tenants = Tenants(spool, self.name, log)
+        self.sweeping = Sweeping(spool, self.name, log)
         self.neighbourhood = Neighbourhood(self.name)
         self.waiting = Shelf(spool, WAITING)
         self.asked = files.Freshness(spool.directory("requests"))
@@ -132,13 +128,12 @@ class Round:
         self.draining: str | None = None
         self.settled_late: list[Tenant] = []
         self._shapes: dict[tuple[int, int, int], list[_Waiting]] = {}
-        self._list_again_s = self._parse_again_s = self._homes_s = self._sweep_s = self._moot_s = 0.0
+        self._list_again_s = self._parse_again_s = self._homes_s = self._moot_s = 0.0
         self._tenants_s = self._beat_s = -1e9
         self._beat = 0
         self._claim_again_s = -1e9
         self._is_unread = False
         self._moot: set[str] = set()
-        self._spare: set[str] = set()
         self._told: frozenset[policy.Verdict] = frozenset()
 
     # ------------------------------------------------------------ the round
@@ -166,7 +161,7 @@ class Round:
             self.decision = policy.decide(self._snapshot(now_s))
         undecided = self._settle(now_s)
         self._publish(now_s)
-        self._sweep(now_s)
+        self.sweeping.run(now_s, self.config.keep_for_s, self._named_by_waiting)
         return min(again_s, UNDECIDED_S) if undecided else again_s
 
     def _again_s(self, now_s: float) -> float:
@@ -509,39 +504,11 @@ class Round:
         self.card = replace(card, beat=self._beat + 1, state=cards.LEAVING, heads=(), said=(), waiting=0)
         cards.publish(self.spool, self.card)
 
-    # ------------------------------------------------------------ housekeeping
-
-    def _sweep(self, now_s: float) -> None:
-        """Once an hour: what dead processes left, ended records beyond their time, unused environments."""
-        if self._sweep_s and now_s - self._sweep_s < SWEEP_S:
-            return
-        first, self._sweep_s = not self._sweep_s, now_s
-        spools.sweep_temporaries(self.spool, self.name, procs.table())
-        if first:
-            return
-        # The server's clock on both sides: our card was written there a moment ago.
-        server_s = files.signature(f"{self.spool.path}/{self.name}")[1] / 1e9
-        swept = spools.sweep_ended(self.spool, ENDED_STATES, server_s - self.config.keep_for_s)
-        if swept:
-            self.log.info("removed %d ended jobs older than keep_for", swept)
-        spare = self._unneeded_environments()
-        # Twice in a row: the one job that needs it may be on its way from one directory to the next.
-        environments.sweep(
-            self.spool, spare & self._spare, server_s - max(self.config.keep_for_s, ENVIRONMENT_IDLE_S)
-        )
-        self._spare = spare
-
-    def _unneeded_environments(self) -> set[str]:
-        """The environments that no job names that waits or runs; none if that cannot be told of some job."""
+    def _named_by_waiting(self) -> set[str] | None:
+        """The environments of what waits; None if some job of the queue was not read or cannot be."""
         if self._is_unread or self.broken:
-            return set()
-        needed = {one.environment or "" for one in self.queue.values()}
-        for entry in spools.scan(self.spool, (HELD, CLAIMED, RUNNING)):
-            try:
-                needed.add(spools.read(self.spool, entry).job.environment or "")
-            except (OSError, RecordError):
-                return set()
-        return environments.stored(self.spool) - needed
+            return None
+        return {one.environment for one in self.queue.values() if one.environment}
 
 
 def _size(verdict: policy.Verdict) -> tuple[str, int]:

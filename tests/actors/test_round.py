@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from roundq.actors import round as rounds
 from roundq.actors.round import Round
+from roundq.actors.sweeping import SWEEP_S
 from roundq.records import environments
 from roundq.records import spool as spools
 from roundq.records.spool import Shelf
@@ -157,12 +157,12 @@ def test_an_environment_goes_once_nobody_needed_it_in_two_sweeps(home: SpoolHome
     entry = home.entry(job)
     on_its_way = Path(home.spool.path, "tmp", "on its way")
     Path(spools.path_of(home.spool, entry)).rename(on_its_way)
-    one.run(100.0 + rounds.SWEEP_S)
+    one.run(100.0 + SWEEP_S)
     assert path.exists()
 
     on_its_way.rename(spools.path_of(home.spool, entry))
     for sweep in (2, 3):
-        one.run(100.0 + sweep * rounds.SWEEP_S)
+        one.run(100.0 + sweep * SWEEP_S)
 
     assert path.exists()
     assert not spare.exists()
@@ -175,6 +175,6 @@ def test_no_environment_goes_while_a_job_file_cannot_be_read(home: SpoolHome) ->
     one = round_of(home)
 
     for sweep in range(4):
-        one.run(100.0 + sweep * rounds.SWEEP_S)
+        one.run(100.0 + sweep * SWEEP_S)
 
     assert spare.exists()

@@ -1,0 +1,59 @@
+"""Once an hour: what dead processes left, ended records beyond their time, environments that nobody needs.
+
+Called by a daemon's round, which knows what waits. Removes nothing of which it cannot be told that
+nobody needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from roundq.records import environments
+from roundq.records import spool as spools
+from roundq.records.spool import Spool
+from roundq.words.errors import RecordError
+from roundq.words.states import CLAIMED, ENDED_STATES, HELD, RUNNING
+from roundq.world import files, procs
+
+SWEEP_S = 3600.0
+#: An environment that nobody needs is kept this long at least: a submission may be about to name one.
+ENVIRONMENT_IDLE_S = 86_400.0
+
+
+class Sweeping:
+    """What one daemon remembers of its sweeps."""
+
+    def __init__(self, spool: Spool, node: str, log: logging.Logger) -> None:
+        self.spool, self.node, self.log = spool, node, log
+        self._swept_s: float | None = None
+        self._spare: set[str] = set()
+
+    def run(self, now_s: float, keep_for_s: float, waiting: Callable[[], set[str] | None]) -> None:
+        """Sweeps if it is time to. `waiting` tells the environments of what waits, None if it cannot tell."""
+        if self._swept_s is not None and now_s - self._swept_s < SWEEP_S:
+            return
+        first, self._swept_s = self._swept_s is None, now_s
+        spools.sweep_temporaries(self.spool, self.node, procs.table())
+        if first:
+            return
+        # The server's clock on both sides: our card was written there a moment ago.
+        server_s = files.signature(f"{self.spool.path}/{self.node}")[1] / 1e9
+        swept = spools.sweep_ended(self.spool, ENDED_STATES, server_s - keep_for_s)
+        if swept:
+            self.log.info("removed %d ended jobs older than keep_for", swept)
+        spare = self._unneeded(waiting())
+        # Twice in a row: the one job that needs it may be on its way from one directory to the next.
+        environments.sweep(self.spool, spare & self._spare, server_s - max(keep_for_s, ENVIRONMENT_IDLE_S))
+        self._spare = spare
+
+    def _unneeded(self, needed: set[str] | None) -> set[str]:
+        """The environments that no job names that waits or runs; none if that cannot be told of some job."""
+        if needed is None:
+            return set()
+        for entry in spools.scan(self.spool, (HELD, CLAIMED, RUNNING)):
+            try:
+                needed.add(spools.read(self.spool, entry).job.environment or "")
+            except (OSError, RecordError):
+                return set()
+        return environments.stored(self.spool) - needed
