@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _LOOK_AGAIN_MIN_S, _LOOK_AGAIN_MAX_S = 0.01, 0.5
 #: How many times in a row newcomers are stopped before the killing starts.
 _STOP_ROUNDS_MAX = 8
+#: How long is waited for them to stand still: on a busy machine a stop takes until they have the processor,
+#: and in uninterruptible sleep, or between vfork and exec of a child, they do not stop at all.
+_STOP_S, _STOP_LOOK_AGAIN_S = 0.5, 0.001
 #: proc(5): a stat line is far shorter; a name may hold any bytes, but only 15 (64 for kernel threads).
 _STAT_BYTES_MAX = 4096
 
@@ -42,7 +45,7 @@ class Process(NamedTuple):
     """One line of the process table: /proc/PID/stat, see proc(5).
 
     `start` is in clock ticks since boot, `rss_bytes` the resident memory, shared pages
-    included. `dead` is true of a zombie that waits to be reaped.
+    included. `dead` is true of a zombie that waits to be reaped, `stopped` after SIGSTOP or by a tracer.
     """
 
     pid: int
@@ -51,6 +54,7 @@ class Process(NamedTuple):
     start: int
     rss_bytes: int
     dead: bool
+    stopped: bool = False
 
     @property
     def identity(self) -> Identity:
@@ -91,6 +95,7 @@ def parse_stat(line: bytes) -> Process:
         start=int(fields[19]),
         rss_bytes=max(0, int(fields[21])) * _page_bytes(),
         dead=dead,
+        stopped=fields[0] in (b"T", b"t"),
     )
 
 
@@ -425,7 +430,7 @@ def kill_tree(
     """
     # TERM before CONT: each meets it as soon as it goes on. Who is forked after this gets no TERM: it may
     # be what a TERM handler started to save its work.
-    _send_all(_stopped(find), signal.SIGTERM, signal.SIGCONT)
+    _send_all(_stopped(find, clock, pause), signal.SIGTERM, signal.SIGCONT)
     end = clock() + grace_s
     look_again_s = _LOOK_AGAIN_MIN_S
     while clock() < end:
@@ -439,7 +444,7 @@ def kill_tree(
     end = clock() + patience_s
     look_again_s = _LOOK_AGAIN_MIN_S
     while True:
-        _send_all(_stopped(find), signal.SIGKILL)
+        _send_all(_stopped(find, clock, pause), signal.SIGKILL)
         pause(look_again_s)
         if _all_dead(find, proof):
             return True
@@ -454,14 +459,32 @@ def _all_dead(find: Callable[[], Collection[Identity]], proof: Callable[[], bool
     return not find() if proof is None else proof()
 
 
-def _stopped(find: Callable[[], Collection[Identity]]) -> list[Identity]:
+def _stopped(
+    find: Callable[[], Collection[Identity]], clock: Callable[[], float], pause: Callable[[float], None]
+) -> list[Identity]:
     """All that is found, now stopped: what is stopped cannot fork, so nobody slips through between a
     search and a signal. Those who fork faster than we look are left over after a few rounds."""
     stopped: dict[Identity, None] = {}
+    end = clock() + _STOP_S
+    quiet = 0
     for _ in range(_STOP_ROUNDS_MAX):
         newcomers = [one for one in find() if one not in stopped]
-        if not newcomers:
+        quiet = 0 if newcomers else quiet + 1
+        # Once is not enough: a search misses who forks and dies while it runs, and the child with it.
+        if quiet == 2:
             break
         _send_all(newcomers, signal.SIGSTOP)
         stopped.update(dict.fromkeys(newcomers))
+        # Who was in the middle of a fork completes it: only then does the next search find the child.
+        while not all(map(_stands_still, newcomers)) and clock() < end:
+            pause(_STOP_LOOK_AGAIN_S)
     return list(stopped)
+
+
+def _stands_still(one: Identity) -> bool:
+    """Whether this process is stopped or gone, or hidden so that nobody can tell."""
+    try:
+        process = _look(one.pid)
+    except OSError:
+        return True
+    return process is None or process.identity != one or process.dead or process.stopped

@@ -552,6 +552,7 @@ def test_who_forks_and_dies_is_not_called_dead() -> None:
 # With time passed in: no process, no waiting.
 
 SOMEBODY = Identity("another boot", NO_PID, 1)
+NOBODY = Process(NO_PID, 1, 1, 1, 0, dead=True)
 
 
 class Played:
@@ -608,11 +609,40 @@ def test_who_cannot_be_killed_is_not_called_dead(monkeypatch: pytest.MonkeyPatch
 
 def test_one_empty_search_is_no_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is missed by one search is found by the next; only then is nobody left."""
-    answers = iter([[SOMEBODY], [SOMEBODY], [], [SOMEBODY], [], []])
+    answers = iter([[SOMEBODY], [SOMEBODY], [SOMEBODY], [], [SOMEBODY], [], []])
     played = Played(monkeypatch, lambda _: next(answers, [SOMEBODY]))
 
     assert played.run()
     assert played.killed == []
+
+
+def test_who_is_missed_by_the_first_search_hears_term(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the child of one that forked and died during the search."""
+    answers = iter([[], [SOMEBODY], [SOMEBODY], [SOMEBODY]])
+    played = Played(monkeypatch, lambda _: next(answers, []))
+
+    assert played.run()
+    assert [number for _, number in played.sent] == [signal.SIGSTOP, signal.SIGTERM, signal.SIGCONT]
+
+
+def test_term_waits_until_all_stand_still_but_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a stop takes a moment; in uninterruptible sleep there is none."""
+    here = procs.own_identity()
+    played = Played(monkeypatch, lambda now_s: [here] if now_s < 10 else [])
+    at: dict[int, float] = {}
+    monkeypatch.setattr(procs, "send", lambda _, number: at.setdefault(number, played.now_s))
+
+    assert played.run()
+    assert at[signal.SIGSTOP] == 0
+    assert 0.5 <= at[signal.SIGTERM] < 0.6
+
+    look = procs._look
+    monkeypatch.setattr(procs, "_look", lambda pid: (look(pid) or NOBODY)._replace(stopped=True))
+    played.now_s = 0
+    at.clear()
+
+    assert played.run()
+    assert at[signal.SIGTERM] == 0
 
 
 def test_a_proof_is_believed_more_than_a_search(monkeypatch: pytest.MonkeyPatch) -> None:
