@@ -27,7 +27,7 @@ from roundq.records.spool import Entry, Shelf, Spool
 from roundq.words import policy
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.policy import Decision, Neighbour, Offer, Ruling, Snapshot, Want
-from roundq.words.quantities import format_memory
+from roundq.words.quantities import format_memory, visible
 from roundq.words.room import cores_text
 from roundq.words.states import (
     CANCELED,
@@ -290,7 +290,7 @@ class Round:
         if now_s - self._homes_s < at_most_s and self._homes_s:
             return
         self._homes_s = now_s
-        found = neighbours.homes(self.config.homes)
+        found = neighbours.homes(self.config.homes, self.homes)
         mine = os.path.realpath(self.spool.path)
         others = (other for other in found if os.path.realpath(other.path) != mine)
         self.homes = [self.spool, *neighbours.told_apart(others, self.spool.user)]
@@ -303,7 +303,7 @@ class Round:
 
     def _lodgers(self) -> list[occupancy.Lodger]:
         """Everybody's jobs on this node, mine as I know them."""
-        found = occupancy.others_here(self.homes, self.spool.user, self.name)
+        found = occupancy.others_here(self.homes, self.spool.user, self.name, self.seen)
         found += [occupancy.Lodger(self.spool.user, tenant.occupant()) for tenant in self.tenants]
         if any(one.card.is_legacy and one.card.user == self.spool.user for one in self.seen):
             found += occupancy.own_legacy(self.spool, self.name)
@@ -474,6 +474,7 @@ class Round:
         trouble = [text for _, text in self.broken.values() if text]
         trouble += self.tenants.trouble.values()
         trouble += [text for text in (self.config_error, self.draining) if text]
+        trouble += [f"waiting/{visible(name)}: no job can have this name" for name in self.waiting.misnamed]
         return Card(
             user=self.spool.user,
             node=self.name,

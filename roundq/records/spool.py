@@ -8,6 +8,7 @@ there. It does not know what should run.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 from collections.abc import Iterable, Sequence
@@ -41,6 +42,7 @@ _OTHERS = {"requests": 0o755, "tmp": 0o755, ids.DIRECTORY: 0o755, "env": 0o700}
 RESERVED_NAMES = frozenset(STATES) | frozenset(_OTHERS) | {"cancel", jobs.NO_NODE}
 #: A file name has at most 255 bytes, and holds an id, a node of up to 128, and "@.job".
 ID_BYTES_MAX = 120
+MISNAMED_MAX = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +277,8 @@ class Shelf:
         self.spool, self.state = spool, state
         #: By file name; entries that are still there stay the same objects.
         self.entries: dict[str, Entry] = {}
+        #: Some names of files that were meant to be records, but that no record can have.
+        self.misnamed: list[str] = []
         self.freshness = files.Freshness(spool.directory(state))
 
     def look(self, now_s: float) -> bool:
@@ -295,6 +299,10 @@ class Shelf:
             elif (entry := _entry(self.state, listed)) is not None:
                 self.entries[listed.name] = entry
                 is_new = True
+        meant = (listed.name for listed in names if listed.name.endswith(SUFFIX))
+        self.misnamed = list(
+            itertools.islice((name for name in meant if name not in self.entries), MISNAMED_MAX)
+        )
         return is_new or len(before) != len(self.entries)
 
 

@@ -89,6 +89,23 @@ def test_no_file_that_is_no_job_is_lost_or_in_the_way(home: SpoolHome) -> None:
     assert (kept["version"], kept["job"]["colour"]) == (99, 3)
 
 
+def test_a_file_whose_name_no_job_can_have_is_told_and_left(home: SpoolHome) -> None:
+    """Its writer believes that it will run. Hidden files and others that end otherwise are nobody's jobs."""
+    waiting = home.spool.directory(WAITING)
+    names = ["x\x1b[2J.job", "caf\udce9.job", "n" * 200 + ".job", ".hidden.job", "README"]
+    for name in names:
+        Path(waiting, name).write_text('{"job": {"command": ["true"]}}')
+
+    home.daemon()
+
+    wait_until(lambda: len(troubles(home)) == 3, 20, on_timeout=home.story)
+    assert set(troubles(home)) == {
+        f"waiting/{shown}: no job can have this name"
+        for shown in ("x\\x1b[2J.job", "caf\\xe9.job", "n" * 200 + ".job")
+    }
+    assert sorted(os.listdir(waiting)) == sorted(names)
+
+
 @pytest.mark.parametrize("whose", ["stranger", "anybody"])
 def test_what_others_wrote_or_could_write_is_reported_and_never_run(home: SpoolHome, whose: str) -> None:
     """It would run as the owner of the queue."""
