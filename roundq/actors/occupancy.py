@@ -38,10 +38,11 @@ def on_card(card: Card, daemon_lives: bool) -> list[Lodger]:
     ]
 
 
-def others_here(spools: Iterable[Spool], me: str, node: str) -> list[Lodger]:
+def others_here(spools: Iterable[Spool], me: str, node: str, seen: Iterable[Seen] = ()) -> list[Lodger]:
     """Everybody else's jobs on this node, read now. For the check after a claim, which must not be late.
 
-    Cards of this node are written by this node's processes, so that its NFS client shows the newest.
+    Cards of this node are written by this node's processes, so that its NFS client shows the newest. One
+    that an error of the server hides is as it was `seen` last: that is no proof that nobody is there.
     """
     found: list[Lodger] = []
     for spool in spools:
@@ -49,8 +50,13 @@ def others_here(spools: Iterable[Spool], me: str, node: str) -> list[Lodger]:
             continue
         try:
             card = cards.read(spool, node)
-        except (OSError, RecordError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError, RecordError):
             continue
+        except OSError:
+            last = [one.card for one in seen if one.spool.path == spool.path and one.card.node == node]
+            if not last:
+                continue
+            (card,) = last
         if card.is_legacy:
             found += [
                 Lodger(spool.user, job) for where, job in neighbours.legacy_occupants(spool) if where == node

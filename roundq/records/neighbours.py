@@ -33,18 +33,28 @@ LEGACY_NAMES_MAX, LEGACY_BYTES_MAX = 10_000, 256 << 10
 SILENT_S = 600.0
 
 
-def homes(parents: Iterable[str]) -> list[Spool]:
+#: There is no such home, or it is not for us to look into; any other error proves nothing.
+_ABSENT = (FileNotFoundError, NotADirectoryError, PermissionError)
+
+
+def homes(parents: Iterable[str], known: Iterable[Spool] = ()) -> list[Spool]:
     """The spools of everybody: the directories below the home parents, which may be glob patterns.
 
     A home counts if it has a `.roundqueue` that belongs to the home's owner.
-    Homes that cannot be looked into are left out; see `hidden`.
+    Homes that cannot be looked into are left out; see `hidden`. Those that were `known` before stay while
+    an error of the server hides them: what runs there occupies its node all the same.
     """
-    found: dict[tuple[int, int], Spool] = {}
-    for path in _candidates(parents):
+    found: dict[tuple[int, int] | str, Spool] = {}
+    before = {os.path.dirname(spool.path): spool for spool in known}
+    for path in _candidates(parents, before):
         try:
             uid = os.stat(path).st_uid
             status = os.stat(f"{path}/{spools.DIRECTORY}")
+        except _ABSENT:
+            continue
         except OSError:
+            if path in before:
+                found[path] = before[path]
             continue
         if status.st_uid == uid and stat.S_ISDIR(status.st_mode):
             # One home may be reached by two paths; it is one user.
@@ -66,7 +76,7 @@ def told_apart(others: Iterable[Spool], me: str) -> list[Spool]:
     ]
 
 
-def _candidates(parents: Iterable[str]) -> list[str]:
+def _candidates(parents: Iterable[str], known: Iterable[str] = ()) -> list[str]:
     paths: list[str] = []
     for pattern in parents:
         for parent in sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]:
@@ -74,8 +84,10 @@ def _candidates(parents: Iterable[str]) -> list[str]:
                 paths.extend(
                     f"{parent.rstrip('/')}/{name}" for name, _ in files.listing(parent, most=USERS_MAX)
                 )
-            except OSError:
+            except _ABSENT:
                 continue
+            except OSError:
+                paths.extend(path for path in known if os.path.dirname(path) == parent.rstrip("/"))
     return sorted(paths)[:USERS_MAX]
 
 
