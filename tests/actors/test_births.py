@@ -16,6 +16,7 @@ from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words.states import CLAIMED, COMPLETED, RUNNING, WAITING
+from roundq.world import files
 from roundq.world.config import Config
 from roundq.world.node import Node
 from tests.actors.spoolhome import NODE, SpoolHome
@@ -158,3 +159,38 @@ def test_two_users_of_one_name_do_not_overbook(home: SpoolHome, tmp_path: Path) 
     assert other.state(late) == WAITING
     (home.home / "go").touch()
     home.wait_for(job)
+
+
+@pytest.mark.parametrize("what", ["card", "home parent"])
+def test_a_neighbour_who_cannot_be_read_for_a_moment_still_occupies(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """An error of the server is no proof that nobody is there."""
+    bob = SpoolHome(home.home.parent, "bob")
+    job = bob.shell(HOLD)
+    round_of(bob, cores=1).run(100.0)
+    state_settles(bob, job, RUNNING)
+    late, ours = home.submit("true", cores=100), round_of(home, cores=1)
+    ours.run(100.0)
+    assert [lodger.job.id for lodger in ours._lodgers()] == [job]
+    late = home.shell("true")
+    read, listing = cards.read, files.listing
+
+    def no_card(spool: Spool, node: str) -> cards.Card:
+        if spool.user == "bob":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(spool, node)
+
+    def no_parent(directory: str, *, most: int = files.NAMES_MAX) -> list[files.Name]:
+        if directory == str(home.home.parent):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return listing(directory, most=most)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cards, "read", no_card if what == "card" else read)
+        patch.setattr(files, "listing", listing if what == "card" else no_parent)
+        ours.run(200.0)
+
+    assert home.state(late) == WAITING
+    (bob.home / "go").touch()
+    bob.wait_for(job)
