@@ -121,10 +121,11 @@ class Record:
     def at_home(self, home: str) -> Record:
         """This record with what a program that dropped it may leave out: it runs in the owner's home."""
         job = self.job
-        if job.directory and job.home_dir:
+        if os.path.isabs(job.directory) and job.home_dir:
             return self
-        home = job.home_dir or home
-        return replace(self, job=replace(job, home_dir=home, directory=os.path.join(home, job.directory)))
+        home = os.path.join(home, job.home_dir) if job.home_dir else home
+        directory = os.path.join(home, job.directory) if job.directory else home
+        return replace(self, job=replace(job, home_dir=home, directory=directory))
 
     def unbegun(self) -> Record:
         """This record as that of a job that waits: what an earlier attempt left in it is history, or nothing.

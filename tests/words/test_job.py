@@ -428,3 +428,24 @@ def test_a_job_that_begins_ten_thousand_times_can_still_be_read() -> None:
 def test_the_name_of_a_job_is_the_given_one_or_its_command_line() -> None:
     assert Job(("a", "b c")).name == "a b c"
     assert Job(("a", "b c"), jobname="fit").name == "fit"
+
+
+@pytest.mark.parametrize(
+    ("directory", "home_dir", "runs_in"),
+    [
+        ("", "", "/home/ann"),
+        ("fit", "", "/home/ann/fit"),
+        ("fit", "/data/ann", "/data/ann/fit"),
+        ("", "/data/ann", "/data/ann"),
+        ("/scratch", "", "/scratch"),
+        ("/scratch", "/data/ann", "/scratch"),
+    ],
+)
+def test_a_job_runs_where_its_record_says_and_never_where_the_daemon_stands(
+    directory: str, home_dir: str, runs_in: str
+) -> None:
+    """A program that drops files may name a directory within the home."""
+    record = Record(Job(("true",), directory=directory, home_dir=home_dir)).at_home("/home/ann")
+
+    assert record.job.directory == runs_in
+    assert record.job.home_dir == (home_dir or "/home/ann")
