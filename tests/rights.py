@@ -1,4 +1,4 @@
-"""What some tests need of the machine: without it they are skipped, and fail where CI promises it."""
+"""What some tests need of the machine: without it they are skipped, which tests/conftest.py forbids in CI."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 
 def need(has_it: bool, what: str) -> None:
-    """Skips the test that calls unless the machine has it; fails it in CI."""
+    """Skips the test that calls unless the machine has it."""
     if not has_it:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"needs {what}")
+        pytest.skip(f"needs {what}")
 
 
 def need_root() -> None:

@@ -1021,15 +1021,10 @@ def test_a_sweep_spares_the_living(c: Cluster) -> None:
 # ---------------------------------------------------------------- the fixture
 
 
-def test_where_no_cluster_can_be_tests_are_skipped_but_fail_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both say what is missing."""
+def test_where_no_cluster_can_be_tests_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And say what is missing."""
     monkeypatch.setattr(plugin, "missing", lambda: "/dev/fuse")
-    monkeypatch.delenv("CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match="needs /dev/fuse"):
-        next(plugin.clusters())
-
-    monkeypatch.setenv("CI", "true")
-    with pytest.raises(pytest.fail.Exception, match="needs /dev/fuse"):
         next(plugin.clusters())
 
 

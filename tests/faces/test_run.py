@@ -285,9 +285,11 @@ def test_ctrl_c_of_a_real_process(desk: Desk) -> None:
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         assert running.stdout is not None
         assert running.stdout.readline() == b'submitted 1 "sleep 100"\n'
-        time.sleep(0.3)
-        running.send_signal(signal.SIGINT)
-        _, err = running.communicate(timeout=10)
+        try:
+            running.send_signal(signal.SIGINT)
+            _, err = running.communicate(timeout=10)
+        finally:
+            running.kill()
     assert running.returncode == 130
     assert err.startswith(b"rq: interrupted; job 1 stays in the queue\n")
     assert b"Traceback" not in err
