@@ -440,7 +440,7 @@ def test_an_interrupt_is_one_line(desk: Desk, monkeypatch: pytest.MonkeyPatch) -
         raise KeyboardInterrupt
 
     monkeypatch.setattr("roundq.faces.cli.run.person", interrupted)
-    assert desk.rq("run", "true") == Said(130, "", "rq: interrupted\n")
+    assert desk.rq("run", "true") == Said(130, "", "rq: interrupted; nothing was submitted\n")
 
 
 def test_every_class_of_error_has_its_own_code() -> None:

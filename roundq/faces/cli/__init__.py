@@ -38,6 +38,8 @@ class Stopped(KeyboardInterrupt):
         self.number = number
 
 
+#: Signals that stop a command.
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 #: Signals that were received and may have been lost; see `look_for_signals`.
 _received: list[int] = []
 
@@ -159,8 +161,22 @@ def _dispatch(argv: list[str]) -> int:
     options = module.build_parser(verb).parse(words)
     # A daemon catches its signals itself.
     with contextlib.nullcontext() if verb == "daemon" else _stoppable():
+        # Nothing that is submitted has to be read.
+        if verb not in ("daemon", "run"):
+            load_reader()
         code: int = module.run(verb, options)
     return code
+
+
+def load_reader() -> None:
+    """Loads what reads records, while signals wait: stopped in its middle it says so in words of its own."""
+    from roundq.words import job
+
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        job.prepare()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -171,7 +187,7 @@ def _stoppable() -> Iterator[None]:
         _received.append(number)
         raise Stopped(number)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.getsignal(number) for number in STOPPING}
     caught = {
         number: handler
         for number, handler in before.items()

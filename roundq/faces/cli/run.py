@@ -11,7 +11,7 @@ import os
 import sys
 
 from roundq.actors import submission
-from roundq.faces.cli import interrupted
+from roundq.faces.cli import interrupted, load_reader
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, person
 from roundq.words.errors import JobRefused, RoundqError, UsageError
@@ -179,10 +179,10 @@ def _last_option(parser: Parser, word: str) -> tuple[str, bool]:
 
 def run(_verb: str, options: argparse.Namespace) -> int:
     """Submits; prints the id; with --wait returns the job's exit code."""
-    asker = person()
-    job = describe(options, asker)
-    warnings = submission.check(job, os.environ, asker.spool, asker.config.homes, asker.node)
     try:
+        asker = person()
+        job = describe(options, asker)
+        warnings = submission.check(job, os.environ, asker.spool, asker.config.homes, asker.node)
         (job_id,) = submission.submit(asker.spool, [job], os.environ, asker.node)
     except KeyboardInterrupt as stop:
         _say("interrupted; nothing was submitted")
@@ -302,6 +302,7 @@ def follow(asker: Person, job_id: str, is_quiet: bool) -> int:
     from roundq.actors import outcome, queue
     from roundq.faces.cli.progress import progress
 
+    load_reader()
     with progress() as on_look:
         rows = queue.wait(asker.spool, [job_id], node=asker.node, on_look=on_look)
     row = rows[job_id]
