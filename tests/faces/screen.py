@@ -11,14 +11,20 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _MAIN = "import sys; from roundq.faces.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
-def on_terminal(words: Sequence[str], environ: Mapping[str, str], columns: int, lines: int = 24) -> str:
-    """What `rq WORDS` sends to a terminal of that size, colours included."""
+def on_terminal(
+    words: Sequence[str],
+    environ: Mapping[str, str],
+    columns: int,
+    lines: int = 24,
+    seen: Callable[[str], None] = lambda _: None,
+) -> str:
+    """What `rq WORDS` sends to a terminal of that size, colours included; `seen` is told all so far, each time."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     environ = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **environ}
@@ -30,6 +36,7 @@ def on_terminal(words: Sequence[str], environ: Mapping[str, str], columns: int, 
         with contextlib.suppress(OSError):
             while chunk := os.read(ours, 1 << 16):
                 said += chunk
+                seen(said.decode(errors="replace"))
         os.close(ours)
     assert process.returncode == 0, said
     return said.decode().replace("\r\n", "\n")

@@ -382,10 +382,17 @@ def test_log_follows_to_the_end_of_the_job(home: SpoolHome) -> None:
 
 
 def test_progress_is_shown_on_a_terminal_only(home: SpoolHome) -> None:
-    job = home.shell("sleep 0.7")
+    # It runs until somebody has seen that it does.
+    job = home.shell("for i in $(seq 200); do [ -e seen ] && exit; sleep 0.1; done; exit 1")
     home.supervise(job)
     home.wait_for(job, RUNNING)
-    assert f"job {job} runs on {NODE}" in on_terminal(["wait", job], home.environ, 80)
+    runs = f"job {job} runs on {NODE}"
+
+    def go_on(said: str) -> None:
+        if runs in said:
+            (home.home / "seen").touch()
+
+    assert runs in on_terminal(["wait", job], home.environ, 80, seen=go_on)
     done = process("wait", job, environ=home.environ)
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
