@@ -24,7 +24,7 @@ def on_terminal(
     lines: int = 24,
     seen: Callable[[str], None] = lambda _: None,
 ) -> str:
-    """What `rq WORDS` sends to a terminal of that size, colours included; `seen` is told all so far, each time."""
+    """What `rq WORDS` sends to a terminal of that size, colours included; `seen` is told all so far."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     environ = {"PATH": os.environ["PATH"], "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **environ}
