@@ -31,7 +31,7 @@ def missing() -> str:
         return "a cgroup2 that can freeze"
     if not os.path.isdir("/opt"):
         return "a directory /opt to mount on"
-    return "" if _may_unshare() else "the right to make namespaces"
+    return "" if _may_unshare() else "the right to make namespaces, and a root directory that is a mount"
 
 
 def _may_unshare() -> bool:

@@ -64,9 +64,11 @@ def reasons_against() -> list[str]:
     reasons = []
     if os.geteuid() != 0:
         reasons.append("needs root")
-    elif shutil.which("unshare") and subprocess.run([*NAMESPACES, "true"], check=False).returncode != 0:
-        # Root of a container, for example.
-        reasons.append("this root may not make namespaces")
+    elif shutil.which("unshare"):
+        tried = subprocess.run([*NAMESPACES, "true"], capture_output=True, text=True, check=False)
+        if tried.returncode != 0:
+            # Root of a container, or of a chroot, for example.
+            reasons.append(f"no namespaces for this root ({tried.stderr.strip()})")
     absent = [package for package, paths in NEEDS.items() if not any(map(os.path.exists, paths))]
     if absent:
         reasons.append("not installed: " + " ".join(absent))
