@@ -59,7 +59,7 @@ def parse_cores(text: str) -> int:
 
 # ---------------------------------------------------------------- memory and files
 
-# Patterns are compiled, and fractions imported, by the first use: most commands have none.
+# Patterns are compiled by the first use: most commands have none.
 _FLAGS = re.ASCII | re.IGNORECASE
 _UNITS = {"": 1, "k": KIB, "m": MIB, "g": GIB, "t": TIB}
 # Two digits of exponent are enough for 1e-6 and keep the arithmetic small.
@@ -75,7 +75,6 @@ def parse_memory(text: str, unit: int) -> int:
     Suffixes K, M, G, T (also KB, KiB, in any case) are powers of 1024, B is bytes.
     Fractions are allowed and rounded up, so that only 0 is 0.
     """
-    from fractions import Fraction
 
     def refused(why: str) -> UsageError:
         plain = f"; a plain number counts in {_UNIT_NAMES[unit]}" if unit in _UNIT_NAMES else ""
@@ -92,7 +91,13 @@ def parse_memory(text: str, unit: int) -> int:
         raise refused("it is not a size")
     number, suffix, in_bytes = found.groups()
     factor = _UNITS[suffix.lower()] if suffix else 1 if in_bytes else unit
-    size = math.ceil(Fraction(number) * factor)
+    # Whole numbers throughout: exact, and rounded up by the division.
+    digits, _, exponent = number.lower().partition("e")
+    whole, _, fraction = digits.partition(".")
+    places = len(fraction) - int(exponent or 0)
+    tens: int = 10 ** abs(places)
+    exact = int(whole + fraction) * factor
+    size = -(-exact // tens) if places > 0 else exact * tens
     if size > MEMORY_MAX:
         raise refused("it is more than any node has")
     return size
