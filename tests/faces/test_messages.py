@@ -29,6 +29,9 @@ TRANSCRIPTS = [
     # Verbs and options.
     (["rnu"], 2, 'rq: unknown command "rnu"\nhint: did you mean run?\n'),
     (["xyzzy"], 2, 'rq: unknown command "xyzzy"\nhint: see: rq help\n'),
+    (["help", "rnu"], 2, 'rq: unknown command "rnu"\nhint: did you mean run?\n'),
+    (["17"], 2, 'rq: unknown command "17"\nhint: did you mean rq show 17?\n'),
+    (["run", "-x", "true"], 2, 'rq: unknown option "-x"\nhint: see: rq run -h\n'),
     (["x\x1b[2J"], 2, 'rq: unknown command "x\\x1b[2J"\nhint: see: rq help\n'),
     (["--jsn"], 2, 'rq: unknown option "--jsn"\nhint: did you mean --json? see: rq q -h\n'),
     (

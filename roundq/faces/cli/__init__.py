@@ -79,6 +79,8 @@ VERBS = {
     "users": Verb("looking", "list the users, and what they use"),
     "daemon": Verb("daemon", "run your daemon on this node"),
 }
+#: What else stands where a verb does.
+_HELPERS = ("help", "version")
 #: Options of `q` that may stand before a verb, as for 0.2.9; the value says whether a word follows.
 _GLOBAL = {"-u": True, "--user": True, "--mine": False, "--json": False}
 DEFAULT_VERB = "q"
@@ -152,11 +154,7 @@ def _dispatch(argv: list[str]) -> int:
     if verb in ("version", "--version", "-V"):
         return _version()
     if verb not in VERBS:
-        from roundq.faces.cli.parser import shown, suggestion
-
-        raise UsageError(
-            f"unknown command {shown(verb)}", suggestion(verb, [*VERBS, "help", "version"]) or "see: rq help"
-        )
+        raise _unknown(verb)
     module = _module(verb)
     options = module.build_parser(verb).parse(words)
     # A daemon catches its signals itself.
@@ -227,10 +225,21 @@ def _verb_of(argv: list[str]) -> tuple[str, list[str]]:
     return argv[place], argv[:place] + argv[place + 1 :]
 
 
+def _unknown(verb: str) -> UsageError:
+    from roundq.faces.cli.parser import shown, suggestion
+
+    hint = suggestion(verb, [*VERBS, *_HELPERS])
+    if hint is None:
+        hint = f"did you mean rq show {verb}?" if verb.isdecimal() and verb.isascii() else "see: rq help"
+    return UsageError(f"unknown command {shown(verb)}", hint)
+
+
 def _help(words: list[str]) -> int:
     if words and words[0] in VERBS:
         print(build_parser(words[0]).format_help(), end="")
         return 0
+    if words and words[0] not in _HELPERS and not words[0].startswith("-"):
+        raise _unknown(words[0])
     width = max(map(len, VERBS))
     print("usage: rq [COMMAND] [OPTION...]\n")
     print("A job queue for people who share a few machines and one home file system.\n")

@@ -30,7 +30,9 @@ def suggestion(word: str, known: Iterable[str]) -> str | None:
     """A hint that names the known word which may have been meant."""
     import difflib
 
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    # A dash and one letter are half like every other.
+    cutoff = 0.5 if len(word) > 2 else 0.6
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=cutoff)
     return f"did you mean {near[0]}?" if near else None
 
 
@@ -43,11 +45,11 @@ class _Formatter(argparse.HelpFormatter):
 
 @functools.cache
 def _width() -> int:
-    """Columns for help. shutil would tell, and cost a twentieth of a submission."""
+    """Columns for help: behind a pipe is often a pager. shutil would cost a twentieth of a submission."""
     try:
         return max(40, min(os.get_terminal_size(sys.stdout.fileno()).columns - 2, 110))
     except (AttributeError, OSError, ValueError):
-        return 100
+        return 78
 
 
 class Parser(argparse.ArgumentParser):
