@@ -11,7 +11,7 @@ import functools
 import os
 import sys
 from collections.abc import Iterable
-from typing import NoReturn
+from typing import IO, NoReturn
 
 from roundq import __version__
 from roundq.words.errors import UsageError
@@ -96,6 +96,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UsageError with argparse's finding."""
         raise UsageError(message, f"see: rq {self.verb} -h")
+
+    def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
+        # From Python 3.12 on that of argparse is silent where nothing can be written.
+        (file or sys.stderr).write(message)
 
     def takes_value(self, name: str) -> bool | None:
         """Whether a word belongs to the option of this name; None if there is no such option."""
