@@ -78,10 +78,10 @@ mount -t tmpfs -o nosuid,nodev,mode=755 run run
 mount -t tmpfs -o nosuid,nodev,mode=1777 tmp tmp
 mount --bind "$HOMES" home
 
-mkdir old
-pivot_root . old
-umount -l old
-rmdir old
+old=$(mktemp -d old.XXXXXX)
+pivot_root . "$old"
+umount -l "$old"
+rmdir "$old"
 cd /
 # Nothing in here shall be able to set the host's clock or load a module into its kernel.
 exec env -i container=roundq-test PATH="$PATH" TERM=dumb \
