@@ -146,7 +146,7 @@ class Daemon:
             self._config_error = self.round.config_error
             wrong = self._config_error and f"{self._config_error}; what was right before stays in force"
             self.log.warning("%s", wrong or "the configuration is right again")
-        running, waiting = len(self.round.tenants), len(self.round.queue)
+        running, waiting = len(self.round.tenants), len(self.round.waiting)
         self.notifier.say(f"WATCHDOG=1\nSTATUS={running} running here, {waiting} waiting")
         return again_s
 
@@ -163,7 +163,7 @@ class Daemon:
 
     def _wait(self, again_s: float) -> None:
         paths = [self.spool.directory(WAITING), self.spool.directory("requests")]
-        if self.round.queue:
+        if self.round.waiting:
             paths += [spool.path for spool in self.round.homes[1:]]
         # Cards of neighbours change all day: whoever has nothing to start need not be woken by them.
         self.watcher.keep(paths)

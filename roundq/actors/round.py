@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,22 +18,22 @@ from roundq import __version__
 from roundq.actors import occupancy
 from roundq.actors.sweeping import Sweeping
 from roundq.actors.tenants import Tenant, Tenants
+from roundq.actors.waiting import WaitingList
 from roundq.records import cards, neighbours
 from roundq.records import spool as spools
-from roundq.records.cards import Card, Head, Said
+from roundq.records.cards import Card
 from roundq.records.neighbours import Neighbourhood, Seen
-from roundq.records.spool import Entry, Shelf, Spool
+from roundq.records.spool import Spool
 from roundq.words import policy
-from roundq.words.errors import RecordError, RoundqError
+from roundq.words.errors import RoundqError
 from roundq.words.policy import Decision, Neighbour, Offer, Ruling, Snapshot, Want
-from roundq.words.quantities import format_memory, visible
+from roundq.words.quantities import format_memory
 from roundq.words.room import cores_text
 from roundq.words.states import (
     CANCELED,
     CLAIMED,
     OWNED_STATES,
     PENDING_STATES,
-    WAITING,
 )
 from roundq.world import files, procs
 from roundq.world.config import Config
@@ -42,12 +41,8 @@ from roundq.world.node import Node
 
 #: How soon a claim that is neither kept nor given back is looked at again, and for how long.
 UNDECIDED_S, UNDECIDED_MOST_S = 0.003, 2.0
-#: New job files are parsed for at most this long in one round; the rest in the next.
-PARSE_MOST_S = 0.2
 #: A daemon on this node whose card stands still for this long does not take its turn: it is passed over.
 STUCK_S = 3 * cards.BEAT_S
-#: A file that is no record yet may still be being written; after this it is reported.
-BROKEN_AFTER_S = 5.0
 #: Capacity, memory and load of the node are read this often; memory that a job needs, when it is decided.
 FACTS_S = 1.0
 #: Who has a home is asked anew this often, and always before a claim is kept.
@@ -57,16 +52,6 @@ MOOT_S = 60.0
 #: After a birth that failed nothing is claimed for this long: claim and return wake the daemon at once,
 #: and a user at the limit of his processes stays there for a while.
 AFTER_FAILED_BIRTH_S = 5.0
-
-
-@dataclass(slots=True)
-class _Waiting:
-    """One waiting job that was read: what policy needs of it, and since when we know it."""
-
-    entry: Entry
-    want: Want
-    known_s: float
-    environment: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,22 +102,17 @@ class Round:
         self.tenants = Tenants(spool, self.name, log)
         self.sweeping = Sweeping(spool, self.name, log)
         self.neighbourhood = Neighbourhood(self.name)
-        self.waiting = Shelf(spool, WAITING)
+        self.waiting = WaitingList(spool, log)
         self.asked = files.Freshness(spool.directory("requests"))
-        self.queue: dict[str, _Waiting] = {}
-        self.broken: dict[Entry, tuple[float, str]] = {}
         self.homes: list[Spool] = [spool]
         self.seen: list[Seen] = []
         self.decision: Decision | None = None
         self.card: Card | None = None
         self.draining: str | None = None
-        self.settled_late: list[Tenant] = []
-        self._shapes: dict[tuple[int, int, int], list[_Waiting]] = {}
-        self._list_again_s = self._parse_again_s = self._homes_s = self._moot_s = 0.0
+        self._homes_s = self._moot_s = 0.0
         self._tenants_s = self._beat_s = -1e9
         self._beat = 0
         self._claim_again_s = -1e9
-        self._is_unread = False
         self._moot: set[str] = set()
         self._told: frozenset[policy.Verdict] = frozenset()
 
@@ -148,29 +128,25 @@ class Round:
             self.tenants.look()
             self._tenants_s = now_s
             self.tenants.recover()
-        self._look_at_waiting(now_s)
+        self.waiting.look(now_s, self.config.poll_max_s)
         self._look_at_requests(now_s)
         again_s = self._again_s(now_s)
         self.decision = None
-        if self.queue and self.draining is None:
+        if self.waiting and self.draining is None:
             self._look_around(now_s)
             self.decision = policy.decide(self._snapshot(now_s))
             if now_s >= self._claim_again_s:
                 self._claim(self.decision, now_s)
-        elif self.queue:
+        elif self.waiting:
             self.decision = policy.decide(self._snapshot(now_s))
         undecided = self._settle(now_s)
         self._publish(now_s)
-        self.sweeping.run(now_s, self.config.keep_for_s, self._named_by_waiting)
+        self.sweeping.run(now_s, self.config.keep_for_s, self.waiting.environments)
         return min(again_s, UNDECIDED_S) if undecided else again_s
 
     def _again_s(self, now_s: float) -> float:
-        soon = [cards.BEAT_S - max(0.0, now_s - self._beat_s) if self._beat_s > 0 else cards.BEAT_S]
-        if self._is_unread:
-            soon.append(max(0.0, self._list_again_s - now_s))
-        if not self.waiting.freshness.is_settled:
-            soon.append(files.Freshness.SETTLED_S)
-        return max(0.0, min(soon))
+        since_beat_s = max(0.0, now_s - self._beat_s) if self._beat_s > 0 else 0.0
+        return max(0.0, min(cards.BEAT_S - since_beat_s, self.waiting.again_s(now_s)))
 
     # ------------------------------------------------------------ looking at my spool
 
@@ -187,11 +163,10 @@ class Round:
         self.tenants.answer(asked, time.time_ns())
         for job_id, verbs in asked.items():
             # It was claimed or running when it was asked for, and went back to waiting.
-            entry = self.waiting.entries.get(f"{job_id}{spools.SUFFIX}")
+            entry = self.waiting.entry(job_id)
             if "cancel" in verbs and entry and spools.cancel(self.spool, entry, time.time_ns(), self.name):
                 self.tenants.say(job_id, CANCELED, "is canceled before it began")
-                if self.queue.pop(entry.file, None) is not None:
-                    self._thin_out()
+                self.waiting.remove([entry])
         if now_s - self._moot_s >= MOOT_S:
             self._moot_s = now_s
             active = (
@@ -204,81 +179,6 @@ class Round:
             for job_id in moot & self._moot:
                 spools.answer(self.spool, job_id)
             self._moot = moot
-
-    def _look_at_waiting(self, now_s: float) -> None:
-        # A long queue that changes all the time is listed again only so often that listing takes a
-        # tenth of the time; what it hides meanwhile is found by the claim.
-        if now_s < self._list_again_s and self.queue:
-            self._is_unread = True
-            return
-        began_s = time.monotonic()
-        changed = self.waiting.look(now_s)
-        listed_s = time.monotonic()
-        # Not for as long as a server was away: what is new would be seen ten times as late.
-        self._list_again_s = now_s + min(10 * (listed_s - began_s), self.config.poll_max_s)
-        entries = self.waiting.entries
-        # A claim that was given back between two looks leaves no other trace.
-        is_complete = len(self.queue) + len(self.broken) == len(entries)
-        if not changed and is_complete and not self._is_unread and not self.broken:
-            return
-        gone = [file for file in self.queue if self.queue[file].entry is not entries.get(file)]
-        for file in gone:
-            del self.queue[file]
-        for entry in [entry for entry in self.broken if entries.get(entry.file) is not entry]:
-            del self.broken[entry]
-        fresh = [entry for file, entry in entries.items() if file not in self.queue]
-        self._is_unread = False
-        until_s = listed_s + PARSE_MOST_S
-        for entry in sorted(fresh, key=_age_first):
-            if time.monotonic() > until_s:
-                self._is_unread = True
-                break
-            self._read(entry, now_s)
-        if any(entry.file in self.queue for entry in fresh):
-            self._sort()
-        elif gone:
-            self._thin_out()
-
-    def _read(self, entry: Entry, now_s: float) -> None:
-        try:
-            record = spools.read(self.spool, entry)
-        except FileNotFoundError:
-            return
-        except (OSError, RecordError) as error:
-            since_s, known = self.broken.get(entry, (now_s, ""))
-            self.broken[entry] = (since_s, known)
-            # Empty or cut: its writer may not be done. Reported later, set aside until it changes, kept.
-            if now_s - since_s >= BROKEN_AFTER_S and not known:
-                self.broken[entry] = (since_s, f"waiting/{entry.file} is not a job: {error}")
-                self.log.warning("%s", self.broken[entry][1])
-            return
-        self.broken.pop(entry, None)
-        job = record.job
-        submitted_ns = job.submitted_ns
-        if not submitted_ns:
-            # Dropped by a program that does not say: the file's own time, not the beginning of time.
-            try:
-                submitted_ns = files.signature(spools.path_of(self.spool, entry))[1]
-            except OSError:
-                return
-        want = Want(entry.id, job.cores, job.memory_required, submitted_ns, job.priority)
-        self.queue[entry.file] = _Waiting(entry, want, now_s, job.environment and sys.intern(job.environment))
-
-    def _sort(self) -> None:
-        """The queue by shape, each in the order of turns: a round looks at the first few of each."""
-        by_id = {one.entry.id: one for one in self.queue.values()}
-        self._shapes = {}
-        for want in policy.in_order(one.want for one in self.queue.values()):
-            shape = (want.cores, want.memory, want.priority)
-            self._shapes.setdefault(shape, []).append(by_id[want.id])
-
-    def _thin_out(self) -> None:
-        """Takes out what left the queue: a tenth of the time that sorting takes, for each job that starts."""
-        left = {
-            shape: [one for one in waiting if one.entry.file in self.queue]
-            for shape, waiting in self._shapes.items()
-        }
-        self._shapes = {shape: waiting for shape, waiting in left.items() if waiting}
 
     # ------------------------------------------------------------ looking around
 
@@ -325,7 +225,7 @@ class Round:
         running[self.spool.user] = elsewhere.get(self.spool.user, 0) + mine
         offers = self._offers(cores, lodgers)
         wants = []
-        for (wanted, memory, _), waiting in self._shapes.items():
+        for (wanted, memory, _), waiting in self.waiting.shapes.items():
             kept_on = policy.keeper(wanted, memory, offers)
             # No more of one shape can start in one pass than there are cores, and one more waits.
             wants += [
@@ -369,6 +269,7 @@ class Round:
     def _neighbours(self, cores: int) -> tuple[Neighbour, ...]:
         """The other users who could take a turn on this node."""
         found = []
+        wants: tuple[Want, ...]
         for one in self.seen:
             card = one.card
             if (
@@ -380,27 +281,27 @@ class Round:
                 continue
             if card.is_legacy:
                 head = neighbours.legacy_head(one.spool, cores, self.facts.memory_available)
-                wants, count = [] if head is None else [_want(head)], 1
+                wants, count = () if head is None else (head,), 1
             elif one.silent_s > STUCK_S:
                 continue
             else:
-                wants, count = [_want(head) for head in card.heads], card.waiting
-            found.append(Neighbour(card.user, wants[0] if wants else None, count, tuple(wants[1:])))
+                wants, count = card.heads, card.waiting
+            found.append(Neighbour(card.user, wants[0] if wants else None, count, wants[1:]))
         return tuple(found)
 
     # ------------------------------------------------------------ claim and check
 
     def _claim(self, decision: Decision, now_s: float) -> None:
         cores = self._cores()
-        by_id = {one.entry.id: one for waiting in self._shapes.values() for one in waiting[: cores + 1]}
-        for job_id in decision.starts:
-            one = by_id[job_id]
-            stamp_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-            self.queue.pop(one.entry.file, None)
+        by_id = {
+            one.entry.id: one for waiting in self.waiting.shapes.values() for one in waiting[: cores + 1]
+        }
+        started = [by_id[job_id] for job_id in decision.starts]
+        self.waiting.remove([one.entry for one in started])
+        for one in started:
+            job_id, stamp_ns = one.entry.id, time.clock_gettime_ns(time.CLOCK_BOOTTIME)
             if self.tenants.claim(one.entry, one.want, cores, stamp_ns, now_s) is not None:
                 self.tenants.say(job_id, CLAIMED, decision.reason(job_id))
-        if decision.starts:
-            self._thin_out()
         verdicts = decision.verdicts()
         for verdict in verdicts:
             # The policy's own sentence, each time it changes: `rq daemon -v` shows it.
@@ -413,7 +314,7 @@ class Round:
         unsettled = [tenant for tenant in self.tenants if not tenant.settled]
         if not unsettled:
             return False
-        self._publish(now_s, force=True)
+        self._publish(now_s)
         # A user who came a moment ago counts too.
         self._look_for_homes(now_s, 0.0)
         lodgers = self._lodgers()
@@ -436,21 +337,19 @@ class Round:
                 self.tenants.withdraw(tenant, says)
                 claims = others
         if kept:
-            if not self.tenants.bear(kept, self.config.grace_s, lambda: self._publish(now_s, force=True)):
+            if not self.tenants.bear(kept, self.config.grace_s, lambda: self._publish(now_s)):
                 self._claim_again_s = now_s + AFTER_FAILED_BIRTH_S
         return any(not tenant.settled for tenant in self.tenants)
 
     # ------------------------------------------------------------ the card
 
-    def _publish(self, now_s: float, *, force: bool = False) -> None:
+    def _publish(self, now_s: float) -> None:
         """Puts my card in the spool if it says something new, or if its beat is due."""
         card = self._new_card()
         same = self.card is not None and replace(card, load=0.0, memory_available=0, beat=0) == replace(
             self.card, load=0.0, memory_available=0, beat=0
         )
         if same and now_s - self._beat_s < cards.BEAT_S * 0.9:
-            return
-        if not force and same and now_s - self._beat_s < 1.0:
             return
         self._beat += 1
         card = replace(card, beat=self._beat)
@@ -460,21 +359,16 @@ class Round:
 
     def _new_card(self) -> Card:
         decision = self.decision
-        heads: tuple[Head, ...] = ()
-        said: tuple[Said, ...] = ()
+        heads: tuple[Want, ...] = ()
+        said: tuple[policy.Verdict, ...] = ()
         if decision is not None:
             # Whole minutes, so that waiting alone does not make a new card.
-            heads = tuple(
-                Head(w.id, w.cores, w.memory, w.submitted_ns, w.priority, w.waited_s // 60 * 60, w.kept_on)
-                for w in decision.heads()
-            )
-            said = tuple(Said(*verdict) for verdict in decision.verdicts())
-        elif self.card is not None and self.queue:
+            heads = tuple(replace(want, waited_s=want.waited_s // 60 * 60) for want in decision.heads())
+            said = decision.verdicts()
+        elif self.card is not None and self.waiting:
             heads, said = self.card.heads, self.card.said
-        trouble = [text for _, text in self.broken.values() if text]
-        trouble += self.tenants.trouble.values()
+        trouble = [*self.waiting.trouble(), *self.tenants.trouble.values()]
         trouble += [text for text in (self.config_error, self.draining) if text]
-        trouble += [f"waiting/{visible(name)}: no job can have this name" for name in self.waiting.misnamed]
         return Card(
             user=self.spool.user,
             node=self.name,
@@ -492,7 +386,7 @@ class Round:
             memory_available=self.facts.memory_available,
             load=self.facts.load,
             jobs=tuple(tenant.occupant() for tenant in self.tenants),
-            waiting=len(self.queue),
+            waiting=len(self.waiting),
             heads=heads,
             said=said,
             trouble=tuple(sorted(trouble)[:20]),
@@ -505,26 +399,8 @@ class Round:
         self.card = replace(card, beat=self._beat + 1, state=cards.LEAVING, heads=(), said=(), waiting=0)
         cards.publish(self.spool, self.card)
 
-    def _named_by_waiting(self) -> set[str] | None:
-        """The environments of what waits; None if some job of the queue was not read or cannot be."""
-        if self._is_unread or self.broken:
-            return None
-        return {one.environment for one in self.queue.values() if one.environment}
-
 
 def _size(verdict: policy.Verdict) -> tuple[str, int]:
     cores = "a whole node" if not verdict.cores else cores_text(verdict.cores)
     memory = f" and {format_memory(verdict.memory)}" if verdict.memory else ""
     return f"jobs of {cores}{memory}", verdict.priority
-
-
-def _want(head: Head) -> Want:
-    return Want(
-        head.id, head.cores, head.memory, head.submitted_ns, head.priority, head.waited_s, head.kept_on
-    )
-
-
-def _age_first(entry: Entry) -> tuple[int, int, str]:
-    """Numbers by value, as they were given; names after them."""
-    is_number = entry.id.isdecimal() and len(entry.id) < 19
-    return (0, int(entry.id), "") if is_number else (1, 0, entry.id)

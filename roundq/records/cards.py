@@ -17,6 +17,7 @@ from roundq.records.spool import Spool
 from roundq.words import job as jobs
 from roundq.words.errors import RecordError
 from roundq.words.job import Identity
+from roundq.words.policy import Verdict, Want
 from roundq.world import files
 
 if TYPE_CHECKING:
@@ -59,38 +60,13 @@ class Occupant:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The first waiting job of its shape that could start on the card's node at all.
-
-    `waited_s` is by its daemon's own clock; `kept_on` the one node that may be kept for it.
-    """
-
-    id: str
-    cores: int
-    memory: int
-    submitted_ns: int
-    priority: int = 0
-    waited_s: float = 0.0
-    kept_on: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a daemon's policy last said of the waiting jobs of one shape."""
-
-    cores: int
-    memory: int
-    priority: int
-    says: str
-
-
-@dataclass(frozen=True, slots=True)
 class Card:
     """One user's daemon on one node. A 0.2.9 card has only what stands before `version`.
 
     `cores` is what is offered, memory is in bytes, `beat` counts publications.
-    `waiting` counts the jobs that could start here at all; `heads` are in the order
-    in which the user would start them. `trouble` is for the user's own eyes.
+    `heads` are the first waiting jobs of each shape that could start here at all, in the
+    order in which the user would start them; `said` is what the policy last said of each
+    shape. `trouble` is for the user's own eyes.
     """
 
     user: str
@@ -110,8 +86,8 @@ class Card:
     load: float = 0.0
     jobs: tuple[Occupant, ...] = ()
     waiting: int = 0
-    heads: tuple[Head, ...] = ()
-    said: tuple[Said, ...] = ()
+    heads: tuple[Want, ...] = ()
+    said: tuple[Verdict, ...] = ()
     trouble: tuple[str, ...] = ()
 
     @property
@@ -280,8 +256,8 @@ def _to_occupant(value: dict[str, Any]) -> Occupant:
     )
 
 
-def _to_head(value: dict[str, Any]) -> Head:
-    return Head(
+def _to_head(value: dict[str, Any]) -> Want:
+    return Want(
         value["id"],
         value["cores"],
         value["memory"],
@@ -327,7 +303,7 @@ def parse(data: bytes, user: str) -> Card:
         jobs=tuple(map(_to_occupant, ours["jobs"])),
         waiting=ours["waiting"],
         heads=tuple(map(_to_head, ours["heads"])),
-        said=tuple(Said(s["cores"], s["memory"], s["priority"], s["says"]) for s in ours["said"]),
+        said=tuple(Verdict(s["cores"], s["memory"], s["priority"], s["says"]) for s in ours["said"]),
         trouble=tuple(ours["trouble"]),
     )
 

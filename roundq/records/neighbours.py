@@ -16,10 +16,11 @@ from dataclasses import dataclass, replace
 
 from roundq.records import cards
 from roundq.records import spool as spools
-from roundq.records.cards import Card, Head, Occupant
+from roundq.records.cards import Card, Occupant
 from roundq.records.spool import Spool
 from roundq.words import job as jobs
 from roundq.words.errors import RecordError
+from roundq.words.policy import Want
 from roundq.words.states import RUNNING, WAITING
 from roundq.world import files, procs
 
@@ -157,12 +158,12 @@ def legacy_occupants(spool: Spool) -> list[tuple[str, Occupant]]:
     ]
 
 
-def legacy_head(spool: Spool, cores: int, memory: int) -> Head | None:
+def legacy_head(spool: Spool, cores: int, memory: int) -> Want | None:
     """The first waiting job of a 0.2.9 user that a node of that size could run."""
     for entry, record in _legacy_records(spool, WAITING, LEGACY_HEADS):
         job = record.job
         if job.cores <= cores and job.memory_required <= memory:
-            return Head(entry.id, job.cores, job.memory_required, job.submitted_ns)
+            return Want(entry.id, job.cores, job.memory_required, job.submitted_ns)
     return None
 
 

@@ -25,7 +25,7 @@ from tests.rights import need_faketime, need_root
 
 STRANGER = 54_321
 #: A daemon that does not wait long before it calls a file broken.
-SOON = "from roundq.actors import round; round.BROKEN_AFTER_S = 0.3\n" + DAEMON
+SOON = "from roundq.actors import waiting; waiting.BROKEN_AFTER_S = 0.3\n" + DAEMON
 
 
 def drop(home: SpoolHome, name: str, content: bytes | None = None) -> Path:

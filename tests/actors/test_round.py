@@ -72,7 +72,7 @@ def test_a_slow_listing_leaves_time_to_read_what_it_lists(
 
     one.run(clock.now_s)
 
-    assert len(one.queue) == 1
+    assert len(one.waiting) == 1
 
 
 def test_after_a_home_that_hung_the_queue_is_looked_at_again_soon(
@@ -89,7 +89,7 @@ def test_after_a_home_that_hung_the_queue_is_looked_at_again_soon(
 
     one.run(clock.now_s)
 
-    assert f"{new}.job" in one.queue
+    assert one.waiting.entry(new) is not None
 
 
 # ---------------------------------------------------------------- requests

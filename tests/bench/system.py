@@ -194,7 +194,7 @@ def long_queue(directory: Path) -> None:
     node = Node(os.environ)
     round_ = Round(home.spool, node, lambda: (config, None), log, time.time_ns())
     began_s = time.perf_counter()
-    while len(round_.queue) < WAITING:
+    while len(round_.waiting) < WAITING:
         round_.run(time.monotonic())
     _say(f"reading {WAITING} new job files", f"{time.perf_counter() - began_s:.2f} s")
     now_s = time.monotonic() + 10

@@ -128,12 +128,16 @@ def ended_by(number: int, words: list[str], given: Mapping[str, str]) -> Said:
     with subprocess.Popen(
         [*RQ, *words], env=given, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
-        wait_until(lambda: catches(running.pid, signal.SIGHUP), 20)
-        if words[0] == "run":
-            assert running.stdout is not None
-            assert running.stdout.readline() == 'submitted 2 "sleep 60"\n'
-        running.send_signal(number)
-        out, err = running.communicate(timeout=20)
+        try:
+            wait_until(lambda: catches(running.pid, signal.SIGHUP), 20)
+            if words[0] == "run":
+                assert running.stdout is not None
+                assert running.stdout.readline() == 'submitted 2 "sleep 60"\n'
+            running.send_signal(number)
+            out, err = running.communicate(timeout=20)
+        finally:
+            # Or a failure would wait for ever.
+            running.kill()
     return Said(running.returncode, out, err)
 
 
@@ -160,9 +164,13 @@ def test_what_nohup_ignores_stays_ignored(desk: Desk) -> None:
     desk.homes.put(desk.spool, WAITING, "1", record("fit"))
     command = ["nohup", *RQ, "wait", "1"]
     with subprocess.Popen(command, env=environ(desk), stderr=subprocess.DEVNULL) as running:
-        wait_until(lambda: catches(running.pid, signal.SIGTERM), 20)
-        assert not catches(running.pid, signal.SIGHUP)
-        running.terminate()
+        try:
+            wait_until(lambda: catches(running.pid, signal.SIGTERM), 20)
+            assert not catches(running.pid, signal.SIGHUP)
+            running.terminate()
+            running.wait(20)
+        finally:
+            running.kill()
     assert running.returncode == 143
 
 

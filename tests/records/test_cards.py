@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from roundq.records import cards
 from roundq.records import spool as spools
-from roundq.records.cards import CARD_BYTES_MAX, HEADS_MAX, Card, Head, Occupant, Said
+from roundq.records.cards import CARD_BYTES_MAX, HEADS_MAX, Card, Occupant
 from roundq.records.spool import Spool
 from roundq.words.errors import RecordError
 from roundq.words.job import NS, Identity
+from roundq.words.policy import Verdict, Want
 from tests.records.crowd import crowd, leftovers, new_spool, submitted
 
 NOBODY = 65534
@@ -62,7 +63,7 @@ occupants = st.builds(
     name=labels,
     process=identities,
 )
-heads = st.builds(Head, labels, cores, sizes, moments_ns, priorities, finite, st.none() | labels)
+heads = st.builds(Want, labels, cores, sizes, moments_ns, priorities, finite, st.none() | labels)
 any_card = st.builds(
     Card,
     user=st.just("ann"),
@@ -83,7 +84,7 @@ any_card = st.builds(
     jobs=st.lists(occupants, max_size=3).map(tuple),
     waiting=st.integers(0, 1 << 40),
     heads=st.lists(heads, max_size=3).map(tuple),
-    said=st.lists(st.builds(Said, cores, sizes, priorities, labels), max_size=3).map(tuple),
+    said=st.lists(st.builds(Verdict, cores, sizes, priorities, labels), max_size=3).map(tuple),
     trouble=st.lists(labels, max_size=3).map(tuple),
 )
 
@@ -142,7 +143,7 @@ def test_a_reader_never_sees_half_a_card(spool: Spool) -> None:
 def test_any_words_of_a_job_can_stand_on_a_card(text: str) -> None:
     """A job whose command is not UTF-8 must not make its user's card unreadable: its cores would be free."""
     job = Occupant(text, "running", 1, 0, False, 0, True, name=text)
-    written = cards.dump(card(jobs=(job,), reason=text, trouble=(text,), said=(Said(1, 0, 0, text),)))
+    written = cards.dump(card(jobs=(job,), reason=text, trouble=(text,), said=(Verdict(1, 0, 0, text),)))
     (read,) = cards.parse(written, "ann").jobs
     assert (read.cores, read.settled) == (1, True)
     read.name.encode()
@@ -152,9 +153,9 @@ def test_a_card_is_never_larger_than_what_is_read() -> None:
     """However long the names and the troubles are."""
     long = "x" * 200_000
     jobs = tuple(Occupant(f"{n}", "running", 1, 0, False, 0, True, name=long) for n in range(256))
-    wanted = tuple(Head(str(n), 1, 0, 0) for n in range(200))
+    wanted = tuple(Want(str(n), 1, 0, 0) for n in range(200))
     written = cards.dump(
-        card(jobs=jobs, heads=wanted, said=(Said(1, 0, 0, long),) * 99, trouble=(long,) * 200, reason=long)
+        card(jobs=jobs, heads=wanted, said=(Verdict(1, 0, 0, long),) * 99, trouble=(long,) * 200, reason=long)
     )
     assert len(written) <= CARD_BYTES_MAX
     read = cards.parse(written, "ann")

@@ -15,10 +15,11 @@ import pytest
 
 from roundq.records import cards, neighbours
 from roundq.records import spool as spools
-from roundq.records.cards import Card, Head, Occupant
+from roundq.records.cards import Card, Occupant
 from roundq.records.neighbours import LEGACY_HEADS, SILENT_S, Neighbourhood, Seen
 from roundq.records.spool import Spool
 from roundq.words.job import NS, Identity
+from roundq.words.policy import Want
 from roundq.words.states import RUNNING
 from roundq.world import files, procs
 from tests.records.crowd import drop, new_spool
@@ -457,10 +458,10 @@ def test_the_earliest_waiting_job_of_0_2_9_that_fits_goes_first(tmp_path: Path) 
     spool = new_spool(tmp_path / "ann", "ann")
     for name, cores, memory in (("100.1", 1, 0), ("99.20", 8, 0), ("99.3", 1, 1 << 40), ("99.100", 0, 5)):
         old_job(spool, "waiting", name, cores=cores, memory=memory)
-    assert neighbours.legacy_head(spool, 8, 1 << 41) == Head("99.3", 1, 1 << 40, 99 * NS)
-    assert neighbours.legacy_head(spool, 8, 1 << 30) == Head("99.20", 8, 0, 99 * NS)
-    assert neighbours.legacy_head(spool, 4, 1 << 30) == Head("99.100", 0, 5, 99 * NS)
-    assert neighbours.legacy_head(spool, 4, 1) == Head("100.1", 1, 0, 100 * NS)
+    assert neighbours.legacy_head(spool, 8, 1 << 41) == Want("99.3", 1, 1 << 40, 99 * NS)
+    assert neighbours.legacy_head(spool, 8, 1 << 30) == Want("99.20", 8, 0, 99 * NS)
+    assert neighbours.legacy_head(spool, 4, 1 << 30) == Want("99.100", 0, 5, 99 * NS)
+    assert neighbours.legacy_head(spool, 4, 1) == Want("100.1", 1, 0, 100 * NS)
     assert neighbours.legacy_head(new_spool(tmp_path / "bob", "bob"), 4, 4) is None
 
 
