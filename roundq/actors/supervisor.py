@@ -39,7 +39,7 @@ WAITED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTSTP)
 #: How often output is measured and requests are looked for without a nudge.
 OUTPUT_LOOK_S = 1.0
-REQUEST_LOOK_S = 10.0
+REQUEST_LOOK_S = 30.0
 #: A job that ends within this time is not watched by a second thread.
 BRIEF_S = 0.1
 #: How long killing goes on before it is called unfinished, and begun anew.

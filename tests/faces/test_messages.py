@@ -470,3 +470,17 @@ def test_every_class_of_error_has_its_own_code() -> None:
         "WaitTimeout": 124,
         "DaemonRunning": 1,
     }
+
+
+@pytest.mark.parametrize("how", [[], ["--fg"], ["--foreground"]])
+def test_a_daemon_inside_a_job_is_refused(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, how: list[str]
+) -> None:
+    """It would end with the job, and with it all that it started."""
+    monkeypatch.setenv("RQ_JOB_ID", "17")
+    assert desk.rq("daemon", *how) == Said(
+        1,
+        "",
+        "rq: this is inside a job: a daemon would end with it, and so would all jobs that it starts\n"
+        "hint: run it from a shell on the node\n",
+    )

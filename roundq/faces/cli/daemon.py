@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 
 from roundq.faces.cli.parser import Parser
 from roundq.faces.cli.person import person
+from roundq.words.errors import RoundqError
 
 
 def build_parser(verb: str) -> Parser:
@@ -48,14 +48,17 @@ def run(_verb: str, options: argparse.Namespace) -> int:
             f"no daemon of yours served {asker.node}" if left is None else f"your daemon on {asker.node} left"
         )
         return 0
+    if "RQ_JOB_ID" in os.environ:
+        raise RoundqError(
+            "this is inside a job: a daemon would end with it, and so would all jobs that it starts",
+            "run it from a shell on the node",
+        )
     if options.fg:
         daemon.run_once(asker.spool, os.environ, verbose=options.verbose)
         return 0
     if options.foreground:
         daemon.run_foreground(asker.spool, os.environ, verbose=options.verbose)
         return 0
-    if "RQ_JOB_ID" in os.environ:
-        print("rq: warning: this is inside a job, and the daemon will end with it", file=sys.stderr)
     daemon.detach(asker.spool, os.environ)
     holder = daemon.serving(asker.spool)
     if holder is not None:
