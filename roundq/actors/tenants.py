@@ -83,6 +83,7 @@ class Tenants:
         self.by_id: dict[str, Tenant] = {}
         #: Why a record of ours cannot be dealt with: told to the user, tried again each round.
         self.trouble: dict[str, str] = {}
+        self._is_frozen = False
         # What every supervisor needs is loaded once, here, and shared by them all.
         spawn.prepare()
         jobs.prepare()
@@ -200,7 +201,8 @@ class Tenants:
         """
         # A supervisor that is nudged before it is ready must not die of it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WAITED)
-        if not gc.get_freeze_count():
+        if not self._is_frozen:
+            self._is_frozen = True
             # Once, and for good: what the collector never visits again keeps its pages shared with
             # the supervisors. A later collection of it here would make each of them a copy.
             gc.collect()
