@@ -58,9 +58,7 @@ def others_here(spools: Iterable[Spool], me: str, node: str, seen: Iterable[Seen
                 continue
             (card,) = last
         if card.is_legacy:
-            found += [
-                Lodger(spool.user, job) for where, job in neighbours.legacy_occupants(spool) if where == node
-            ]
+            found += [Lodger(spool.user, job) for job in neighbours.legacy_here(spool, node)]
         else:
             found += on_card(card, neighbours.daemon_lives(card, spool.uid))
     return found
@@ -68,7 +66,7 @@ def others_here(spools: Iterable[Spool], me: str, node: str, seen: Iterable[Seen
 
 def own_legacy(spool: Spool, node: str) -> list[Lodger]:
     """Jobs that a 0.2.9 daemon of this very user runs on this node."""
-    return [Lodger(spool.user, job) for where, job in neighbours.legacy_occupants(spool) if where == node]
+    return [Lodger(spool.user, job) for job in neighbours.legacy_here(spool, node)]
 
 
 def running_cores(seen: Iterable[Seen]) -> dict[str, int]:

@@ -30,6 +30,8 @@ USERS_MAX = 10_000
 LEGACY_HEADS = 20
 #: Names of 0.2.9 jobs that are looked at, and bytes of one that are read; all together, as many as of cards.
 LEGACY_NAMES_MAX, LEGACY_BYTES_MAX = 10_000, 256 << 10
+#: Where a running job of 0.2.9 lies from the wish to cancel it until its process is dead.
+LEGACY_CANCELING = "cancel"
 #: A node whose card has not changed for this long is not counted on (0.2.9: ten minutes).
 SILENT_S = 600.0
 
@@ -136,25 +138,31 @@ def _legacy_records(spool: Spool, state: str, most: int) -> Iterable[tuple[spool
             continue
 
 
+def _legacy_occupant(entry: spools.Entry, record: jobs.Record) -> Occupant:
+    job = record.job
+    alone = job.cores == 0
+    started_ns = record.started_ns
+    return Occupant(entry.id, RUNNING, job.cores, job.memory_required, alone, 0, True, started_ns, job.name)
+
+
 def legacy_occupants(spool: Spool) -> list[tuple[str, Occupant]]:
     """The running jobs of a user's 0.2.9 daemons, each with its node. `all` cores are 0 here."""
     return [
-        (
-            record.node,
-            Occupant(
-                entry.id,
-                RUNNING,
-                record.job.cores,
-                record.job.memory_required,
-                record.job.cores == 0,
-                0,
-                True,
-                record.started_ns,
-                record.job.name,
-                None,
-            ),
-        )
+        (record.node, _legacy_occupant(entry, record))
         for entry, record in _legacy_records(spool, RUNNING, LEGACY_NAMES_MAX)
+    ]
+
+
+def legacy_here(spool: Spool, node: str) -> list[Occupant]:
+    """Those of them that have a living process on this very node, also while they are being canceled.
+
+    0.2.9 finds only when somebody lists its queue that a process has gone, and forgets some in cancel/.
+    """
+    return [
+        _legacy_occupant(entry, record)
+        for state in (RUNNING, LEGACY_CANCELING)
+        for entry, record in _legacy_records(spool, state, LEGACY_NAMES_MAX)
+        if record.node == node and procs.exists(record.pid, spool.uid)
     ]
 
 

@@ -160,6 +160,9 @@ def liveness(of: Identity) -> Liveness:
 
 def exists(pid: int, uid: int) -> bool:
     """Whether some process of this user has the pid; all that 0.2.9, which records no more, lets us ask."""
+    if pid < 1:
+        # To kill(2) that would be a group.
+        return False
     try:
         process = _look(pid)
     except OSError:

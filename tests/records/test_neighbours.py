@@ -447,6 +447,20 @@ def test_running_jobs_of_0_2_9_are_counted_on_their_nodes(tmp_path: Path) -> Non
     }
 
 
+def test_of_0_2_9_jobs_on_my_node_only_those_that_live_occupy_it(tmp_path: Path) -> None:
+    """Nobody but a list of its owner finds that one has ended; one that is being canceled still runs."""
+    spool = new_spool(tmp_path / "ann", "ann")
+    os.mkdir(f"{spool.path}/cancel")
+    for state, name in ((RUNNING, "1.5"), (RUNNING, "2.5"), ("cancel", "3.5"), ("cancel", "4.5")):
+        path = Path(old_job(spool, state, name, node="n1"))
+        value = json.loads(path.read_text())
+        value["pid"] = os.getpid() if name in ("1.5", "3.5") else 0
+        path.write_text(json.dumps(value))
+    old_job(spool, RUNNING, "5.5", node="n2")
+
+    assert [job.id for job in neighbours.legacy_here(spool, "n1")] == ["1.5", "3.5"]
+
+
 def test_jobs_that_stand_on_a_card_are_not_counted_twice(tmp_path: Path) -> None:
     spool = new_spool(tmp_path / "ann", "ann")
     path = old_job(spool, RUNNING, "17.5", node="n1")
