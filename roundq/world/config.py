@@ -1,7 +1,7 @@
 """The configuration: /etc/roundq.toml, then the user's file, then RQ_* variables; later ones win.
 
 Read by every command and, again and again, by the daemon. Without any file and variable nothing
-is imported to read them, and never a validator: the nine keys are plain values, and `rq run` would
+is imported to read them, and pydantic only for values that are not plainly right: `rq run` would
 pay 15 ms for it. The keys are listed in roundq.toml(5); a value that is not allowed is an error that
 says where it stands, and so is an unknown key, since a slip would change nothing silently.
 """
@@ -21,6 +21,8 @@ from roundq.words.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from pydantic_core import SchemaValidator
 
     #: What says where a key stands: the file and line, or the variable.
     Where = Callable[[tuple[str, ...]], str]
@@ -249,51 +251,58 @@ def _from_text(key: str, text: str) -> object:
 
 
 def _checked(values: dict[str, Any], where_is: Where) -> dict[str, Any]:
-    """The values as `Config` has them. Raises `ConfigError` for the first that is not allowed."""
-    checked: dict[str, Any] = {}
-    for key, value in values.items():
-        if key == _NODES:
-            checked[key] = _checked_nodes(value, where_is)
-        elif key in _KEYS:
-            checked[key] = _checked_value((key,), value, where_is)
-        else:
-            raise _unknown((key,), where_is)
-    return checked
+    """The values as `Config` has them. Raises `ConfigError` for the first that is not allowed.
 
-
-def _checked_nodes(nodes: object, where_is: Where) -> dict[str, dict[str, Any]]:
-    if not isinstance(nodes, dict):
-        raise _no_table((_NODES,), nodes, where_is)
-    checked: dict[str, dict[str, Any]] = {}
-    for name, table in nodes.items():
-        if not isinstance(table, dict):
-            raise _no_table((_NODES, name), table, where_is)
-        for key in table:
-            if key not in _NODE_KEYS:
-                raise _unknown((_NODES, name, key), where_is)
-        checked[name] = {
-            key: _checked_value((_NODES, name, key), value, where_is) for key, value in table.items()
-        }
-    return checked
-
-
-def _checked_value(keys: tuple[str, ...], value: object, where_is: Where) -> Any:
-    key = _KEYS[keys[-1]]
+    pydantic validates them; but what is plainly right does not wait for it to be imported.
+    """
     try:
-        return key.read(value)
-    except ValueError as error:
-        what = f"{where_is(keys)}: {_visible('.'.join(keys))} is {_found(value)}"
-        raise ConfigError(f"{what}{f' ({error})' if str(error) else ''}; it must be {key.allowed}") from None
+        return _plain(values)
+    except (ValueError, KeyError, AttributeError):
+        pass
+    from pydantic_core import ValidationError
+
+    try:
+        checked: dict[str, Any] = _validator().validate_python(values)
+        return checked
+    except ValidationError as error:
+        finding = error.errors(include_url=False)[0]
+    keys = tuple(map(str, finding["loc"]))
+    name = f"{where_is(keys)}: {_visible('.'.join(keys))}"
+    if finding["type"] == "extra_forbidden":
+        raise ConfigError(f"{name} is not a key of roundq", _suggestion(keys))
+    why = finding.get("ctx", {}).get("error", "")
+    allowed = _KEYS[keys[-1]].allowed if finding["type"] == "value_error" else _ALLOWED_NODES
+    found = _found(finding["input"])
+    raise ConfigError(f"{name} is {found}{f' ({why})' if str(why) else ''}; it must be {allowed}")
 
 
-def _no_table(keys: tuple[str, ...], found: object, where_is: Where) -> ConfigError:
-    what = f"{where_is(keys)}: {_visible('.'.join(keys))} is {_found(found)}"
-    return ConfigError(f"{what}; it must be a table of tables, such as [nodes.NAME]")
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    """What `_validator` makes of values that are allowed. Others: ValueError, KeyError, AttributeError."""
+    return {
+        key: {
+            name: {of: _NODE_KEYS[of].read(one) for of, one in table.items()} for name, table in value.items()
+        }
+        if key == _NODES
+        else _KEYS[key].read(value)
+        for key, value in values.items()
+    }
 
 
-def _unknown(keys: tuple[str, ...], where_is: Where) -> ConfigError:
-    name = _visible(".".join(keys))
-    return ConfigError(f"{where_is(keys)}: {name} is not a key of roundq", _suggestion(keys))
+@functools.cache
+def _validator() -> SchemaValidator:
+    """Judges the values of one source. pydantic's core alone, as in words/schema.py."""
+    from pydantic_core import SchemaValidator
+    from pydantic_core import core_schema as cs
+
+    def table(keys: Mapping[str, _Key], **more: cs.TypedDictField) -> cs.CoreSchema:
+        read = {
+            name: cs.typed_dict_field(cs.no_info_plain_validator_function(key.read), required=False)
+            for name, key in keys.items()
+        }
+        return cs.typed_dict_schema({**read, **more}, extra_behavior="forbid")
+
+    of_nodes = cs.dict_schema(cs.str_schema(), table(_NODE_KEYS), strict=True)
+    return SchemaValidator(table(_KEYS, **{_NODES: cs.typed_dict_field(of_nodes, required=False)}))
 
 
 def _found(value: object) -> str:
@@ -351,9 +360,9 @@ def _grace(found: object) -> float:
 
 def _bounded(found: object, least: float, most: float) -> float:
     seconds = _spoken(found)
-    # Neither is true for nan.
-    if type(seconds) in (int, float) and least <= seconds <= most:  # type: ignore[operator]
-        return float(seconds)  # type: ignore[arg-type]
+    # true is a number to Python; nan is within no bounds.
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool) and least <= seconds <= most:
+        return float(seconds)
     raise ValueError
 
 
@@ -424,7 +433,8 @@ _KEYS = {
 _SECONDS = ("poll_min", "poll_max", "grace")
 _NODES = "nodes"
 #: What a table of one node may set.
-_NODE_KEYS = ("cores",)
+_NODE_KEYS = {"cores": _KEYS["cores"]}
+_ALLOWED_NODES = "a table of tables, such as [nodes.NAME]"
 #: The variables that are configuration. Jobs are given others that begin with RQ_ too.
 _VARIABLES = {f"RQ_{key.upper()}": key for key in _KEYS}
 

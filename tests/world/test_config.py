@@ -14,6 +14,7 @@ import pytest
 import tomli
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic_core import ValidationError
 
 from roundq.words.errors import ConfigError
 from roundq.world import config
@@ -567,21 +568,39 @@ def test_without_files_and_variables_nothing_is_imported() -> None:
     assert not {"roundq.words.quantities"} & set(loaded)
 
 
-def test_a_validator_is_never_imported(place: Place) -> None:
-    """Neither for what is right nor for what is wrong: `rq run` and the idle daemon would pay for it."""
+def test_what_is_right_waits_for_no_validator(place: Place) -> None:
+    """`rq run` and the idle daemon would pay for it; only what is wrong does."""
     place.etc.write_text('grace = 20\nmax_output = "5M"\n[nodes.n1]\ncores = 3\n')
     place.user.write_text("cores = 0")
     code = (
         "import sys; from roundq.world import config\n"
         f"config.load({{}}, '/nowhere', etc={str(place.etc)!r}, node='n1')\n"
+        "print(*(name for name in ('tomli', 'pydantic_core') if name in sys.modules))\n"
         f"try: config.load({{}}, {str(place.home)!r}, etc={str(place.etc)!r})\n"
-        "except config.ConfigError: print(*sys.modules)"
+        "except config.ConfigError: print('pydantic_core' in sys.modules, 'pydantic' in sys.modules)"
     )
 
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
-    assert "tomli" in loaded
-    assert not {"pydantic", "pydantic_core"} & set(loaded)
+    assert said.split() == ["tomli", "True", "False"]
     assert threading.active_count() == 1
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(keys, values, max_size=3))
+@example({"nodes": {"a": {"cores": 3}}, "poll_min": 2})
+@example({"nodes": {"a": {"grace": 3}}})
+@example({"nodes": []})
+@example({"nodes": {"a": 1}})
+def test_the_short_way_accepts_what_the_validator_accepts(found: dict[str, Any]) -> None:
+    """They are one table, read in two ways."""
+    try:
+        plain: object = config._plain(found)
+    except (ValueError, KeyError, AttributeError):
+        plain = None
+    try:
+        judged: object = config._validator().validate_python(found)
+    except ValidationError:
+        judged = None
+
+    assert plain == judged
