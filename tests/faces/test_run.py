@@ -278,6 +278,23 @@ def test_ctrl_c_leaves_the_job_in_the_queue_and_says_so(desk: Desk, monkeypatch:
     assert desk.row("1").state == WAITING
 
 
+def test_ctrl_c_that_a_library_makes_another_error_of(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped while it is loaded, it fails in its own words; what is said is still what became of the job."""
+
+    def half_loaded(*_: object, **__: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise AttributeError("half loaded") from None
+
+    monkeypatch.setattr(queue, "wait", half_loaded)
+    assert desk.rq("run", "--wait", "true") == Said(
+        130,
+        'submitted 1 "true"\n',
+        "rq: interrupted; job 1 stays in the queue\nhint: rq wait 1 waits for it, rq cancel 1 cancels it\n",
+    )
+
+
 def test_ctrl_c_of_a_real_process(desk: Desk) -> None:
     environ = {**desk.homes.environ("ann"), "PATH": os.environ["PATH"], "RQ_AUTO_START": "no"}
     environ["PYTHONPATH"] = str(Path(__file__).parents[2])

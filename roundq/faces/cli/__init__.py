@@ -109,7 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     """Does what the words of a command say, and returns its exit code. Never raises."""
     _open_standard_streams()
     with contextlib.suppress(AttributeError, ValueError, OSError):
-        # What cannot be encoded here is shown as its code rather than not at all.
+        # What cannot be encoded here is shown as its code rather than not at all. The type says that
+        # it may be any text stream; one that cannot do this raises AttributeError.
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
         try:
@@ -178,6 +179,22 @@ def load_reader() -> None:
 
 
 @contextlib.contextmanager
+def as_stopped() -> Iterator[None]:
+    """Raises `Stopped` for whatever becomes of a signal in here.
+
+    A library that is stopped while it is loaded makes an error of its own of it.
+    """
+    try:
+        yield
+    except RoundqError:
+        raise
+    except BaseException:
+        if _received:
+            raise Stopped(_received[0]) from None
+        raise
+
+
+@contextlib.contextmanager
 def _stoppable() -> Iterator[None]:
     """Turns SIGINT, SIGTERM and SIGHUP into `Stopped`, unless they are ignored, as by nohup."""
 
@@ -194,14 +211,8 @@ def _stoppable() -> Iterator[None]:
     try:
         for number in caught:
             signal.signal(number, stop)
-        yield
-    except RoundqError:
-        raise
-    except BaseException:
-        # A library that is stopped while it is loaded makes an error of its own of it.
-        if _received:
-            raise Stopped(_received[0]) from None
-        raise
+        with as_stopped():
+            yield
     finally:
         _received.clear()
         for number, handler in caught.items():

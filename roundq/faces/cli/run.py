@@ -11,7 +11,7 @@ import os
 import sys
 
 from roundq.actors import submission
-from roundq.faces.cli import interrupted, load_reader
+from roundq.faces.cli import as_stopped, interrupted, load_reader
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, person
 from roundq.words.errors import JobRefused, RoundqError, UsageError
@@ -180,15 +180,17 @@ def _last_option(parser: Parser, word: str) -> tuple[str, bool]:
 def run(_verb: str, options: argparse.Namespace) -> int:
     """Submits; prints the id; with --wait returns the job's exit code."""
     try:
-        asker = person()
-        job = describe(options, asker)
-        warnings = submission.check(job, os.environ, asker.spool, asker.config.homes, asker.node)
-        (job_id,) = submission.submit(asker.spool, [job], os.environ, asker.node)
+        with as_stopped():
+            asker = person()
+            job = describe(options, asker)
+            warnings = submission.check(job, os.environ, asker.spool, asker.config.homes, asker.node)
+            (job_id,) = submission.submit(asker.spool, [job], os.environ, asker.node)
     except KeyboardInterrupt as stop:
         _say("interrupted; nothing was submitted")
         return interrupted(stop)
     try:
-        return _accepted(asker, job, job_id, warnings, options)
+        with as_stopped():
+            return _accepted(asker, job, job_id, warnings, options)
     except KeyboardInterrupt as stop:
         _say(f"interrupted; job {job_id} stays in the queue")
         print(f"hint: rq wait {job_id} waits for it, rq cancel {job_id} cancels it", file=sys.stderr)
