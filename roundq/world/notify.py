@@ -11,6 +11,7 @@ import logging
 import logging.handlers
 import os
 from collections.abc import Mapping
+from io import TextIOWrapper
 
 from roundq.words.errors import ConfigError
 
@@ -51,7 +52,7 @@ class Notifier:
 class _NodeLog(logging.handlers.RotatingFileHandler):
     """NODE.log, rotated; standard error follows it, so that supervisors and tracebacks land there too."""
 
-    def _open(self):  # type: ignore[no-untyped-def]
+    def _open(self) -> TextIOWrapper:
         stream = super()._open()
         os.dup2(stream.fileno(), 2)
         return stream

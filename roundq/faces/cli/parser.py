@@ -98,7 +98,8 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, f"see: rq {self.verb} -h")
 
     def _print_message(self, message: str, file: IO[str] | None = None) -> None:  # type: ignore[override]
-        # From Python 3.12 on that of argparse is silent where nothing can be written.
+        # Not among argparse's public types. Its own is silent, from Python 3.12 on, where nothing can be
+        # written.
         (file or sys.stderr).write(message)
 
     def takes_value(self, name: str) -> bool | None:
