@@ -7,7 +7,7 @@ import shlex
 import signal
 from pathlib import Path
 
-from roundq.actors import daemon, environ, supervisor
+from roundq.actors import attempt, daemon, environ, homewatch, supervisor
 from roundq.faces import cli
 from roundq.records import cards
 from roundq.world import nodelock, notify
@@ -66,8 +66,8 @@ def test_its_times_are_those_of_the_program() -> None:
     assert f"after {daemon.TAKEOVER_S:g} seconds SIGKILL" in PROSE.replace("Dv ", "")
     assert f"within {daemon.AFTER_ERROR_S:g} seconds" in PROSE
     assert f"at least every {daemon.BUSY_POLL_S:g} seconds" in PROSE
-    assert (cards.BEAT_S, supervisor.OUTPUT_LOOK_S) == (60, 1)
-    assert f"looked for every {supervisor.REQUEST_LOOK_S:g} seconds" in PROSE
+    assert (cards.BEAT_S, homewatch.OUTPUT_LOOK_S) == (60, 1)
+    assert f"looked for every {homewatch.REQUEST_LOOK_S:g} seconds" in PROSE
     assert f"at {notify.LOG_BYTES_MAX >> 20} MiB" in PROSE
 
 
@@ -89,4 +89,4 @@ def test_the_signals_that_a_supervisor_ignores_are_told() -> None:
     told = set(re.findall(r"SIG\w+", sentence[1]))
     assert told == {number.name for number in supervisor._IGNORED} - {signal.SIGPIPE.name}
     assert "SIGTERM does not end it either" in PROSE
-    assert signal.SIGTERM in supervisor.WAITED
+    assert signal.SIGTERM in attempt.WAITED

@@ -9,56 +9,34 @@ file server that hangs cannot suspend a time limit.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gc
 import os
-import resource
 import signal
 import sys
-import threading
 import time
 import traceback
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from roundq.actors import environ
+from roundq.actors.attempt import WAITED, Attempt, Terms
 from roundq.actors.ending import Ending, classified
+from roundq.actors.homewatch import HomeWatch
 from roundq.actors.streams import Streams, open_streams
 from roundq.records import environments
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
 from roundq.words import states
 from roundq.words.errors import RecordError, RoundqError
-from roundq.words.job import NS, Identity, Job, Record
+from roundq.words.job import NS, Job, Record
 from roundq.world import files, procs, spawn
 
-#: What the main thread waits for: children, nudges from commands and daemon, its own second thread.
-#: SIGTERM too, which a node that shuts down sends to everybody: it ends no supervisor, since the end of
-#: its job has to be recorded.
-WAITED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTSTP)
-#: How often output is measured and requests are looked for without a nudge.
-OUTPUT_LOOK_S = 1.0
-REQUEST_LOOK_S = 30.0
-#: A job that ends within this time is not watched by a second thread.
-BRIEF_S = 0.1
-#: How long killing goes on before it is called unfinished, and begun anew.
-KILL_PATIENCE_S = 30.0
 #: An end that cannot be recorded is tried again, ever more slowly, for this long without a spool.
 RECORD_AGAIN_S = (0.1, 60.0)
 RECORD_GIVE_UP_S = 86_400.0
-#: A node that shuts down has ended everybody within this long after its first SIGTERM (systemd: 90 s).
-SHUTDOWN_S = 300.0
 #: The exit code of a supervisor is this plus the index of its job's state.
 FIRST_CODE = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a daemon tells a supervisor beside the record: its node, and how patient to be in killing."""
-
-    node: str
-    grace_s: float = 30.0
 
 
 class _CannotStart(Exception):
@@ -96,157 +74,6 @@ def _environment(spool: Spool, entry: Entry, record: Record, output: str) -> dic
     return environ.of_job(base, spool, entry, record, output)
 
 
-# ---------------------------------------------------------------- the second thread
-
-
-class _HomeWatch(threading.Thread):
-    """Looks at what lies on the shared file system while the job runs: requests, and the size of output.
-
-    Tells the main thread by SIGUSR2 once `verdict` is set: "cancel", "restart" or "output limit".
-    """
-
-    def __init__(self, spool: Spool, job_id: str, streams: Streams, job: Job) -> None:
-        super().__init__(daemon=True)
-        self.spool, self.job_id, self.streams, self.bytes_max = spool, job_id, streams, job.max_output
-        # What may not be run twice is not, whatever program asked for it.
-        self.verbs = [verb for verb in states.REQUESTS if verb != "restart" or job.restartable]
-        self.verdict: str | None = None
-        self.nudged = threading.Event()
-        self.over = False
-
-    def run(self) -> None:
-        last = 0.0
-        while not self.over:
-            now = time.monotonic()
-            with contextlib.suppress(OSError):
-                if self.nudged.is_set() or now - last >= REQUEST_LOOK_S or last == 0.0:
-                    self.nudged.clear()
-                    last = now
-                    self.verdict = self.asked()
-                if (
-                    self.verdict is None
-                    and self.bytes_max
-                    and self.streams.size() - self.streams.before > self.bytes_max
-                ):
-                    self.verdict = "output limit"
-            if self.verdict is not None:
-                os.kill(os.getpid(), signal.SIGUSR2)
-                return
-            self.nudged.wait(OUTPUT_LOOK_S if self.bytes_max else REQUEST_LOOK_S)
-
-    def asked(self) -> str | None:
-        """What is asked of this job, as far as it may be done."""
-        asked = spools.requests(self.spool).get(self.job_id, set())
-        return next((verb for verb in self.verbs if verb in asked), None)
-
-
-# ---------------------------------------------------------------- while it runs
-
-
-@dataclass(slots=True)
-class _Life:
-    """What the main thread knows of its job."""
-
-    spool: Spool
-    entry: Entry
-    record: Record
-    terms: Terms
-    streams: Streams
-    watch: _HomeWatch
-    pid: int = 0
-    status: int | None = None
-    began_s: float = field(default_factory=time.monotonic)
-    cpu_s: float = 0.0
-    memory_bytes: int = 0
-    told_to_end_s: float | None = None
-
-    def reap(self) -> None:
-        """Collects every child that ended: the command, and orphans that fell to us as subreaper."""
-        while True:
-            try:
-                pid, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            self.cpu_s += usage.ru_utime + usage.ru_stime
-            self.memory_bytes = max(self.memory_bytes, usage.ru_maxrss * 1024)
-            if pid == self.pid:
-                self.status = status
-
-    def pause(self, seconds: float) -> None:
-        """Waits for a child to end or for a signal, at most so long, and reaps."""
-        received = signal.sigtimedwait(WAITED, max(seconds, 0.0))
-        if received is not None and received.si_signo == signal.SIGUSR1:
-            self.watch.nudged.set()
-        elif received is not None and received.si_signo == signal.SIGTERM:
-            self.told_to_end_s = time.monotonic()
-        self.reap()
-
-    def is_shutdown(self, now_s: float) -> bool:
-        """Whether the node is being shut down: everybody is sent SIGTERM, and SIGKILL soon after.
-
-        A SIGTERM that came alone and long ago says nothing of an end of today.
-        """
-        # Job and supervisor were both sent it; which of them was seen first is chance.
-        if signal.SIGTERM in signal.sigpending():
-            return True
-        return self.told_to_end_s is not None and now_s - self.told_to_end_s < SHUTDOWN_S
-
-    def usage(self) -> dict[str, float]:
-        """What the attempt used: seconds of processor time, and bytes of the largest process if known.
-
-        The kernel counts from the fork, so that a command smaller than this supervisor shows as this large.
-        """
-        used = {"cpu_s": round(self.cpu_s, 3)}
-        if self.memory_bytes > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024:
-            used["memory_bytes"] = float(self.memory_bytes)
-        return used
-
-    def wait(self) -> str | None:
-        """Waits for the command's end (None), or for a reason to end it."""
-        limit_s = self.record.job.time_limit_s
-        # Many jobs end at once; they never need a second thread.
-        self.pause(min(BRIEF_S, BRIEF_S if limit_s is None else limit_s))
-        if self.status is None:
-            self.watch.start()
-        while self.status is None:
-            left_s = 3600.0 if limit_s is None else self.began_s + limit_s - time.monotonic()
-            if left_s <= 0:
-                return "time limit"
-            if self.watch.verdict is not None:
-                return self.watch.verdict
-            self.pause(min(left_s, 3600.0))
-        return None
-
-    def stop(self, why: str | None) -> None:
-        """Ends whatever of the job is left, and does not return before its death is verified."""
-        if why is None and procs.childless():
-            return
-        myself = procs.own_identity()
-        mark = environ.mark(self.record.process) if self.record.process is not None else None
-
-        def find() -> list[Identity]:
-            # A command that ended by itself may only have left descendants; one that is to be
-            # stopped may have handed work to somebody else: the mark finds that.
-            return procs.remains([myself], mark=mark if why is not None else None)
-
-        left = len(find()) if why is None else 0
-        while not procs.kill_tree(
-            find,
-            grace_s=self.terms.grace_s,
-            patience_s=KILL_PATIENCE_S,
-            clock=time.monotonic,
-            pause=self.pause,
-            # A search may miss what forks and ends all the time; a subreaper without children has none.
-            proof=procs.childless,
-        ):
-            print(f"job {self.entry.id}: processes do not die: {find()}", file=sys.stderr, flush=True)
-        self.reap()
-        if left:
-            self.streams.say(f"rq: its command ended, {left} of its processes did not: they were stopped")
-
-
 # ---------------------------------------------------------------- the whole life
 
 
@@ -256,14 +83,14 @@ def _execute(
     """Runs the command of a job that has begun, to its verified end."""
     job = record.job
     streams: Streams | None = None
-    life: _Life | None = None
+    life: Attempt | None = None
     why: str | None = None
     try:
         _enter(job)
         streams = _open(job, entry.id)
         environment = _environment(spool, entry, record, streams.path)
-        watch = _HomeWatch(spool, entry.id, streams, job)
-        life = _Life(spool, entry, record, terms, streams, watch)
+        watch = HomeWatch(spool, entry.id, streams, job)
+        life = Attempt(spool, entry, record, terms, streams, watch)
         streams.say(_start_line(entry, record))
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         life.pid = spawn.spawn(
@@ -309,7 +136,7 @@ def _start_line(entry: Entry, record: Record) -> str:
     return f"rq: job {entry.id}{named} begins on {record.node}, {begun}{again}: {command}"
 
 
-def _end_line(entry: Entry, outcome: Ending, life: _Life | None) -> str:
+def _end_line(entry: Entry, outcome: Ending, life: Attempt | None) -> str:
     what = outcome.detail or "exit code 0"
     if life is None or not life.pid:
         return f"rq: job {entry.id} could not start: {what}"

@@ -15,8 +15,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from roundq.actors import environ, supervisor
-from roundq.actors.supervisor import Terms
+from roundq.actors import attempt, environ, supervisor
+from roundq.actors.attempt import Terms
 from roundq.records import spool as spools
 from roundq.records.cards import Occupant
 from roundq.records.spool import Entry, Spool
@@ -200,7 +200,7 @@ class Tenants:
         only while the daemon lives: were it to die just after, the job would run and occupy nothing.
         """
         # A supervisor that is nudged before it is ready must not die of it.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, supervisor.WAITED)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, attempt.WAITED)
         if not self._is_frozen:
             self._is_frozen = True
             # Once, and for good: what the collector never visits again keeps its pages shared with

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from roundq.actors import environ
+from roundq.actors.attempt import SHUTDOWN_S, Attempt, Terms
 from roundq.actors.ending import classified
+from roundq.actors.homewatch import HomeWatch
 from roundq.actors.streams import Streams
-from roundq.actors.supervisor import SHUTDOWN_S, Terms, _HomeWatch, _Life
 from roundq.records import environments
 from roundq.records import spool as spools
 from roundq.records.spool import Entry
@@ -350,7 +351,7 @@ def test_what_may_not_run_twice_is_not_restarted_by_any_request(
     home: SpoolHome, restartable: bool, done: str | None
 ) -> None:
     """`rq restart` refuses it; a file that a program put into requests/ must not do more."""
-    watch = _HomeWatch(home.spool, "17", Streams("out", 1, 1), Job(("true",), restartable=restartable))
+    watch = HomeWatch(home.spool, "17", Streams("out", 1, 1), Job(("true",), restartable=restartable))
     spools.request(home.spool, "17", "restart", NODE)
     assert watch.asked() == done
 
@@ -455,9 +456,9 @@ def test_a_crash_in_a_shutdown_is_a_crash(name: str, reason: str) -> None:
 def test_a_sigterm_of_long_ago_is_no_shutdown(home: SpoolHome) -> None:
     """Somebody sent it to the supervisor alone; the job that is killed tomorrow was not shut down."""
     streams, job = Streams("out", 1, 1), Job(("true",))
-    watch = _HomeWatch(home.spool, "17", streams, job)
+    watch = HomeWatch(home.spool, "17", streams, job)
     entry = Entry("17", RUNNING, NODE, f"17@{NODE}.job", 1)
-    life = _Life(home.spool, entry, Record(job), Terms(NODE), streams, watch)
+    life = Attempt(home.spool, entry, Record(job), Terms(NODE), streams, watch)
     assert not life.is_shutdown(100.0)
 
     life.told_to_end_s = 100.0

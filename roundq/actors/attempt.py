@@ -1,0 +1,143 @@
+"""One attempt while its command runs: the supervisor's main thread waits here, measures, and stops it.
+
+It touches no shared file system; what lies there is looked at by `homewatch`.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import time
+from dataclasses import dataclass, field
+
+from roundq.actors import environ
+from roundq.actors.homewatch import HomeWatch
+from roundq.actors.streams import Streams
+from roundq.records.spool import Entry, Spool
+from roundq.words.job import Identity, Record
+from roundq.world import procs
+
+#: What the main thread waits for: children, nudges from commands and daemon, its own second thread.
+#: SIGTERM too, which a node that shuts down sends to everybody: it ends no supervisor, since the end of
+#: its job has to be recorded.
+WAITED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
+#: A job that ends within this time is not watched by a second thread.
+BRIEF_S = 0.1
+#: How long killing goes on before it is called unfinished, and begun anew.
+KILL_PATIENCE_S = 30.0
+#: A node that shuts down has ended everybody within this long after its first SIGTERM (systemd: 90 s).
+SHUTDOWN_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a daemon tells a supervisor beside the record: its node, and how patient to be in killing."""
+
+    node: str
+    grace_s: float = 30.0
+
+
+@dataclass(slots=True)
+class Attempt:
+    """What the main thread knows of its job."""
+
+    spool: Spool
+    entry: Entry
+    record: Record
+    terms: Terms
+    streams: Streams
+    watch: HomeWatch
+    pid: int = 0
+    status: int | None = None
+    began_s: float = field(default_factory=time.monotonic)
+    cpu_s: float = 0.0
+    memory_bytes: int = 0
+    told_to_end_s: float | None = None
+
+    def reap(self) -> None:
+        """Collects every child that ended: the command, and orphans that fell to us as subreaper."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self.cpu_s += usage.ru_utime + usage.ru_stime
+            self.memory_bytes = max(self.memory_bytes, usage.ru_maxrss * 1024)
+            if pid == self.pid:
+                self.status = status
+
+    def pause(self, seconds: float) -> None:
+        """Waits for a child to end or for a signal, at most so long, and reaps."""
+        received = signal.sigtimedwait(WAITED, max(seconds, 0.0))
+        if received is not None and received.si_signo == signal.SIGUSR1:
+            self.watch.nudged.set()
+        elif received is not None and received.si_signo == signal.SIGTERM:
+            self.told_to_end_s = time.monotonic()
+        self.reap()
+
+    def is_shutdown(self, now_s: float) -> bool:
+        """Whether the node is being shut down: everybody is sent SIGTERM, and SIGKILL soon after.
+
+        A SIGTERM that came alone and long ago says nothing of an end of today.
+        """
+        # Job and supervisor were both sent it; which of them was seen first is chance.
+        if signal.SIGTERM in signal.sigpending():
+            return True
+        return self.told_to_end_s is not None and now_s - self.told_to_end_s < SHUTDOWN_S
+
+    def usage(self) -> dict[str, float]:
+        """What the attempt used: seconds of processor time, and bytes of the largest process if known.
+
+        The kernel counts from the fork, so that a command smaller than this supervisor shows as this large.
+        """
+        used = {"cpu_s": round(self.cpu_s, 3)}
+        if self.memory_bytes > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024:
+            used["memory_bytes"] = float(self.memory_bytes)
+        return used
+
+    def wait(self) -> str | None:
+        """Waits for the command's end (None), or for a reason to end it."""
+        limit_s = self.record.job.time_limit_s
+        # Many jobs end at once; they never need a second thread.
+        self.pause(min(BRIEF_S, BRIEF_S if limit_s is None else limit_s))
+        if self.status is None:
+            self.watch.start()
+        while self.status is None:
+            left_s = 3600.0 if limit_s is None else self.began_s + limit_s - time.monotonic()
+            if left_s <= 0:
+                return "time limit"
+            if self.watch.verdict is not None:
+                return self.watch.verdict
+            self.pause(min(left_s, 3600.0))
+        return None
+
+    def stop(self, why: str | None) -> None:
+        """Ends whatever of the job is left, and does not return before its death is verified."""
+        if why is None and procs.childless():
+            return
+        myself = procs.own_identity()
+        mark = environ.mark(self.record.process) if self.record.process is not None else None
+
+        def find() -> list[Identity]:
+            # A command that ended by itself may only have left descendants; one that is to be
+            # stopped may have handed work to somebody else: the mark finds that.
+            return procs.remains([myself], mark=mark if why is not None else None)
+
+        left = len(find()) if why is None else 0
+        while not procs.kill_tree(
+            find,
+            grace_s=self.terms.grace_s,
+            patience_s=KILL_PATIENCE_S,
+            clock=time.monotonic,
+            pause=self.pause,
+            # A search may miss what forks and ends all the time; a subreaper without children has none.
+            proof=procs.childless,
+        ):
+            print(f"job {self.entry.id}: processes do not die: {find()}", file=sys.stderr, flush=True)
+        self.reap()
+        if left:
+            self.streams.say(f"rq: its command ended, {left} of its processes did not: they were stopped")
