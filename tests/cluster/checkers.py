@@ -10,6 +10,9 @@ judge returns what is wrong, one line each; an empty list is a pass. `check()` r
     no_strays        state directories hold records, whole and readable
     ran_once         every job ran exactly once, by its own account          (G2)
     not_twice_at_once  no job ran at two places at the same time             (G2)
+    attempts_once    no attempt began twice, and none while an earlier one lived   (G2)
+    true_attempts    what records say of attempts is what the jobs wrote down      (G2, G3)
+    lost_for_a_cause   what is called lost was hit by something that loses jobs    (G3)
     overbooked       at no instant did the jobs on a node use more cores than it has   (G5)
 """
 
@@ -18,17 +21,26 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 SPOOL = ".roundqueue"
 OWNED = ("claimed", "running")
 OPEN = ("held", "waiting", *OWNED)
 ENDED = ("completed", "failed", "canceled", "zombie")
 STATES = OPEN + ENDED
+
+# Ends by which no command was executed.
+NEVER_RAN = ("no command", "no directory", "no output", "no environment", "cannot start")
+# Why an attempt that may have ended well is followed by another.
+RUN_AGAIN = ("restarted", "shutdown", "lease", "lost")
+# Earlier attempts that a record remembers.
+REMEMBERED = 100
+# A process that was frozen needs this long to notice that its attempt was given to others.
+THAW_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +69,15 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Blow:
+    """Something that loses jobs: a crash of a node, or SIGKILL to supervisors there (of `user`, or all)."""
+
+    node: str
+    at: float
+    user: str | None = None
+
+
+@dataclass(frozen=True)
 class Interval:
     """One run of a ledger job: from `start` to `end`, which is when it was last alive if it was killed."""
 
@@ -67,6 +88,15 @@ class Interval:
     start: float
     end: float
     ended: bool
+    exit_code: int | None = None
+    job: str | None = None
+    attempt: int | None = None
+    mark: str | None = None
+
+    @property
+    def is_command(self) -> bool:
+        """Whether it is the job's own command, and not what that left behind."""
+        return "+" not in self.label
 
     def __str__(self) -> str:
         return f"{self.label} on {self.node} ({self.start:.3f} to {self.end:.3f}, cores {self.cores})"
@@ -164,7 +194,9 @@ def intervals(ledger: str) -> list[Interval]:
         if lines:
             first, last = lines[0], lines[-1]
             who = (first["label"], first["node"], first["uid"], first["cores"])
-            runs.append(Interval(*who, first["at"], last["at"], last["event"] == "end"))
+            which = (first.get("job"), first.get("attempt"), first.get("mark"))
+            ended = last["event"] == "end"
+            runs.append(Interval(*who, first["at"], last["at"], ended, last.get("exit_code"), *which))
     return sorted(runs, key=lambda run: run.start)
 
 
@@ -175,15 +207,50 @@ def ran_once(runs: Iterable[Interval], labels: Iterable[object]) -> list[str]:
     return wrong + [f"job {label} ran and should not have" for label in sorted(set(times) - expected)]
 
 
-def not_twice_at_once(runs: Iterable[Interval]) -> list[str]:
+def not_twice_at_once(runs: Iterable[Interval], thaws: Iterable[tuple[str, float]] = ()) -> list[str]:
+    """`thaws`: nodes and when they thawed; who notices just then that his job was given away is forgiven."""
     wrong = []
-    last: dict[str, Interval] = {}
-    for run in sorted(runs, key=lambda run: run.start):
-        before = last.get(run.label)
+    last: dict[tuple[int, str], Interval] = {}
+    for run in sorted(_without_afterlife(runs, thaws), key=lambda run: run.start):
+        who = run.uid, run.label
+        before = last.get(who)
         if before and run.start < before.end:
             wrong.append(f"{before} and at the same time {run}")
-        last[run.label] = run if not before or run.end > before.end else before
+        last[who] = run if not before or run.end > before.end else before
     return wrong
+
+
+def attempts_once(runs: Iterable[Interval], thaws: Iterable[tuple[str, float]] = ()) -> list[str]:
+    """No attempt of a job began twice, and none while anything of an earlier attempt lived."""
+    judged = [run for run in _without_afterlife(runs, thaws) if run.job is not None]
+    times = Counter((run.uid, run.job, run.attempt, run.label) for run in judged)
+    wrong = [
+        f"{label}: attempt {n} of job {id_} ran {c} times" for (_, id_, n, label), c in times.items() if c > 1
+    ]
+    jobs: dict[tuple[int, str | None], list[Interval]] = {}
+    for run in judged:
+        jobs.setdefault((run.uid, run.job), []).append(run)
+    for (_, id_), of_job in jobs.items():
+        for run in of_job:
+            wrong += [
+                f"job {id_}: attempt {run.attempt} ({run}) while attempt {other.attempt} ({other}) lived"
+                for other in of_job
+                if (other.attempt or 0) < (run.attempt or 0) and other.end > run.start
+            ]
+    return wrong
+
+
+def _without_afterlife(runs: Iterable[Interval], thaws: Iterable[tuple[str, float]]) -> list[Interval]:
+    """The same runs, as if what died just after a thaw had died when it was frozen: it could not act."""
+    thawed = list(thaws)
+
+    def judged(run: Interval) -> Interval:
+        for node, at in thawed:
+            if run.node == node and run.start < at <= run.end <= at + THAW_S and not run.ended:
+                return replace(run, end=run.start)
+        return run
+
+    return [judged(run) for run in runs]
 
 
 def overbooked(runs: Iterable[Interval], cores: int | Mapping[str, int]) -> list[str]:
@@ -207,6 +274,104 @@ def overbooked(runs: Iterable[Interval], cores: int | Mapping[str, int]) -> list
     return wrong
 
 
+# ---------------------------------------------------------------- both together
+
+
+def true_attempts(homes: str, runs: Iterable[Interval]) -> list[str]:
+    """Every record against the ledger: what ran is recorded, with its end; what is recorded so, ran so."""
+    wrong: list[str] = []
+    by_job = _by_job(homes, runs)
+    for f in find(homes):
+        if f.record is not None and "ledger" in " ".join(_command(f) or ()):
+            wrong += [f"{f}: {text}" for text in _job_wrong(f, f.record, by_job.pop((f.user, f.id), []))]
+    return wrong + [f"{user}'s job {id_} ran and has no record" for user, id_ in sorted(by_job)]
+
+
+def _by_job(homes: str, runs: Iterable[Interval]) -> dict[tuple[str, str], list[Interval]]:
+    users = {os.stat(os.path.join(homes, name)).st_uid: name for name in os.listdir(homes)}
+    by_job: dict[tuple[str, str], list[Interval]] = {}
+    for run in runs:
+        if run.job is not None:
+            by_job.setdefault((users[run.uid], run.job), []).append(run)
+    return by_job
+
+
+def _job_wrong(f: Found, record: dict[str, Any], runs: list[Interval]) -> Iterator[str]:
+    present = record.get("attempt", 1)
+    past = {attempt.get("number"): attempt for attempt in record.get("attempts", [])}
+    ran = sorted({run.attempt or 0 for run in runs})
+    if present > 1 and not record["job"].get("restartable"):
+        yield f"attempt {present} of a job that may not be run again"
+    if sorted(past) != list(range(max(1, present - REMEMBERED), present)):
+        yield f"attempt {present} with a history of {sorted(past)}"
+    if ran and ran[-1] > present:
+        yield f"attempt {ran[-1]} ran, the record knows {present}"
+    if ran and ran[-1] == present and _is_unbegun(f, record):
+        yield f"attempt {present} ran, and is recorded as never begun"
+    for number, said in [*past.items(), (present, record)]:
+        of_attempt = [run for run in runs if run.attempt == number]
+        if said is not record or f.state in ENDED:
+            yield from _attempt_wrong(number, said, of_attempt, is_last=said is record)
+    command = next((run for run in runs if run.attempt == present and run.is_command), None)
+    if f.state == "completed" and not (command and command.ended and command.exit_code == 0):
+        yield f"completed, but its last attempt ({command}) did not end with 0"
+
+
+def _attempt_wrong(
+    number: int, said: dict[str, Any], runs: list[Interval], *, is_last: bool
+) -> Iterator[str]:
+    """What a record says of one ended attempt, against the runs of it."""
+    reason, exit_code = said.get("reason"), said.get("exit_code")
+    for run in runs:
+        if run.node != said.get("node"):
+            yield f"attempt {number} ran on {run.node}, recorded is {said.get('node')}"
+        if said.get("process") is not None and run.mark != _mark(said["process"]):
+            yield f"attempt {number} ran under {run.mark}, recorded is {said['process']}"
+        if run.is_command and run.ended and exit_code is not None and run.exit_code != exit_code:
+            yield f"attempt {number} ended with {run.exit_code}, recorded is {exit_code}"
+        if reason in NEVER_RAN:
+            yield f"attempt {number} ran, recorded is {reason}"
+    if reason == "exit" and not any(run.is_command and run.ended for run in runs):
+        yield f"attempt {number} did not end by itself, recorded is exit code {exit_code}"
+    if not is_last and reason not in RUN_AGAIN:
+        yield f"attempt {number} ended with {reason} and was followed by another"
+
+
+def _is_unbegun(f: Found, record: dict[str, Any]) -> bool:
+    if f.state in ("held", "waiting", "claimed"):
+        return True
+    # A job that is canceled before it began has no supervisor in its record.
+    return f.state == "canceled" and record.get("process") is None
+
+
+def _mark(process: dict[str, Any]) -> str:
+    return f"{process.get('boot')}.{process.get('pid')}.{process.get('start')}"
+
+
+def lost_for_a_cause(homes: str, runs: Iterable[Interval], blows: Iterable[Blow]) -> list[str]:
+    """Every attempt that is recorded as lost was on a node that was hit, for its user, while it ran."""
+    hits = list(blows)
+    by_job = _by_job(homes, runs)
+    wrong = []
+    for f in find(homes):
+        record = f.record or {}
+        for said in [*record.get("attempts", []), record]:
+            if said.get("reason") != "lost":
+                continue
+            number = said.get("number", record.get("attempt", 1))
+            began = [run.start for run in by_job.get((f.user, f.id), []) if run.attempt == number]
+            if not any(
+                blow.node == said.get("node")
+                and blow.user in (None, f.user)
+                and blow.at >= max(began, default=0)
+                for blow in hits
+            ):
+                wrong.append(
+                    f"{f}: attempt {number} is called lost, and nothing hit it on {said.get('node')}"
+                )
+    return wrong
+
+
 # ---------------------------------------------------------------- all of it
 
 
@@ -216,14 +381,18 @@ def check(
     *,
     ledger: str | None = None,
     cores: int | Mapping[str, int] | None = None,
+    blows: Iterable[Blow] | None = None,
+    thaws: Iterable[tuple[str, float]] = (),
 ) -> None:
     """Raise AssertionError with all that is wrong. What is not given is not judged."""
     wrong = one_state(homes) + no_strays(homes) + true_outcomes(homes)
     if accepted is not None:
         wrong += accepted_kept(homes, accepted)
     if ledger is not None:
-        runs = intervals(ledger)
-        wrong += not_twice_at_once(runs)
+        runs, thawed = intervals(ledger), list(thaws)
+        wrong += not_twice_at_once(runs, thawed) + attempts_once(runs, thawed) + true_attempts(homes, runs)
+        if blows is not None:
+            wrong += lost_for_a_cause(homes, runs, blows)
         if cores is not None:
             wrong += overbooked(runs, cores)
     if wrong:
@@ -234,6 +403,7 @@ def _found(user: str, state: str, path: str) -> Found:
     id_, node = os.path.basename(path).removesuffix(".job"), ""
     if state in OWNED and "@" in id_:
         id_, _, node = id_.rpartition("@")
+        node = node.removesuffix("!")  # Sealed: its owner is rewriting it.
     try:
         with open(path) as f:
             record = json.load(f)

@@ -2,8 +2,9 @@
 
 Every run appends to a file of its own in /opt/ledger, which all nodes share without any NFS between: one line
 when it starts, one about every 50 ms while it lives, one when it ends. So even of a job that was killed the
-checkers know when it was last alive. A file of its own that imports only the standard library and is started
-with -S: it is quick.
+checkers know when it was last alive. The first line tells what it found in its environment: which attempt of
+which job it is. A label with a `+` is that of a process which a job left behind: its exit code is nobody's.
+A file of its own that imports only the standard library and is started with -S: it is quick.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def main() -> int:
         line = {"event": event, "at": time.monotonic(), **more}
         os.write(fd, json.dumps(line).encode() + b"\n")
 
-    note("start", label=label, cores=cores, node=node, uid=os.getuid(), pid=os.getpid())
+    mine = os.environ
+    again = mine.get("RQ_RESTART_COUNT")
+    attempt = {"job": mine.get("RQ_JOB_ID"), "attempt": None if again is None else int(again) + 1}
+    who = {"node": node, "uid": os.getuid(), "pid": os.getpid(), "mark": mine.get("RQ_MARK")}
+    note("start", label=label, cores=cores, **who, **attempt)
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(TICK_S, left))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.cluster import checkers
-from tests.cluster.checkers import Interval
+from tests.cluster.checkers import Blow, Interval
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,3 +128,136 @@ def test_what_ran_twice_or_never_is_found() -> None:
     ]
     assert len(checkers.not_twice_at_once(runs)) == 1
     assert checkers.not_twice_at_once([ran("a", 0, 1), ran("a", 1, 2, node="n2")]) == []
+
+
+# ---------------------------------------------------------------- attempts
+
+MARK = {"boot": "b", "pid": 7, "start": 9}
+
+
+def attempt(number: int, start: float, end: float, exit_code: int | None = None, **more: Any) -> Interval:
+    """A run of attempt `number` of job 1 on n1; without an exit code it was killed."""
+    values = {
+        "label": "a",
+        "node": "n1",
+        "uid": os.getuid(),
+        "cores": 1,
+        "start": start,
+        "end": end,
+        "ended": exit_code is not None,
+        "exit_code": exit_code,
+        "job": "1",
+        "attempt": number,
+        "mark": "b.7.9",
+        **more,
+    }
+    return Interval(**values)
+
+
+def told(state: str, number: int, *past: str, **record: Any) -> tuple[str, dict[str, Any]]:
+    """A record of job 1, at attempt `number`, after others that ended for the reasons `past`."""
+    attempts = [
+        {"number": i, "node": "n1", "process": MARK, "reason": reason} for i, reason in enumerate(past, 1)
+    ]
+    job = {"command": ["ledger", "a", "1"], "restartable": True}
+    return f"ann/{state}/1.job", {
+        "job": job,
+        "node": "n1",
+        "process": MARK,
+        "attempt": number,
+        "attempts": attempts,
+        **record,
+    }
+
+
+@pytest.mark.parametrize(
+    ("record", "runs"),
+    [
+        (told("completed", 1, exit_code=0), [attempt(1, 0, 1, 0)]),
+        (told("completed", 2, "lost", exit_code=0), [attempt(1, 0, 1), attempt(2, 2, 3, 0)]),
+        (told("completed", 2, "lost", exit_code=0), [attempt(2, 2, 3, 0)]),
+        (told("failed", 1, exit_code=3, reason="exit"), [attempt(1, 0, 1, 3)]),
+        (told("failed", 1, reason="time limit", signal=15), [attempt(1, 0, 1)]),
+        (told("failed", 1, reason="no command"), []),
+        (told("zombie", 1, reason="lost"), [attempt(1, 0, 1)]),
+        (told("zombie", 1, reason="lost"), []),
+        (told("canceled", 2, "lost", reason="canceled", process=None), [attempt(1, 0, 1)]),
+        (told("waiting", 2, "restarted", process=None), [attempt(1, 0, 1)]),
+        (told("completed", 1, exit_code=0), [attempt(1, 0, 1, 0), attempt(1, 0, 1, label="a+child")]),
+    ],
+)
+def test_attempts_that_are_told_as_they_were_pass(
+    tmp_path: Path, record: tuple[str, dict[str, Any]], runs: list[Interval]
+) -> None:
+    """Also lost ones, which nobody may have seen begin."""
+    put(tmp_path, record[0], **record[1])
+
+    assert checkers.true_attempts(str(tmp_path), runs) == []
+    assert checkers.attempts_once(runs) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "runs"),
+    [
+        (told("completed", 1, exit_code=0), []),
+        (told("completed", 1, exit_code=0), [attempt(1, 0, 1)]),
+        (told("completed", 1, exit_code=0), [attempt(1, 0, 1, 0, node="n2")]),
+        (told("completed", 1, exit_code=0), [attempt(1, 0, 1, 0, mark="b.7.8")]),
+        (told("failed", 1, exit_code=3, reason="exit"), [attempt(1, 0, 1, 4)]),
+        (told("failed", 1, exit_code=3, reason="exit"), [attempt(1, 0, 1)]),
+        (told("failed", 1, reason="no command"), [attempt(1, 0, 1)]),
+        (told("canceled", 1, reason="canceled", process=None), [attempt(1, 0, 1)]),
+        (told("waiting", 1, process=None), [attempt(1, 0, 1)]),
+        (told("completed", 2, exit_code=0), [attempt(2, 2, 3, 0)]),
+        (told("failed", 2, "exit", exit_code=3, reason="exit"), [attempt(1, 0, 1, 3), attempt(2, 2, 3, 3)]),
+        (told("zombie", 1, reason="lost"), [attempt(1, 0, 1), attempt(2, 2, 3)]),
+        (
+            told("zombie", 2, "lost", reason="lost", job={"command": ["ledger", "a", "1"]}),
+            [attempt(1, 0, 1)],
+        ),
+    ],
+)
+def test_an_untrue_attempt_is_found(
+    tmp_path: Path, record: tuple[str, dict[str, Any]], runs: list[Interval]
+) -> None:
+    """What is recorded did not run so, or what ran is not recorded."""
+    put(tmp_path, record[0], **record[1])
+
+    assert len(checkers.true_attempts(str(tmp_path), runs)) == 1
+
+
+def test_a_run_without_a_record_is_found(tmp_path: Path) -> None:
+    """The job it says it belongs to is nowhere."""
+    (tmp_path / "ann").mkdir()
+
+    assert checkers.true_attempts(str(tmp_path), [attempt(1, 0, 1)]) == ["ann's job 1 ran and has no record"]
+
+
+def test_attempts_that_begin_twice_or_overlap_are_found() -> None:
+    """Also where what lives is only what an earlier attempt left behind."""
+    assert len(checkers.attempts_once([attempt(1, 0, 1), attempt(1, 2, 3, node="n2")])) == 1
+    assert len(checkers.attempts_once([attempt(1, 0, 3), attempt(2, 2, 3)])) == 1
+    assert len(checkers.attempts_once([attempt(1, 0, 3, label="a+child"), attempt(2, 2, 3)])) == 1
+
+
+def test_only_what_dies_just_after_a_thaw_is_forgiven() -> None:
+    """It was given away while it could not know."""
+    overlap = [attempt(1, 0, 5, node="n2"), attempt(2, 2, 8)]
+
+    for judge in (checkers.attempts_once, checkers.not_twice_at_once):
+        assert judge(overlap, [("n2", 4.5)]) == []
+        assert len(judge(overlap, [("n1", 4.5)])) == 1
+        assert len(judge(overlap, [("n2", 1)])) == 1
+        assert len(judge(overlap, [("n2", 6)])) == 1
+
+
+def test_a_loss_without_a_cause_is_found(tmp_path: Path) -> None:
+    """Nothing hit that node, or that user there, since the attempt began."""
+    where, record = told("zombie", 2, "lost", reason="lost")
+    put(tmp_path, where, **record)
+    runs = [attempt(1, 0, 1), attempt(2, 2, 3)]
+
+    assert checkers.lost_for_a_cause(str(tmp_path), runs, [Blow("n1", 1), Blow("n1", 3, "ann")]) == []
+    assert len(checkers.lost_for_a_cause(str(tmp_path), runs, [Blow("n1", 1)])) == 1
+    assert len(checkers.lost_for_a_cause(str(tmp_path), runs, [Blow("n1", 3, "bob")])) == 2
+    assert len(checkers.lost_for_a_cause(str(tmp_path), runs, [])) == 2
