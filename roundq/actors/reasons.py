@@ -7,6 +7,7 @@ from the cards; nothing is decided here.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 
 from roundq.actors import outcome
 from roundq.actors.listing import Row
@@ -18,24 +19,28 @@ from roundq.records.spool import Spool
 from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Job
 from roundq.words.quantities import format_age
-from roundq.words.states import CLAIMED, ENDED_STATES, HELD, RUNNING
+from roundq.words.states import ENDED_STATES, HELD, OWNED_STATES, RUNNING
 
 
-def why(spool: Spool, row: Row, node: str, now_ns: int) -> list[str]:
+def why(spool: Spool, row: Row, node: str, now_ns: int, of: Iterable[Spool] = ()) -> list[str]:
     """Why one of my jobs waits, or what it does, or how it ended: sentences, at least one.
 
-    `node` is where we are: only there can a daemon be told to live. Each sentence about a node begins
-    with its name.
+    `node` is where we are: only there can a daemon be told to live. `of` are the spools of everybody, as
+    far as they are to be asked whether its node is heard of. Each sentence about a node begins with its
+    name.
     """
     if row.state in ENDED_STATES:
         return [outcome.sentence(row)]
     if row.record is None:
         return [f"its job file cannot be read: {row.problem}; no daemon will start it"]
-    seen = neighbours.Neighbourhood(node).look([spool], time.monotonic())
-    if row.state == RUNNING:
-        return [_runs(row, now_ns), *_asked(spool, row), *_unseen(row, seen)]
-    if row.state == CLAIMED:
-        return [f"{row.node} has taken it and is about to start it", *_asked(spool, row), *_unseen(row, seen)]
+    if row.state in OWNED_STATES:
+        does = (
+            _runs(row, now_ns)
+            if row.state == RUNNING
+            else f"{row.node} has taken it and is about to start it"
+        )
+        return [does, *_asked(spool, row), *_unseen(row, silent_nodes(spool, node, of))]
+    seen = neighbours.seen_now([spool], spool, node, time.monotonic())
     held = ["it is held, and does not start before it is released"] if row.state == HELD else []
     return held + _waits(row.record.job, seen)
 
@@ -54,13 +59,11 @@ def _asked(spool: Spool, row: Row) -> list[str]:
     return [f"it was asked to {verb}, which its supervisor has not yet done" for verb in sorted(verbs)]
 
 
-def _unseen(row: Row, seen: list[Seen]) -> list[str]:
+def _unseen(row: Row, silent: Mapping[str, float]) -> list[str]:
     """What is to be said if nothing is heard of the node that has it."""
-    return [
-        f"{one.card.node} has not been seen for {format_age(one.silent_s)}: the job may still run there"
-        for one in seen
-        if one.card.node == row.node and not one.is_alive and one.silent_s >= SILENT_S
-    ]
+    if row.node is None or row.node not in silent:
+        return []
+    return [f"{row.node} has not been seen for {format_age(silent[row.node])}: the job may still run there"]
 
 
 def _waits(job: Job, seen: list[Seen]) -> list[str]:
@@ -85,14 +88,14 @@ def _said(job: Job, one: Seen) -> str:
     return "its daemon has not yet looked at it"
 
 
-def silent_nodes(spool: Spool, node: str) -> dict[str, float]:
-    """My nodes that nothing is heard of, with for how many seconds; seen from `node`."""
+def silent_nodes(me: Spool, node: str, of: Iterable[Spool] = ()) -> dict[str, float]:
+    """The nodes that nothing is heard of, with for how many seconds; seen from `node`.
+
+    By the cards of `of`, and by mine.
+    """
+    others = [spool for spool in of if spool.path != me.path]
     try:
-        seen = neighbours.Neighbourhood(node).look([spool], time.monotonic())
+        seen = neighbours.seen_now([me, *others], me, node, time.monotonic())
     except (OSError, RoundqError):
         return {}
-    return {
-        one.card.node: one.silent_s
-        for one in seen
-        if one.card.node != node and not one.is_alive and one.silent_s >= SILENT_S
-    }
+    return neighbours.silence(seen, node)

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from roundq.records import neighbours
 from roundq.records import spool as spools
 from roundq.records.cards import DRAINING, LEAVING, Occupant
-from roundq.records.neighbours import SILENT_S, Neighbourhood, Seen
+from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
 from roundq.words.errors import RecordError
-from roundq.words.job import NS
 from roundq.words.quantities import ALL_CORES
 from roundq.words.states import CLAIMED, RUNNING, WAITING
-from roundq.world import files, procs
+from roundq.world import procs
 
 #: What `NodeFacts.state` may be.
 UP, DRAINS, SILENT, STOPPED = "up", "draining", "silent", "stopped"
@@ -100,7 +99,7 @@ class UserFacts:
 
 def look(of: Sequence[Spool], me: Spool, node: str, now_s: float) -> Look:
     """The cards and occupants of these users as they are now, seen from `node`; `now_s` is monotonic."""
-    seen = seen_now(of, me, node, now_s)
+    seen = neighbours.seen_now(of, me, node, now_s)
     by_path: dict[str, list[Seen]] = {}
     for one in seen:
         by_path.setdefault(one.spool.path, []).append(one)
@@ -111,28 +110,6 @@ def look(of: Sequence[Spool], me: Spool, node: str, now_s: float) -> Look:
         occupied += _occupied(spool, own, node)
         waiting[spool] = _waiting(spool, own)
     return Look(me, node, tuple(seen), tuple(occupied), waiting)
-
-
-def seen_now(of: Iterable[Spool], me: Spool, node: str, now_s: float) -> list[Seen]:
-    """Every card, and whether its daemon lives, judged by one look.
-
-    Silence is measured against the newest thing the server is known to have stamped: the
-    newest card, or my own latest submission; the clocks of machines are never compared.
-    """
-    seen = Neighbourhood(node).look(of, now_s)
-    newest = min(seen, key=lambda one: one.silent_s, default=None)
-    if newest is None:
-        return []
-    try:
-        card_ns = files.signature(f"{newest.spool.path}/{newest.card.node}")[1]
-        behind_s = max(0.0, (files.changed(me.directory("tmp")) - card_ns) / NS)
-    except OSError:
-        behind_s = 0.0
-    return [one if one.card.node == node else _later(one, one.silent_s + behind_s) for one in seen]
-
-
-def _later(one: Seen, silent_s: float) -> Seen:
-    return replace(one, silent_s=silent_s, is_alive=one.is_alive and silent_s < SILENT_S)
 
 
 def _occupied(spool: Spool, seen: Iterable[Seen], here: str) -> list[Occupancy]:

@@ -211,8 +211,11 @@ class Neighbourhood:
         self.node = node
         self._watched: dict[tuple[str, str], _Watched] = {}
 
-    def look(self, spools_of_all: Iterable[Spool], now_s: float) -> list[Seen]:
-        """Every card that can be read now, each parsed only if its file changed."""
+    def look(self, spools_of_all: Iterable[Spool], now_s: float, stamped_ns: int = 0) -> list[Seen]:
+        """Every card that can be read now, each parsed only if its file changed.
+
+        `stamped_ns` is a time that the server's clock has reached, if the caller knows one.
+        """
         looked: list[tuple[Spool, _Watched, int]] = []
         gone = dict.fromkeys(self._watched)
         newest = 0
@@ -240,7 +243,7 @@ class Neighbourhood:
         for key in gone:
             del self._watched[key]
         # A stranger may give his card any time; mine are honest, where there are any.
-        newest = own_newest or newest
+        newest = max(own_newest or newest, stamped_ns)
         return [self._judge(spool, watched, modified, newest, now_s) for spool, watched, modified in looked]
 
     def _names(self, spool: Spool) -> list[str]:
@@ -282,6 +285,39 @@ class Neighbourhood:
         if card.node == self.node:
             return Seen(spool, card, daemon_lives(card, spool.uid), silent_s)
         return Seen(spool, card, silent_s < SILENT_S and card.state != cards.LEAVING, silent_s)
+
+
+def seen_now(of: Iterable[Spool], me: Spool, node: str, now_s: float) -> list[Seen]:
+    """Every card of these users, and whether its daemon lives, judged by one look from `node`.
+
+    Who looks once cannot wait for beats, and must not write to ask the server for its time. So the age of
+    a card is measured, on the server's clock alone, from the newest time that the server is known to have
+    given: that of my own newest card, or of the last file that I wrote in tmp/, as each submission, request
+    and card does. It may be longer in truth, never shorter.
+    """
+    return Neighbourhood(node).look(of, now_s, stamped_ns(me))
+
+
+def stamped_ns(me: Spool) -> int:
+    """A time that the server's clock has reached: when I last wrote into tmp/; 0 if that cannot be told."""
+    try:
+        return files.changed(me.directory("tmp"))
+    except OSError:
+        return 0
+
+
+def silence(seen: Iterable[Seen], here: str) -> dict[str, float]:
+    """The nodes that nothing is heard of, with for how many seconds; `here` is where we are.
+
+    A node is heard of if anybody's daemon there is.
+    """
+    silent: dict[str, float] = {}
+    heard = {here}
+    for one in seen:
+        if one.is_alive or one.silent_s < SILENT_S:
+            heard.add(one.card.node)
+        silent[one.card.node] = min(one.silent_s, silent.get(one.card.node, one.silent_s))
+    return {node: seconds for node, seconds in silent.items() if node not in heard}
 
 
 def daemon_lives(card: Card, uid: int) -> bool:

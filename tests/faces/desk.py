@@ -79,6 +79,22 @@ def process(
 
 
 @contextlib.contextmanager
+def start(desk: Desk, *words: str, **more: str) -> Iterator[subprocess.Popen[str]]:
+    """Runs `rq WORDS` as a process of hers that goes on, with pipes; nothing is left of it afterwards."""
+    paths = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+    environ = {**desk.homes.environ("ann"), **paths, "RQ_AUTO_START": "no", **more}
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-m", "roundq", *words]
+    with subprocess.Popen(
+        command, env=environ, cwd=desk.directory, stdout=pipe, stderr=pipe, text=True
+    ) as running:
+        try:
+            yield running
+        finally:
+            running.kill()
+
+
+@contextlib.contextmanager
 def as_somebody_else() -> Iterator[Path]:
     """Root without its rights, and a directory that this user may read but not write."""
     with tempfile.TemporaryDirectory(prefix="rq-test-") as directory:

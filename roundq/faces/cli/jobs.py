@@ -204,7 +204,7 @@ def _ended_how(asker: Person, row: Row) -> str:
 def _until_dead(asker: Person, asked: list[Row], is_quiet: bool) -> int:
     """Waits until the jobs that were asked to end have ended, and says how."""
     try:
-        with progress() as on_look:
+        with progress(asker) as on_look:
             ended = queue.wait(asker.spool, [row.id for row in asked], node=asker.node, on_look=on_look)
     except KeyboardInterrupt as stop:
         _complain("interrupted; what was asked for is done all the same")
@@ -225,7 +225,8 @@ def _tell_silent(asker: Person, asked: Iterable[Row]) -> None:
     elsewhere = {row.node for row in asked if row.node not in (None, asker.node)}
     if not elsewhere:
         return
-    for node, seconds in silent_nodes(asker.spool, asker.node).items():
+    everybody = queue.everybody(asker.spool, asker.config.homes)
+    for node, seconds in silent_nodes(asker.spool, asker.node, everybody).items():
         if node in elsewhere:
             _complain(
                 f"{node} has not been seen for {format_age(seconds)}",
@@ -267,7 +268,7 @@ def restart(options: argparse.Namespace, asker: Person) -> int:
 def wait(options: argparse.Namespace, asker: Person) -> int:
     """Waits for the end of what is named."""
     rows = only_current(find_all(asker.spool, options.jobs), options.jobs)
-    with progress() as on_look:
+    with progress(asker) as on_look:
         ended = queue.wait(
             asker.spool, [row.id for row in rows], options.timeout, node=asker.node, on_look=on_look
         )

@@ -22,7 +22,7 @@ from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import person
 from roundq.records import neighbours
 from roundq.records import spool as spools
-from roundq.records.neighbours import SILENT_S, Seen
+from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
 from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Record
@@ -243,11 +243,11 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
     if not owned and not waits:
         seen: list[Seen] = []
     else:
-        seen = cluster.seen_now(here.everybody, here.me, here.node, time.monotonic())
+        seen = neighbours.seen_now(here.everybody, here.me, here.node, time.monotonic())
     mine = [one for one in seen if one.is_alive and one.spool == here.me]
     return Facts(
         now_ns=now_ns,
-        silent=_silent(seen, here.node),
+        silent=neighbours.silence(seen, here.node),
         canceling=_canceling(here.me),
         gone=_gone(owned, here.node),
         # One that is just starting has no card yet.
@@ -255,17 +255,6 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
         hidden=[] if is_narrow else neighbours.hidden(here.homes),
         troubles=[(one.card.node, trouble) for one in mine for trouble in one.card.trouble][:TROUBLES_MOST],
     )
-
-
-def _silent(seen: Iterable[Seen], here: str) -> dict[str, float]:
-    """The nodes that nothing is heard of, with for how many seconds. Ours is where we are."""
-    silent: dict[str, float] = {}
-    heard = {here}
-    for one in seen:
-        if one.is_alive or one.silent_s < SILENT_S:
-            heard.add(one.card.node)
-        silent[one.card.node] = min(one.silent_s, silent.get(one.card.node, one.silent_s))
-    return {node: seconds for node, seconds in silent.items() if node not in heard}
 
 
 def _canceling(me: Spool) -> frozenset[tuple[str, str]]:

@@ -1,24 +1,42 @@
-"""While a command waits: on a terminal a line that says how far the jobs are, and an ear for signals."""
+"""While a command waits: how far the jobs are, nodes that have fallen silent, and an ear for signals."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 
+from roundq.actors import submission
 from roundq.faces.cli import look_for_signals
+from roundq.faces.cli.person import Person
+from roundq.records import neighbours
 from roundq.records.spool import Entry
-from roundq.words.quantities import visible
+from roundq.words.quantities import format_age, visible
 from roundq.words.states import CLAIMED, ENDED_STATES, HELD, OWNED_STATES, PENDING_STATES, RUNNING, WAITING
 
 OnLook = Callable[[dict[str, Entry]], None]
+#: How often it is looked whether nodes are heard of, in seconds: cards are renewed once a minute.
+LISTEN_S = 30.0
 
 
 @contextlib.contextmanager
-def progress() -> Iterator[OnLook]:
-    """What to call after each look. Raises Stopped when a signal has come."""
+def progress(asker: Person) -> Iterator[OnLook]:
+    """What to call after each look. Raises Stopped when a signal has come.
+
+    On a terminal a line says how far the jobs are; anywhere a line says of a node that runs one of
+    them, once, that it is not heard of any more.
+    """
+    listener = Listener(asker)
     if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda _: look_for_signals()
+
+        def on_look(met: dict[str, Entry]) -> None:
+            look_for_signals()
+            for said in listener(met, time.monotonic()):
+                with contextlib.suppress(OSError):
+                    print(said, file=sys.stderr, flush=True)
+
+        yield on_look
         return
     from rich.console import Console
     from rich.text import Text
@@ -26,11 +44,48 @@ def progress() -> Iterator[OnLook]:
     console = Console(stderr=True)
     with console.status("looking", spinner="line") as status:
 
-        def on_look(met: dict[str, Entry]) -> None:
+        def on_look_on_terminal(met: dict[str, Entry]) -> None:
             look_for_signals()
+            for said in listener(met, time.monotonic()):
+                console.print(Text(said))
             status.update(Text(sentence(met)))
 
-        yield on_look
+        yield on_look_on_terminal
+
+
+class Listener:
+    """Listens for the nodes that run what one waits for.
+
+    Over time, by the beats of all daemons there and one's own clock, as a daemon does it.
+    """
+
+    def __init__(self, asker: Person) -> None:
+        self._asker = asker
+        self._neighbourhood = neighbours.Neighbourhood(asker.node)
+        self._told: set[str] = set()
+        self._due_s = 0.0
+
+    def __call__(self, met: dict[str, Entry], now_s: float) -> list[str]:
+        """What is to be said of nodes that have fallen silent since; `now_s` is a monotonic time."""
+        nodes = {entry.node for entry in met.values() if entry.state in OWNED_STATES and entry.node}
+        nodes.discard(self._asker.node)
+        if not nodes or now_s < self._due_s:
+            return []
+        self._due_s = now_s + LISTEN_S
+        me = self._asker.spool
+        try:
+            of = submission.everybody(me, self._asker.config.homes)
+            seen = self._neighbourhood.look(of, now_s, neighbours.stamped_ns(me))
+        except OSError:
+            return []
+        silent = neighbours.silence(seen, self._asker.node)
+        # One that comes back and goes again is told again.
+        fresh = sorted((nodes & silent.keys()) - self._told)
+        self._told = nodes & silent.keys()
+        return [
+            f"rq: {visible(node)} has not been seen for {format_age(silent[node])}; what runs there may go on"
+            for node in fresh
+        ]
 
 
 def sentence(met: dict[str, Entry]) -> str:

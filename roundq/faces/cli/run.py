@@ -305,7 +305,7 @@ def follow(asker: Person, job_id: str, is_quiet: bool) -> int:
     from roundq.faces.cli.progress import progress
 
     load_reader()
-    with progress() as on_look:
+    with progress(asker) as on_look:
         rows = queue.wait(asker.spool, [job_id], node=asker.node, on_look=on_look)
     row = rows[job_id]
     if row.state != COMPLETED and not is_quiet:

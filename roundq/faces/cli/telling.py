@@ -12,6 +12,7 @@ from typing import Any
 
 from roundq.actors import queue
 from roundq.actors.listing import Row
+from roundq.actors.reasons import silent_nodes
 from roundq.actors.streams import error_path, output_path
 from roundq.faces.cli import look_for_signals
 from roundq.faces.cli.named import find_all, only_current, title
@@ -73,7 +74,7 @@ def show(options: argparse.Namespace, asker: Person) -> int:
     """`rq show`: prints every fact of each job."""
     rows = find_all(asker.spool, options.jobs)
     if options.json:
-        print(json.dumps(_as_json(rows), indent=2 if sys.stdout.isatty() else None, allow_nan=False))
+        print(json.dumps(_as_json(rows, asker), indent=2 if sys.stdout.isatty() else None, allow_nan=False))
         return 0
     for number, row in enumerate(rows):
         if number:
@@ -96,7 +97,7 @@ def _facts(row: Row, asker: Person) -> list[tuple[str, str]]:
     job = record.job
     facts = [
         ("state", row.state),
-        *[("why", sentence) for sentence in queue.why(asker.spool, row, asker.node, time.time_ns())],
+        *[("why", sentence) for sentence in _why(row, asker)],
         ("node", row.node or ""),
         ("command", _command_line(job)),
         ("directory", job.directory),
@@ -176,13 +177,16 @@ def _earlier(attempt: Attempt) -> str:
     return f"attempt {attempt.number} on {attempt.node}, {when}: {attempt.reason or 'ended'}"
 
 
-def _as_json(rows: list[Row]) -> dict[str, Any]:
+def _as_json(rows: list[Row], asker: Person) -> dict[str, Any]:
     """As `rq --json` has them, and more facts of each."""
     from roundq.faces import as_json
     from roundq.faces.queue_view import Facts
 
     now_ns = time.time_ns()
-    values = as_json.jobs(queue.Listing(tuple(rows)), Facts(now_ns))["jobs"]
+    silent: dict[str, float] = {}
+    if any(row.state in OWNED_STATES for row in rows):
+        silent = silent_nodes(asker.spool, asker.node, queue.everybody(asker.spool, asker.config.homes))
+    values = as_json.jobs(queue.Listing(tuple(rows)), Facts(now_ns, silent))["jobs"]
     for row, value in zip(rows, values, strict=True):
         record = row.record
         value["file"] = as_json.text_of(spools.path_of(row.spool, row.entry))
@@ -216,7 +220,7 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
 def why(options: argparse.Namespace, asker: Person) -> int:
     """`rq why`: prints one sentence, or one per node, for each job."""
     for row in only_current(find_all(asker.spool, options.jobs), options.jobs):
-        sentences = queue.why(asker.spool, row, asker.node, time.time_ns())
+        sentences = _why(row, asker)
         print(
             f"{visible(title(row))}: {visible(sentences[0])}"
             if len(sentences) == 1
@@ -225,6 +229,12 @@ def why(options: argparse.Namespace, asker: Person) -> int:
         for sentence in sentences if len(sentences) > 1 else ():
             print(f"  {visible(sentence)}")
     return 0
+
+
+def _why(row: Row, asker: Person) -> list[str]:
+    # Whether a node is heard of, the daemons of others tell as well.
+    of = queue.everybody(asker.spool, asker.config.homes) if row.state in OWNED_STATES else ()
+    return queue.why(asker.spool, row, asker.node, time.time_ns(), of)
 
 
 # ---------------------------------------------------------------- log
