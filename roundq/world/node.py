@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING
 
 from roundq.words.errors import RoundqError
+from roundq.world import cgroup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -123,7 +124,7 @@ class Node:
             psutil.PROCFS_PATH = before
 
     def _cpu_quotas(self) -> Iterator[float]:
-        for directory in self._groups("cpu"):
+        for directory in cgroup.directories("cpu", self._root):
             # Version 2: "max 100000" or "250000 100000"; version 1: two files, quota -1 for none.
             words = self._words(f"{directory}/cpu.max") or (
                 self._words(f"{directory}/cpu.cfs_quota_us") + self._words(f"{directory}/cpu.cfs_period_us")
@@ -134,7 +135,7 @@ class Node:
 
     def _memory_limits(self) -> Iterator[tuple[int, int]]:
         """Limit and use in bytes of each of our control groups that has a limit."""
-        for directory in self._groups("memory"):
+        for directory in cgroup.directories("memory", self._root):
             # Above memory.high processes are slowed down until they stand still: it is a limit too.
             for limit_name, used_name, cache in (
                 ("memory.max", "memory.current", "inactive_file"),
@@ -150,41 +151,13 @@ class Node:
                 yield limit, used - (found or 0)
 
     def _words(self, path: str) -> list[str]:
+        """The words of a file of a control group, none if it cannot be read."""
         try:
-            return self._text(path).split()
+            with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                return file.read().split()
         # ValueError: a NUL in a path that we did not understand.
         except (OSError, ValueError):
             return []
-
-    def _groups(self, controller: str) -> list[str]:
-        """The directories of the control groups that we are in, innermost first, see cgroups(7)."""
-        try:
-            memberships = self._text("/proc/self/cgroup").splitlines()
-            mounts = self._text("/proc/self/mountinfo").splitlines()
-        except OSError:
-            return []
-        directories: list[str] = []
-        for membership in memberships:
-            _, _, rest = membership.partition(":")
-            controllers, _, path = rest.partition(":")
-            if controllers and controller not in controllers.split(","):
-                continue
-            for mount in mounts:
-                place = _mount_of(mount, controller if controllers else None)
-                if place is not None:
-                    directories += self._upwards(*place, path)
-        return list(dict.fromkeys(directories))
-
-    def _upwards(self, mounted: str, point: str, path: str) -> list[str]:
-        """From the group `path` up to the mount point, which shows the group `mounted`.
-
-        In a container the path may lie outside of what is mounted; then only the mount point is ours.
-        """
-        inside = path[len(mounted.rstrip("/")) :].strip("/") if _is_within(path, mounted) else ""
-        parts = inside.split("/") if inside and ".." not in inside.split("/") else []
-        if not os.path.isdir(self._root + "/".join([point, *parts])):
-            parts = []
-        return ["/".join([point, *parts[:depth]]) for depth in range(len(parts), -1, -1)]
 
 
 def _number(words: list[str], place: int = 0) -> int | None:
@@ -192,25 +165,3 @@ def _number(words: list[str], place: int = 0) -> int | None:
     if place >= len(words) or not re.fullmatch("[0-9]{1,20}", words[place]):
         return None
     return int(words[place])
-
-
-def _is_within(path: str, parent: str) -> bool:
-    return path == parent or path.startswith(parent.rstrip("/") + "/")
-
-
-def _mount_of(line: str, controller: str | None) -> tuple[str, str] | None:
-    """The group that is mounted, and where, if this line of mountinfo (proc(5)) is a control group
-    hierarchy with this controller, or the one of version 2 if None; else None."""
-    before, _, after = line.partition(" - ")
-    fields, rest = before.split(), after.split()
-    if len(fields) < 5 or len(rest) < 3:
-        return None
-    if controller is None:
-        fits = rest[0] == "cgroup2"
-    else:
-        fits = rest[0] == "cgroup" and controller in rest[2].split(",")
-    return (_unescape(fields[3]), _unescape(fields[4])) if fits else None
-
-
-def _unescape(path: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)

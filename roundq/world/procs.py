@@ -11,6 +11,7 @@ boot id, pid and start time. Facts of /proc are from proc(5); errors that are no
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import os
@@ -418,6 +419,7 @@ def kill_tree(
     pause: Callable[[float], None],
     proof: Callable[[], bool] | None = None,
     on_kill: Callable[[Collection[Identity]], None] | None = None,
+    at_once: Callable[[], None] | None = None,
 ) -> bool:
     """End all that `find` finds: TERM, a grace of `grace_s`, then KILL. Returns whether all is dead.
 
@@ -429,7 +431,8 @@ def kill_tree(
     or of another user. The caller may try again.
 
     `clock` is monotonic, in seconds; `pause(seconds)` may return early and must reap the
-    children of this process. `on_kill` is told who outlived the grace, once.
+    children of this process. `on_kill` is told who outlived the grace, once. `at_once` kills whom it can
+    without a search (`cgroup.Group.kill`), after the grace and before each search.
     """
     # TERM before CONT: each meets it as soon as it goes on. Who is forked after this gets no TERM: it may
     # be what a TERM handler started to save its work.
@@ -447,6 +450,8 @@ def kill_tree(
     end = clock() + patience_s
     look_again_s = _LOOK_AGAIN_MIN_S
     while True:
+        if at_once is not None:
+            at_once()
         _send_all(_stopped(find, clock, pause), signal.SIGKILL)
         pause(look_again_s)
         if _all_dead(find, proof):
@@ -490,4 +495,22 @@ def _stands_still(one: Identity) -> bool:
         process = _look(one.pid)
     except OSError:
         return True
-    return process is None or process.identity != one or process.dead or process.stopped
+    if process is None or process.identity != one or process.dead:
+        return True
+    # Its first thread may stand still, or have left, while another one is in the middle of a fork.
+    states = _thread_states(one.pid)
+    return states <= {"T", "t", "Z", "X", "x"} if states else process.stopped
+
+
+def _thread_states(pid: int) -> set[str]:
+    """The states that the threads of a process are in, proc(5); none if they cannot be seen."""
+    found = set()
+    try:
+        for name in os.listdir(f"/proc/{pid}/task"):
+            # A thread may end while we look.
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                line = _read(f"/proc/{pid}/task/{name}/stat", _STAT_BYTES_MAX)
+                found.add(line[line.rfind(b")") + 2 :][:1].decode())
+    except OSError:
+        return set()
+    return found

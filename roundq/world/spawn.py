@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from roundq.world.cgroup import Group
+
 #: <linux/prctl.h>
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -24,13 +26,15 @@ _PR_SET_CHILD_SUBREAPER = 36
 _INTERPRETER_BYTES_MAX = 256
 _REPORT_BYTES_MAX = 1 << 16
 _STALE_TRIES_MAX = 3
+_OOM_SCORE, _OOM_SCORE_MAX = "/proc/self/oom_score_adj", 1000
 
 
 class SpawnError(Exception):
     """The command was not executed. The text is one sentence for people.
 
-    `stage` is "directory" (it could not be entered), "command" (it could not be executed) or
-    "setup" (the process itself could not be made ready); `errno` is why, `path` what.
+    `stage` is "directory" (it could not be entered), "command" (it could not be executed), "interpreter"
+    (it is there, but what its `#!` line names, or the loader that it was linked for, is not) or "setup" (the
+    process itself could not be made ready); `errno` is why, `path` what.
     """
 
     def __init__(self, stage: str, number: int, path: str, text: str) -> None:
@@ -140,6 +144,8 @@ def spawn(
     nice: int | None = 19,
     affinity: Collection[int] | None = None,
     new_session: bool = True,
+    group: Group | None = None,
+    oom_score: int = 0,
 ) -> int:
     """Execute a command and return its pid once it runs. Raises `SpawnError`; then no child is left.
 
@@ -157,6 +163,8 @@ def spawn(
         nice=nice,
         affinity=affinity,
         new_session=new_session,
+        group=group,
+        oom_score=oom_score,
     )
     launched(pid, report)
     return pid
@@ -174,6 +182,8 @@ def launch(
     nice: int | None = 19,
     affinity: Collection[int] | None = None,
     new_session: bool = True,
+    group: Group | None = None,
+    oom_score: int = 0,
 ) -> tuple[int, int]:
     """Begin to execute a command: its pid, and a descriptor that is readable when that is decided.
 
@@ -182,8 +192,9 @@ def launch(
     with surrogateescape (os.fsencode), so any bytes go. A command with a `/` is relative to `cwd`; others
     are looked up along the PATH of `env`. Of `env` nothing is added or left out. The child has default
     signal handlers, an empty signal mask, and no descriptor but the three given; `nice` is not lowered
-    below the present one; `affinity` are CPU numbers. Raises `SpawnError` of
-    stage "setup" if no process could be made.
+    below the present one; `affinity` are CPU numbers. It enters the control group before it executes; that
+    it could not is seen by looking there. `oom_score` is added to our own oom_score_adj, proc(5). Raises
+    `SpawnError` of stage "setup" if no process could be made.
     """
     try:
         words = [os.fsencode(word) for word in argv]
@@ -208,7 +219,7 @@ def launch(
         pid = os.fork()
         if pid == 0:
             _child(command, words, environment, directory, (stdin, stdout, stderr), told,
-                   umask, nice, affinity, new_session, parent)  # fmt: skip
+                   umask, nice, affinity, new_session, group, oom_score, parent)  # fmt: skip
         opened.remove(report)
     except OSError as error:
         number = error.errno or errno.EINVAL
@@ -251,6 +262,8 @@ def _child(
     nice: int | None,
     affinity: Collection[int] | None,
     new_session: bool,
+    group: Group | None,
+    oom_score: int,
     parent: int,
 ) -> NoReturn:
     """What the child does: it executes the command, or reports and leaves. Never returns, never raises."""
@@ -269,6 +282,10 @@ def _child(
         _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != parent:
             os._exit(127)
+        if group is not None:
+            _put("0", group.entrance)
+        if oom_score:
+            _put(str(min(_OOM_SCORE_MAX, _own_oom_score() + oom_score)), _OOM_SCORE)
         if new_session:
             os.setsid()
         if umask is not None:
@@ -285,6 +302,8 @@ def _child(
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         path, error = _execute(command, words, environment)
+        if error.errno == errno.ENOENT and os.path.exists(path):
+            stage = "interpreter"
         text = _why_not(path, error, environment)
     except BaseException as caught:
         error = caught if isinstance(caught, OSError) else OSError(errno.EINVAL, str(caught))
@@ -301,6 +320,24 @@ def _child(
             ),
         )
     os._exit(127)
+
+
+def _put(text: str, path: str) -> None:
+    """Write to a file of the kernel; what it does not allow here is done without."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+
+
+def _own_oom_score() -> int:
+    try:
+        with open(_OOM_SCORE, "rb") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0
 
 
 def _execute(command: bytes, words: list[bytes], environment: dict[bytes, bytes]) -> tuple[bytes, OSError]:

@@ -241,17 +241,17 @@ def test_each_refusal_says_why(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "circle").symlink_to("circle")
 
-    def refused(command: str) -> tuple[int, str]:
+    def refused(command: str, stage: str = "command") -> tuple[int, str]:
         error = refusal([command], cwd=str(tmp_path), env={"PATH": "/nowhere"})
-        assert error.stage == "command"
+        assert error.stage == stage
         return error.errno, str(error).removeprefix(f"cannot execute {command}: ")
 
     def lacks(interpreter: str) -> tuple[int, str]:
         return errno.ENOENT, f"it exists, but its interpreter {interpreter} does not"
 
     unknown_format = "not an executable format (a script needs a first line such as #!/bin/sh)"
-    assert refused("./typo") == lacks("'/usr/bin/pythonn'")
-    assert refused("./windows") == lacks(r"'/bin/sh\r'")
+    assert refused("./typo", "interpreter") == lacks("'/usr/bin/pythonn'")
+    assert refused("./windows", "interpreter") == lacks(r"'/bin/sh\r'")
     assert refused("./plain") == (errno.ENOEXEC, unknown_format)
     assert refused("./forbidden") == (errno.EACCES, "it is not marked as executable (chmod +x)")
     assert refused("./directory") == (errno.EACCES, "it is a directory")
