@@ -5,6 +5,7 @@ It touches no shared file system; what lies there is looked at by `homewatch`.
 
 from __future__ import annotations
 
+import math
 import os
 import resource
 import signal
@@ -12,7 +13,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 
-from roundq.actors import environ
+from roundq.actors import environ, homewatch
 from roundq.actors.homewatch import HomeWatch
 from roundq.actors.streams import Streams
 from roundq.records.spool import Entry, Spool
@@ -112,8 +113,25 @@ class Attempt:
                 return "time limit"
             if self.watch.verdict is not None:
                 return self.watch.verdict
-            self.pause(min(left_s, 3600.0))
+            leased_s = self._leased_s(homewatch.LEASE_STOP)
+            if leased_s <= 0:
+                return "lease"
+            self.pause(min(left_s, leased_s, 3600.0))
         return None
+
+    def _leased_s(self, part: float) -> float:
+        """Seconds until this part of the lease has gone by without a renewal; endless without one."""
+        lease_s = self.record.lease_s
+        if lease_s is None:
+            return math.inf
+        return self.watch.renewed_s + lease_s * part - homewatch.clock_s()
+
+    def _grace_s(self, why: str | None) -> float:
+        """For how long the job may end by itself: not beyond its lease, and not beside its next attempt."""
+        if why == "taken":
+            return 0.0
+        leased_s = self._leased_s(homewatch.LEASE_STOP + homewatch.LEASE_GRACE)
+        return min(self.terms.grace_s, max(0.0, leased_s))
 
     def stop(self, why: str | None) -> None:
         """Ends whatever of the job is left, and does not return before its death is verified."""
@@ -130,7 +148,7 @@ class Attempt:
         left = len(find()) if why is None else 0
         while not procs.kill_tree(
             find,
-            grace_s=self.terms.grace_s,
+            grace_s=self._grace_s(why),
             patience_s=KILL_PATIENCE_S,
             clock=time.monotonic,
             pause=self.pause,

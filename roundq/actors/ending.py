@@ -47,6 +47,12 @@ def classified(why: str | None, status: int | None, job: Job, *, is_shutdown: bo
             return Ending(states.CANCELED, "canceled", code, number, "canceled while it ran")
         case "restart":
             return Ending(states.WAITING, "restarted", code, number, "stopped to be run again")
+        case "lease":
+            detail = "stopped: its lease could not be renewed in time"
+            return Ending(states.WAITING, "lease", code, number, detail)
+        case "taken":
+            detail = "its record was taken over by another node; it is stopped here"
+            return Ending(states.ZOMBIE, "lost", code, number, detail)
         case "time limit":
             detail = f"stopped after its time limit of {job.time_limit_s:g} s"
             return Ending(states.FAILED, why, code, number, detail)

@@ -1,4 +1,4 @@
-"""What a supervisor looks at on the shared file system while its job runs: requests, and the size of output.
+"""What a supervisor looks at on the shared file system while its job runs: requests, output, its own record.
 
 A thread of its own, so that a file server that hangs cannot suspend a time limit.
 """
@@ -11,41 +11,62 @@ import signal
 import threading
 import time
 
+from roundq.actors import environ
 from roundq.actors.streams import Streams
 from roundq.records import spool as spools
-from roundq.records.spool import Spool
+from roundq.records.spool import Entry, Spool
 from roundq.words import states
-from roundq.words.job import Job
+from roundq.words.job import Record
+from roundq.world import files
 
 #: How often output is measured and requests are looked for without a nudge.
 OUTPUT_LOOK_S = 1.0
 REQUEST_LOOK_S = 30.0
+#: A lease is renewed so many times in its length; one that was not for this part of it ends the job, which
+#: has this part of it for its grace; others believe it to have run out when it stood still for this part.
+LEASE_RENEWALS = 6
+LEASE_STOP, LEASE_GRACE, LEASE_OVER = 0.5, 0.25, 1.25
+
+
+def clock_s() -> float:
+    """Seconds by a clock that goes on while the node sleeps, unlike the monotonic one."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class HomeWatch(threading.Thread):
-    """Looks at what lies on the shared file system while the job runs: requests, and the size of output.
+    """Looks at what lies on the shared file system while the job runs.
 
-    Tells the main thread by SIGUSR2 once `verdict` is set: "cancel", "restart" or "output limit".
+    Tells the main thread by SIGUSR2 once `verdict` is set: "cancel", "restart", "output limit", or "taken"
+    if the record is no longer this supervisor's. `renewed_s` is the last renewal of the lease, by `clock_s`.
     """
 
-    def __init__(self, spool: Spool, job_id: str, streams: Streams, job: Job) -> None:
+    def __init__(self, spool: Spool, entry: Entry, streams: Streams, record: Record) -> None:
         super().__init__(daemon=True)
-        self.spool, self.job_id, self.streams, self.bytes_max = spool, job_id, streams, job.max_output
+        self.spool, self.entry, self.streams, self.record = spool, entry, streams, record
+        job = record.job
+        self.bytes_max = job.max_output
         # What may not be run twice is not, whatever program asked for it.
-        self.verbs = [verb for verb in states.REQUESTS if verb != "restart" or job.restartable]
+        self.verbs = ["cancel", "restart"] if job.restartable else ["cancel"]
         self.verdict: str | None = None
         self.nudged = threading.Event()
         self.over = False
+        # The record was written a moment ago; until the first renewal that is when it counts from.
+        self.renewed_s = clock_s()
 
     def run(self) -> None:
-        last = 0.0
+        """Looks until the verdict, and renews the lease until `over` is set."""
+        last = renewed = 0.0
+        lease_s = self.record.lease_s
         while not self.over:
             now = time.monotonic()
             with contextlib.suppress(OSError):
+                if lease_s is not None and (renewed == 0.0 or now - renewed >= lease_s / LEASE_RENEWALS):
+                    self._renew()
+                    renewed = now
                 if self.nudged.is_set() or now - last >= REQUEST_LOOK_S or last == 0.0:
                     self.nudged.clear()
                     last = now
-                    self.verdict = self.asked()
+                    self.verdict = self.asked() or (None if self.is_ours() else "taken")
                 if (
                     self.verdict is None
                     and self.bytes_max
@@ -54,10 +75,36 @@ class HomeWatch(threading.Thread):
                     self.verdict = "output limit"
             if self.verdict is not None:
                 os.kill(os.getpid(), signal.SIGUSR2)
-                return
-            self.nudged.wait(OUTPUT_LOOK_S if self.bytes_max else REQUEST_LOOK_S)
+                break
+            look_s = OUTPUT_LOOK_S if self.bytes_max else REQUEST_LOOK_S
+            self.nudged.wait(look_s if lease_s is None else min(look_s, lease_s / LEASE_RENEWALS / 2))
+        while lease_s is not None and not self.over and self.verdict != "taken":
+            # To stop a job takes its grace.
+            with contextlib.suppress(OSError):
+                self._renew()
+            time.sleep(min(1.0, lease_s / LEASE_RENEWALS))
+
+    def _renew(self) -> None:
+        # From before the call: how long it is on its way to the server nobody knows.
+        now_s = clock_s()
+        if files.touch(spools.path_of(self.spool, self.entry)):
+            self.renewed_s = now_s
+
+    def is_ours(self) -> bool:
+        """Whether the record still lies in running/ under this node's name, or that cannot be told."""
+        directory = self.spool.directory(states.RUNNING)
+        names = {name for name, _ in files.listing(directory)}
+        if names & {self.entry.file, self.entry.sealed.file}:
+            return True
+        # No directory at all is a home that is not there, and says nothing.
+        return not os.path.isdir(directory)
 
     def asked(self) -> str | None:
-        """What is asked of this job, as far as it may be done."""
-        asked = spools.requests(self.spool).get(self.job_id, set())
-        return next((verb for verb in self.verbs if verb in asked), None)
+        """What is asked of this attempt, as far as it may be done."""
+        verbs = spools.requests(self.spool).get(self.entry.id, set())
+        return next((verb for verb in self.verbs if verb in verbs and self._means_us(verb)), None)
+
+    def _means_us(self, verb: str) -> bool:
+        if verb == "cancel" or self.record.process is None:
+            return True
+        return spools.asked_of(self.spool, self.entry.id, verb) in ("", environ.mark(self.record.process))

@@ -16,6 +16,7 @@ from roundq.actors.listing import Listing, Row, find, listing, locate, row_of
 from roundq.actors.reasons import why
 from roundq.actors.submission import check, daemon_runs, everybody, mine, start_daemon, submit
 from roundq.records import spool as spools
+from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
 from roundq.words.errors import NoSuchJob, RoundqError, WaitTimeout
 from roundq.words.states import CANCELED, ENDED_STATES, OWNED_STATES, PENDING_STATES, RUNNING, STATES
@@ -169,7 +170,7 @@ def wait(
     since a job that moves may be missed.
     """
     wanted = dict.fromkeys(ids)
-    shelves = [spools.Shelf(spool, state) for state in STATES]
+    shelves = [Shelf(spool, state) for state in STATES]
     began_s = clock()
     ended: dict[str, Row] = {}
     missed: dict[str, int] = {}
@@ -209,7 +210,7 @@ def wait(
         pause(pause_s)
 
 
-def _met(spool: Spool, shelves: Iterable[spools.Shelf], wanted: Mapping[str, None]) -> dict[str, Entry]:
+def _met(spool: Spool, shelves: Iterable[Shelf], wanted: Mapping[str, None]) -> dict[str, Entry]:
     found = [entry for shelf in shelves for entry in shelf.entries.values() if entry.id in wanted]
     met = {entry.id: entry for entry in found}
     if len(met) < len(found):

@@ -8,6 +8,7 @@ around it is in `daemon`.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import time
@@ -15,11 +16,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from roundq import __version__
-from roundq.actors import occupancy
+from roundq.actors import occupancy, settling
+from roundq.actors.attempt import Terms
+from roundq.actors.leases import Leases
 from roundq.actors.sweeping import Sweeping
 from roundq.actors.tenants import Tenant, Tenants
 from roundq.actors.waiting import WaitingList
-from roundq.records import cards, neighbours
+from roundq.records import cards, neighbours, pings
 from roundq.records import spool as spools
 from roundq.records.cards import Card
 from roundq.records.neighbours import Neighbourhood, Seen
@@ -100,6 +103,7 @@ class Round:
         self.facts = _facts(node, -1e9)
         self.restart_ns, self.process = restart_ns, procs.own_identity()
         self.tenants = Tenants(spool, self.name, log)
+        self.leases = Leases(spool, self.name)
         self.sweeping = Sweeping(spool, self.name, log)
         self.neighbourhood = Neighbourhood(self.name)
         self.waiting = WaitingList(spool, log)
@@ -114,6 +118,7 @@ class Round:
         self._beat = 0
         self._claim_again_s = -1e9
         self._moot: set[str] = set()
+        self._pongs: tuple[str, ...] = ()
         self._told: frozenset[policy.Verdict] = frozenset()
 
     # ------------------------------------------------------------ the round
@@ -123,11 +128,21 @@ class Round:
         self.config, self.config_error = self.config_of()
         if now_s - self.facts.read_s >= FACTS_S:
             self.facts = _facts(self.node, now_s)
+        self.tenants.settle_s = self.config.settle_s
+        if self.config.lease_s and self.draining is None:
+            for entry in self.leases.run_out(now_s, self.config.poll_max_s):
+                self.tenants.take_expired(entry)
         ended = self.tenants.reap()
-        if ended or self.tenants or now_s - self._tenants_s >= self.config.poll_max_s:
+        if (
+            ended
+            or self.tenants.has_seized
+            or self.tenants
+            or now_s - self._tenants_s >= self.config.poll_max_s
+        ):
             self.tenants.look()
             self._tenants_s = now_s
             self.tenants.recover()
+        settling.look(self.tenants, now_s, self.config.settle_s)
         self.waiting.look(now_s, self.config.poll_max_s)
         self._look_at_requests(now_s)
         again_s = self._again_s(now_s)
@@ -142,11 +157,15 @@ class Round:
         undecided = self._settle(now_s)
         self._publish(now_s)
         self.sweeping.run(now_s, self.config.keep_for_s, self.waiting.environments)
+        if self.tenants.has_seized:
+            return 0.0
+        again_s = min(again_s, settling.again_s(self.tenants, now_s, self.config.settle_s))
         return min(again_s, UNDECIDED_S) if undecided else again_s
 
     def _again_s(self, now_s: float) -> float:
         since_beat_s = max(0.0, now_s - self._beat_s) if self._beat_s > 0 else 0.0
-        return max(0.0, min(cards.BEAT_S - since_beat_s, self.waiting.again_s(now_s)))
+        soon = (cards.BEAT_S - since_beat_s, self.waiting.again_s(now_s), self.leases.again_s(now_s))
+        return max(0.0, min(soon))
 
     # ------------------------------------------------------------ looking at my spool
 
@@ -154,13 +173,25 @@ class Round:
         if not self.asked.is_due(now_s) and now_s - self._moot_s < MOOT_S:
             return
         try:
+            self._look_at_pings(now_s)
             self._answer(spools.requests(self.spool), now_s)
         except (OSError, RoundqError):
             self.asked.forget()
             raise
 
+    def _look_at_pings(self, now_s: float) -> None:
+        self._pongs = pings.seen(self.spool)
+        if self._pongs and self.card is not None and now_s - self._moot_s >= MOOT_S:
+            # The server's clock on both sides: our card was written there a minute ago at most.
+            with contextlib.suppress(OSError):
+                server_s = files.signature(f"{self.spool.path}/{self.name}")[1] / 1e9
+                pings.sweep(self.spool, self._pongs, server_s)
+
     def _answer(self, asked: dict[str, set[str]], now_s: float) -> None:
         self.tenants.answer(asked, time.time_ns())
+        for job_id, verbs in asked.items():
+            if "lost" in verbs and (meant := spools.asked_of(self.spool, job_id, "lost")) is not None:
+                self.tenants.take_from_lost(job_id, meant)
         for job_id, verbs in asked.items():
             # It was claimed or running when it was asked for, and went back to waiting.
             entry = self.waiting.entry(job_id)
@@ -311,7 +342,7 @@ class Round:
 
     def _settle(self, now_s: float) -> bool:
         """Publishes my claims, looks who else claimed, keeps or gives back; whether any is left undecided."""
-        unsettled = [tenant for tenant in self.tenants if not tenant.settled]
+        unsettled = [tenant for tenant in self.tenants if not tenant.settled and tenant.is_ready]
         if not unsettled:
             return False
         self._publish(now_s)
@@ -323,33 +354,43 @@ class Round:
         cores = self._cores()
         memory = self._memory_available(any(tenant.record.job.memory_required for tenant in unsettled))
         kept: list[Tenant] = []
+        is_undecided = False
         for tenant in unsettled:
             mine = next(c for c in claims if c.id == tenant.entry.id and c.user == self.spool.user)
             others = [claim for claim in claims if claim is not mine]
             ruling, says = policy.settle(mine, others, cores, memory)
             if ruling is Ruling.UNDECIDED and now_s - tenant.claimed_s < UNDECIDED_MOST_S:
+                is_undecided = True
                 continue
             if ruling is Ruling.KEEP:
                 tenant.settled = True
                 kept.append(tenant)
                 claims = [replace(mine, settled=True) if claim is mine else claim for claim in claims]
-            else:
-                self.tenants.withdraw(tenant, says)
+            elif self.tenants.withdraw(tenant, says):
                 claims = others
+            else:
+                # Others have a copy yet, which give way to this one: it stays, and is tried again.
+                tenant.goes_back = None
         if kept:
-            if not self.tenants.bear(kept, self.config.grace_s, lambda: self._publish(now_s)):
+            if not self.tenants.bear(
+                kept,
+                Terms(self.name, self.config.grace_s),
+                self.config.lease_s or None,
+                lambda: self._publish(now_s),
+            ):
                 self._claim_again_s = now_s + AFTER_FAILED_BIRTH_S
-        return any(not tenant.settled for tenant in self.tenants)
+        return is_undecided
 
     # ------------------------------------------------------------ the card
 
     def _publish(self, now_s: float) -> None:
         """Puts my card in the spool if it says something new, or if its beat is due."""
         card = self._new_card()
-        same = self.card is not None and replace(card, load=0.0, memory_available=0, beat=0) == replace(
-            self.card, load=0.0, memory_available=0, beat=0
-        )
-        if same and now_s - self._beat_s < cards.BEAT_S * 0.9:
+        if (
+            self.card is not None
+            and _says(card) == _says(self.card)
+            and now_s - self._beat_s < cards.BEAT_S * 0.9
+        ):
             return
         self._beat += 1
         card = replace(card, beat=self._beat)
@@ -390,6 +431,8 @@ class Round:
             heads=heads,
             said=said,
             trouble=tuple(sorted(trouble)[:20]),
+            pong=self._pongs,
+            written_ns=max(0, time.time_ns()),
         )
 
     def leave(self) -> None:
@@ -398,6 +441,11 @@ class Round:
         card = self._new_card()
         self.card = replace(card, beat=self._beat + 1, state=cards.LEAVING, heads=(), said=(), waiting=0)
         cards.publish(self.spool, self.card)
+
+
+def _says(card: Card) -> Card:
+    """What a card tells anybody anew: without what changes by itself all the time."""
+    return replace(card, load=0.0, memory_available=0, beat=0, written_ns=0)
 
 
 def _size(verdict: policy.Verdict) -> tuple[str, int]:

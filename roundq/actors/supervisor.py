@@ -29,7 +29,7 @@ from roundq.records.spool import Entry, Spool
 from roundq.words import states
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import NS, Job, Record
-from roundq.world import files, procs, spawn
+from roundq.world import procs, spawn
 
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTSTP)
 #: An end that cannot be recorded is tried again, ever more slowly, for this long without a spool.
@@ -89,7 +89,7 @@ def _execute(
         _enter(job)
         streams = _open(job, entry.id)
         environment = _environment(spool, entry, record, streams.path)
-        watch = HomeWatch(spool, entry.id, streams, job)
+        watch = HomeWatch(spool, entry, streams, record)
         life = Attempt(spool, entry, record, terms, streams, watch)
         streams.say(_start_line(entry, record))
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
@@ -180,14 +180,15 @@ def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str |
 def _record_for_sure(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str | None:
     """Publishes the end, however long the home does not answer or has no room.
 
-    Only while our name is there: if somebody proved us dead meanwhile, the record is not ours: None then.
+    None if the record is not ours: somebody proved us dead meanwhile, or our user called this node lost.
     """
     again_s, most_s = RECORD_AGAIN_S
     began_s = time.monotonic()
     while True:
         try:
-            if files.is_listed(spools.path_of(spool, entry)):
-                return spools.settle(spool, entry, record, terms.node)
+            state = spools.settle(spool, entry, record, terms.node)
+            if state is not None:
+                return state
             if os.path.isdir(spool.directory(states.RUNNING)):
                 return None
             if time.monotonic() - began_s > RECORD_GIVE_UP_S:
@@ -265,8 +266,11 @@ def main(arguments: list[str]) -> int:
         node=name,
         started_ns=time.time_ns(),
     )
-    spools.rewrite(spool, entry, record, name)
-    supervise(spool, entry, record, Terms(name, grace_s=float(os.environ.get("RQ_GRACE", "30"))))
+    sealed = spools.rewrite(spool, entry, record, name)
+    if sealed is None:
+        print(f"rq: job {job_id} was taken away in this moment", file=sys.stderr)
+        return 1
+    supervise(spool, sealed, record, Terms(name, grace_s=float(os.environ.get("RQ_GRACE", "30"))))
     return 0
 
 

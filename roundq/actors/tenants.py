@@ -17,10 +17,12 @@ from dataclasses import dataclass, replace
 
 from roundq.actors import attempt, environ, supervisor
 from roundq.actors.attempt import Terms
+from roundq.records import copies
 from roundq.records import spool as spools
 from roundq.records.cards import Occupant
 from roundq.records.spool import Entry, Spool
 from roundq.words import job as jobs
+from roundq.words.copies import Copy, Settling
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import Identity, Record
 from roundq.words.policy import Want
@@ -43,7 +45,9 @@ class Tenant:
     """One of my jobs that this node has claimed.
 
     `stamp_ns` is the boot-time clock at the claim; `settled` that it passed the check
-    or was born before this daemon; `child` that this daemon forked its supervisor.
+    or was born before this daemon; `child` that this daemon forked its supervisor. `settling`
+    is how far it is looked who else has it, where a rename may have two winners; `goes_back`
+    why it is withdrawn once nobody else has it.
     """
 
     entry: Entry
@@ -52,6 +56,13 @@ class Tenant:
     settled: bool = True
     child: int | None = None
     claimed_s: float = 0.0
+    settling: Settling | None = None
+    goes_back: str | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether its claim may be checked beside those of the neighbours, and then be born or canceled."""
+        return self.goes_back is None and (self.settling is None or self.settling.is_settled)
 
     @property
     def is_born(self) -> bool:
@@ -72,6 +83,7 @@ class Tenant:
             self.record.started_ns,
             job.name[:40],
             self.record.process,
+            not self.is_ready,
         )
 
 
@@ -83,6 +95,10 @@ class Tenants:
         self.by_id: dict[str, Tenant] = {}
         #: Why a record of ours cannot be dealt with: told to the user, tried again each round.
         self.trouble: dict[str, str] = {}
+        #: Whether there are records that were another node's a moment ago: to be looked at and recovered.
+        self.has_seized = False
+        #: For how long a claim is not trusted, where a rename may have two winners; 0 elsewhere.
+        self.settle_s = 0.0
         self._is_frozen = False
         # What every supervisor needs is loaded once, here, and shared by them all.
         spawn.prepare()
@@ -103,6 +119,7 @@ class Tenants:
 
     def look(self) -> None:
         """Brings the tenants in line with the spool: adopts an earlier daemon's, forgets what ended."""
+        self.has_seized = False
         # What moves on between the listing and the reading is met where it went.
         for _ in range(LOOKS):
             if self._look():
@@ -112,12 +129,16 @@ class Tenants:
         """One look; whether all that was listed was still there."""
         listed = {e.id: e for e in spools.scan(self.spool, OWNED_STATES) if e.node == self.node}
         for job_id in [job_id for job_id in self.by_id if job_id not in listed]:
-            del self.by_id[job_id]
+            # A supervisor that has not been reaped yet says itself how its job ended.
+            if self.by_id[job_id].child is None:
+                del self.by_id[job_id]
         self.trouble.clear()
         is_complete = True
         for job_id, entry in listed.items():
             known = self.by_id.get(job_id)
-            if known is not None and (known.child is not None or known.entry.inode == entry.inode):
+            if known is not None and (
+                known.child is not None or known.entry.inode == entry.inode or _is_settling(known, entry)
+            ):
                 known.entry = entry
                 continue
             try:
@@ -128,7 +149,7 @@ class Tenants:
                 self.trouble[job_id] = f"{entry.state}/{entry.file}: {error}"
             else:
                 if known is None:
-                    self.by_id[job_id] = Tenant(entry, record)
+                    self.by_id[job_id] = Tenant(entry, record, settling=self._settling(entry))
                 else:
                     known.entry, known.record = entry, record
         return is_complete
@@ -174,30 +195,52 @@ class Tenants:
             record = spools.read(self.spool, claimed).unbegun()
         except (OSError, RecordError) as error:
             self.trouble[entry.id] = f"claimed/{claimed.file}: {error}"
-            spools.withdraw(self.spool, claimed)
+            if not self.settle_s:
+                spools.withdraw(self.spool, claimed)
             return None
         job = record.job
         granted = replace(record, cores=job.cores or cores, node=self.node).at_home(
             os.path.dirname(self.spool.path)
         )
-        tenant = Tenant(claimed, granted, stamp_ns, settled=False, claimed_s=now_s)
-        if (job.cores, job.memory_required) != (want.cores, want.memory):
+        settling = self._settling(claimed)
+        tenant = Tenant(claimed, granted, stamp_ns, settled=False, claimed_s=now_s, settling=settling)
+        is_what_it_was = (job.cores, job.memory_required) == (want.cores, want.memory)
+        if not is_what_it_was and settling is None:
             spools.withdraw(self.spool, claimed)
             return None
+        if not is_what_it_was:
+            tenant.goes_back = "it is not what it was"
         self.by_id[entry.id] = tenant
         return tenant
 
-    def withdraw(self, tenant: Tenant, why: str) -> None:
-        """Gives an unborn job back to the queue."""
+    def _settling(self, entry: Entry) -> Settling | None:
+        return Settling() if self.settle_s and entry.state == CLAIMED else None
+
+    def drop(self, tenant: Tenant, first: Copy) -> None:
+        """Removes the name of a claim, since another copy of the job goes before it."""
+        copies.drop(self.spool, tenant.entry)
+        where = f"{first.state} on {first.node}" if first.node else first.state
+        self.say(tenant.entry.id, first.state, f"is not ours: it is {where}, so our claim is removed")
+        self.by_id.pop(tenant.entry.id, None)
+
+    def withdraw(self, tenant: Tenant, why: str) -> bool:
+        """Gives an unborn job back to the queue; whether it did. If others may have it: once nobody has."""
+        if tenant.settling is not None and not tenant.settling.is_alone:
+            tenant.goes_back = why
+            return False
         self.say(tenant.entry.id, "waiting", f"goes back to waiting: {why}")
         spools.withdraw(self.spool, tenant.entry)
         self.by_id.pop(tenant.entry.id, None)
+        return True
 
-    def bear(self, settled: Iterable[Tenant], grace_s: float, tell: Callable[[], None]) -> bool:
+    def bear(
+        self, settled: Iterable[Tenant], terms: Terms, lease_s: float | None, tell: Callable[[], None]
+    ) -> bool:
         """Forks supervisors of settled claims, writes them into the records, opens their gates; whether all.
 
         `tell` publishes the card before any gate opens. A card that names no supervisor yet is believed
         only while the daemon lives: were it to die just after, the job would run and occupy nothing.
+        `lease_s` is that of restartable jobs, None for no lease.
         """
         # A supervisor that is nudged before it is ready must not die of it.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, attempt.WAITED)
@@ -213,8 +256,11 @@ class Tenants:
         try:
             for tenant in unborn[:]:
                 try:
-                    gates.append((tenant, self._fork(tenant, grace_s)))
-                    spools.rewrite(self.spool, tenant.entry, tenant.record, self.node)
+                    gates.append((tenant, self._fork(tenant, terms, lease_s)))
+                    sealed = spools.rewrite(self.spool, tenant.entry, tenant.record, self.node)
+                    if sealed is None:
+                        raise RoundqError("its claim was taken away")
+                    tenant.entry = sealed
                 except (OSError, RoundqError) as error:
                     failed = True
                     unborn.remove(tenant)
@@ -256,11 +302,12 @@ class Tenants:
         with contextlib.suppress(OSError, RoundqError):
             self.withdraw(tenant, why)
 
-    def _fork(self, tenant: Tenant, grace_s: float) -> int:
+    def _fork(self, tenant: Tenant, terms: Terms, lease_s: float | None) -> int:
         """Forks a supervisor that waits at its gate; the descriptor that opens it."""
         shut, gate = os.pipe2(os.O_CLOEXEC)
         started_ns = time.time_ns()
-        record = replace(tenant.record, started_ns=started_ns)
+        lease_s = lease_s if tenant.record.job.restartable else None
+        record = replace(tenant.record, started_ns=started_ns, lease_s=lease_s)
         try:
             pid = os.fork()
         except OSError:
@@ -269,7 +316,7 @@ class Tenants:
             raise
         if pid == 0:
             # Closes what it inherited, other gates too: held open here, none would close with the daemon.
-            supervisor.after_fork(self.spool, tenant.entry, record, Terms(self.node, grace_s), shut)
+            supervisor.after_fork(self.spool, tenant.entry, record, terms, shut)
         os.close(shut)
         process = procs.identity(pid)
         tenant.child = pid
@@ -287,6 +334,9 @@ class Tenants:
             tenant = self.by_id.get(job_id)
             if tenant is None:
                 continue
+            if tenant.settling is not None and not tenant.settling.is_settled:
+                # Whoever keeps it acts on it: were it canceled here, it might run on elsewhere.
+                continue
             if tenant.record.process is not None:
                 with contextlib.suppress(PermissionError):
                     procs.send(tenant.record.process, signal.SIGUSR1)
@@ -301,10 +351,7 @@ class Tenants:
         """
         dead: list[Tenant] = []
         for tenant in list(self.by_id.values()):
-            process = tenant.record.process
-            if tenant.child is not None or (
-                process is not None and procs.liveness(process) is not Liveness.DEAD
-            ):
+            if tenant.child is not None or (self._is_of_here(tenant) and _may_live(tenant.record.process)):
                 continue
             if tenant.entry.state == CLAIMED:
                 if tenant.settled:
@@ -315,21 +362,69 @@ class Tenants:
         if dead:
             self._bury(dead)
 
+    def _is_of_here(self, tenant: Tenant) -> bool:
+        """Whether this node began it; what it seized names another node, and is dead by somebody's word."""
+        return tenant.entry.state == CLAIMED or tenant.record.node == self.node
+
     def _is_left(self, tenant: Tenant) -> bool:
         """Whether a supervisor that is dead by now left its record in running/; what it says at last.
 
         It may have recorded the end and gone after we looked: only what is read after its death is final,
         and to write a record that has moved on would raise the dead.
         """
-        try:
-            tenant.record = spools.read(self.spool, tenant.entry)
-        except FileNotFoundError:
-            self.by_id.pop(tenant.entry.id, None)
-            return False
-        except RecordError as error:
-            self.trouble[tenant.entry.id] = f"{tenant.entry.state}/{tenant.entry.file}: {error}"
-            return False
-        return True
+        for entry in (tenant.entry, tenant.entry.sealed):
+            try:
+                tenant.record = spools.read(self.spool, entry)
+            except FileNotFoundError:
+                # Sealed after we looked, or moved on.
+                continue
+            except RecordError as error:
+                self.trouble[entry.id] = f"{entry.state}/{entry.file}: {error}"
+                return False
+            tenant.entry = entry
+            return True
+        self.by_id.pop(tenant.entry.id, None)
+        return False
+
+    def take_from_lost(self, job_id: str, asked: str) -> None:
+        """Frees or seizes a job of a node that its user called lost; `asked` says which attempt is meant."""
+        meant, _, word = asked.partition("\n")
+        for entry in spools.scan(self.spool, OWNED_STATES):
+            if entry.id != job_id or entry.node in (None, self.node):
+                continue
+            with contextlib.suppress(FileNotFoundError, RecordError):
+                if entry.state == CLAIMED:
+                    # Whoever is about to write to it would raise the dead.
+                    if meant == entry.node and (word == "force" or not entry.is_sealed):
+                        self._freed(entry)
+                    continue
+                record = spools.read(self.spool, entry)
+                # One that holds the facts of a requeue has its process among its attempts.
+                process = record.process or (record.attempts[-1].process if record.attempts else None)
+                if process is None or environ.mark(process) != meant:
+                    continue
+                self._seize(entry, record, "which its user called lost", is_forced=word == "force")
+
+    def _freed(self, entry: Entry) -> None:
+        if spools.withdraw(self.spool, entry):
+            self.say(
+                entry.id, "waiting", f"goes back to waiting: {entry.node}, which had claimed it, is lost"
+            )
+        spools.answer(self.spool, entry.id, ("lost",))
+
+    def take_expired(self, entry: Entry) -> None:
+        """Seizes a job of another node whose lease ran out."""
+        with contextlib.suppress(FileNotFoundError, RecordError):
+            self._seize(entry, spools.read(self.spool, entry), "whose lease ran out", is_forced=False)
+
+    def _seize(self, entry: Entry, record: Record, why: str, *, is_forced: bool) -> None:
+        if spools.destination(record) is not None:
+            # Its end is written, and only the move is left: whoever makes it, it is the same.
+            state = spools.conclude(self.spool, entry, record)
+            self.say(entry.id, state or RUNNING, f"had ended on {entry.node}: {state}")
+        elif (is_forced or not entry.is_sealed) and spools.seize(self.spool, entry, self.node) is not None:
+            self.has_seized = True
+            self.say(entry.id, RUNNING, f"is taken over from {entry.node}, {why}", logging.WARNING)
 
     def _bury(self, dead: list[Tenant]) -> None:
         unknown = [tenant for tenant in dead if spools.destination(tenant.record) is None]
@@ -361,7 +456,12 @@ class Tenants:
             record = tenant.record
             if spools.destination(record) is None:
                 now_ns = time.time_ns()
-                detail = f"its supervisor on {self.node} died; nobody knows how it ended"
+                was = (
+                    f"its supervisor on {self.node} died"
+                    if self._is_of_here(tenant)
+                    else f"{record.node} was lost"
+                )
+                detail = f"{was}; nobody knows how it ended"
                 record = replace(record, completed_ns=now_ns, reason="lost", detail=detail)
                 if record.job.restartable:
                     record = record.next_attempt(now_ns, "lost")
@@ -378,3 +478,12 @@ class Tenants:
             if not tenant.is_born:
                 with contextlib.suppress(OSError):
                     self.withdraw(tenant, "its daemon leaves")
+
+
+def _is_settling(known: Tenant, entry: Entry) -> bool:
+    """Whether a listed claim is the one that is known; its file may have another number after a rename."""
+    return known.settling is not None and entry.state == CLAIMED and not known.is_born
+
+
+def _may_live(process: Identity | None) -> bool:
+    return process is not None and procs.liveness(process) is not Liveness.DEAD

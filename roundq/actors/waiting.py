@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from roundq.records import spool as spools
-from roundq.records.spool import Entry, Shelf, Spool
+from roundq.records.shelf import Shelf
+from roundq.records.spool import Entry, Spool
 from roundq.words import policy
 from roundq.words.errors import RecordError
 from roundq.words.policy import Want

@@ -8,17 +8,17 @@ there. It does not know what should run.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from roundq.records import ids
 from roundq.words import job as jobs
 from roundq.words.errors import RecordError, SpoolError, SpoolUnsafe
 from roundq.words.job import Job, Record
+from roundq.words.names import is_conflict_copy, is_foreign
 from roundq.words.states import (
     CANCELED,
     CLAIMED,
@@ -33,6 +33,7 @@ from roundq.words.states import (
     ZOMBIE,
 )
 from roundq.world import files
+from roundq.world.reading import DIRECT, Way
 
 DIRECTORY = ".roundqueue"
 SUFFIX = ".job"
@@ -42,7 +43,10 @@ _OTHERS = {"requests": 0o755, "tmp": 0o755, ids.DIRECTORY: 0o755, "env": 0o700}
 RESERVED_NAMES = frozenset(STATES) | frozenset(_OTHERS) | {"cancel", jobs.NO_NODE}
 #: A file name has at most 255 bytes, and holds an id, a node of up to 128, and "@.job".
 ID_BYTES_MAX = 120
-MISNAMED_MAX = 5
+#: A request says at most which attempt it means.
+REQUEST_BYTES_MAX = 4096
+#: Ends the stem of a record whose owner is about to rewrite it: nobody else moves that.
+SEAL = "!"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,8 @@ class Spool:
     path: str
     user: str
     uid: int
+    #: How its files are reached: those of strangers may lead to where nobody answers.
+    way: Way = field(default=DIRECT, compare=False, repr=False)
 
     def directory(self, name: str) -> str:
         """The path of the directory of a state, or of `requests`, `ids`, `tmp`, `env`."""
@@ -71,13 +77,23 @@ class Entry(NamedTuple):
     file: str
     inode: int
 
+    @property
+    def is_sealed(self) -> bool:
+        """Whether its owner is about to rewrite it, so that nobody else may move it."""
+        return self.node is not None and self.file.endswith(f"{SEAL}{SUFFIX}")
+
+    @property
+    def sealed(self) -> Entry:
+        """The same record under its sealed name."""
+        return self if self.is_sealed else self._replace(file=f"{self.file[: -len(SUFFIX)]}{SEAL}{SUFFIX}")
+
 
 # ---------------------------------------------------------------- opening
 
 
-def at(home: str, user: str, uid: int) -> Spool:
+def at(home: str, user: str, uid: int, way: Way = DIRECT) -> Spool:
     """The spool in somebody's home directory, which may not exist."""
-    return Spool(f"{home}/{DIRECTORY}", user, uid)
+    return Spool(f"{home}/{DIRECTORY}", user, uid, way)
 
 
 def exists(spool: Spool) -> bool:
@@ -213,14 +229,18 @@ def temporary_of(spool: Spool, node: str, data: bytes, *, mode: int = 0o644, syn
 # ---------------------------------------------------------------- looking
 
 
-def _entry(state: str, listed: files.Name) -> Entry | None:
+def entry_of(state: str, listed: files.Name) -> Entry | None:
+    """What a listed name in the directory of a state means; None if it is not that of a record."""
     name = listed.name
     if not name.endswith(SUFFIX) or not name.isprintable():
         return None
     stem, node = name[: -len(SUFFIX)], None
     if state in OWNED_STATES and "@" in stem:
-        stem, _, node = stem.rpartition("@")
+        stem, _, node = stem.removesuffix(SEAL).rpartition("@")
     if not stem or node == "" or len(os.fsencode(stem)) > ID_BYTES_MAX:
+        return None
+    # A second version of one record would be run beside it.
+    if is_conflict_copy(name[: -len(SUFFIX)]):
         return None
     return Entry(stem, state, node, name, listed.inode)
 
@@ -233,8 +253,8 @@ def scan(spool: Spool, states: Iterable[str] = STATES, *, most: int = files.NAME
     return [
         entry
         for state in states
-        for listed in files.listing(spool.directory(state), most=most)
-        if (entry := _entry(state, listed)) is not None
+        for listed in spool.way.listing(spool.directory(state), most=most)
+        if (entry := entry_of(state, listed)) is not None
     ]
 
 
@@ -257,7 +277,7 @@ def content(spool: Spool, entry: Entry) -> bytes:
     # What I am to run, nobody else may have written; what has begun is told by us.
     is_order = entry.state in PENDING_STATES and spool.uid == os.geteuid()
     path = path_of(spool, entry)
-    return files.read(path, most=jobs.RECORD_BYTES_MAX, owner=spool.uid, only_owner_writes=is_order)
+    return spool.way.read(path, most=jobs.RECORD_BYTES_MAX, owner=spool.uid, only_owner_writes=is_order)
 
 
 def requests(spool: Spool) -> dict[str, set[str]]:
@@ -265,45 +285,9 @@ def requests(spool: Spool) -> dict[str, set[str]]:
     asked: dict[str, set[str]] = {}
     for name, _ in files.listing(spool.directory("requests")):
         job_id, _, verb = name.rpartition(".")
-        if job_id and verb in REQUESTS:
+        if job_id and verb in REQUESTS and not is_conflict_copy(job_id):
             asked.setdefault(job_id, set()).add(verb)
     return asked
-
-
-class Shelf:
-    """One state of a spool, remembered: listed again only when it may have changed."""
-
-    def __init__(self, spool: Spool, state: str) -> None:
-        self.spool, self.state = spool, state
-        #: By file name; entries that are still there stay the same objects.
-        self.entries: dict[str, Entry] = {}
-        #: Some names of files that were meant to be records, but that no record can have.
-        self.misnamed: list[str] = []
-        self.freshness = files.Freshness(spool.directory(state))
-
-    def look(self, now_s: float) -> bool:
-        """Brings `entries` up to date; whether anything changed. `now_s` is a monotonic time."""
-        if not self.freshness.is_due(now_s):
-            return False
-        try:
-            names = files.listing(self.freshness.directory)
-        except OSError:
-            self.freshness.forget()
-            raise
-        before, self.entries = self.entries, {}
-        is_new = False
-        for listed in names:
-            known = before.get(listed.name)
-            if known is not None and known.inode == listed.inode:
-                self.entries[listed.name] = known
-            elif (entry := _entry(self.state, listed)) is not None:
-                self.entries[listed.name] = entry
-                is_new = True
-        meant = (listed.name for listed in names if listed.name.endswith(SUFFIX))
-        self.misnamed = list(
-            itertools.islice((name for name in meant if name not in self.entries), MISNAMED_MAX)
-        )
-        return is_new or len(before) != len(self.entries)
 
 
 # ---------------------------------------------------------------- submit
@@ -377,19 +361,40 @@ def withdraw(spool: Spool, entry: Entry) -> bool:
     return files.move(path_of(spool, entry), f"{spool.directory(WAITING)}/{entry.id}{SUFFIX}")
 
 
-def rewrite(spool: Spool, entry: Entry, record: Record, node: str, *, sync: bool = False) -> None:
-    """Replaces the content of a record; only its owner may. Without `sync` it may be lost in a crash."""
+def rewrite(spool: Spool, entry: Entry, record: Record, node: str, *, sync: bool = False) -> Entry | None:
+    """Replaces the content of a claimed or running record, by its owner; the sealed entry, None if not his.
+
+    Without `sync` the content may be lost in a crash. A replacement succeeds whether or not there is
+    something to replace; that the record was still there to be sealed is what makes it the owner's.
+    """
     temporary = temporary_of(spool, node, jobs.dump(record), sync=sync)
-    files.replace(temporary, path_of(spool, entry))
+    try:
+        # Written before, so that the record is sealed for no longer than a rename takes.
+        sealed = entry.sealed
+        is_ours = files.move(path_of(spool, entry), path_of(spool, sealed))
+    except OSError:
+        _discard(temporary)
+        raise
+    if not is_ours:
+        _discard(temporary)
+        return None
+    files.replace(temporary, path_of(spool, sealed))
+    return sealed
+
+
+def _discard(temporary: str) -> None:
+    with contextlib.suppress(OSError):
+        files.remove(temporary)
 
 
 def begin(spool: Spool, entry: Entry, node: str) -> Entry | None:
     """begin, by the supervisor: from that instant this attempt has begun. None: it is not ours any more.
 
-    Durable when it returns: a node that crashes now must not find the job unbegun.
+    The claimed record names the supervisor, and so is sealed. Durable when it returns: a node that
+    crashes now must not find the job unbegun.
     """
     file = owned_file(entry.id, node)
-    if not files.move(path_of(spool, entry), f"{spool.directory(RUNNING)}/{file}"):
+    if not files.move(path_of(spool, entry.sealed), f"{spool.directory(RUNNING)}/{file}"):
         return None
     files.sync_directory(spool.directory(RUNNING))
     return entry._replace(state=RUNNING, file=file, node=node)
@@ -402,8 +407,8 @@ def settle(spool: Spool, entry: Entry, record: Record, node: str) -> str | None:
     any more. Durable when it returns. A job never has two names: after a crash between the two
     steps its node's daemon finds the facts and makes the move.
     """
-    rewrite(spool, entry, record, node, sync=True)
-    return conclude(spool, entry, record)
+    sealed = rewrite(spool, entry, record, node, sync=True)
+    return None if sealed is None else conclude(spool, sealed, record)
 
 
 def conclude(spool: Spool, entry: Entry, record: Record) -> str | None:
@@ -413,7 +418,7 @@ def conclude(spool: Spool, entry: Entry, record: Record) -> str | None:
         return None
     files.sync_directory(spool.directory(state))
     # A cancel is asked of the job, not of the attempt: it is still to be done if the job waits again.
-    answer(spool, entry.id, ("restart",) if state == WAITING else REQUESTS)
+    answer(spool, entry.id, ("restart", "lost") if state == WAITING else REQUESTS)
     return state
 
 
@@ -427,6 +432,17 @@ def destination(record: Record) -> str | None:
     if record.reason is None:
         return COMPLETED
     return {"canceled": CANCELED, "lost": ZOMBIE}.get(record.reason, FAILED)
+
+
+def seize(spool: Spool, entry: Entry, node: str) -> Entry | None:
+    """seize, by another daemon of the user: a lost node's running record becomes this node's, or None.
+
+    It goes on as one whose supervisor is dead.
+    """
+    file = owned_file(entry.id, node)
+    if not files.move(path_of(spool, entry), f"{spool.directory(RUNNING)}/{file}"):
+        return None
+    return entry._replace(file=file, node=node)
 
 
 def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
@@ -444,17 +460,29 @@ def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
         record = replace(
             read(spool, ended), completed_ns=now_ns, reason="canceled", detail="canceled before it began"
         )
-        rewrite(spool, ended, record, node)
+        files.replace(temporary_of(spool, node, jobs.dump(record), sync=False), path_of(spool, ended))
     answer(spool, entry.id)
     return True
 
 
-def request(spool: Spool, job_id: str, verb: str, node: str) -> None:
-    """Asks the owner of a claimed or running record to act; durable when it returns."""
+def request(spool: Spool, job_id: str, verb: str, node: str, content: str = "") -> None:
+    """Asks the owner of a claimed or running record to act; durable when it returns.
+
+    `content` says which attempt is meant, roundqueue(7); an empty one means whatever there is.
+    """
     directory = spool.directory("requests")
     with files.explained(f"ask for {verb} of job {job_id}"):
-        files.replace(temporary_of(spool, node, b"\n"), f"{directory}/{job_id}.{verb}")
+        files.replace(temporary_of(spool, node, f"{content}\n".encode()), f"{directory}/{job_id}.{verb}")
         files.sync_directory(directory)
+
+
+def asked_of(spool: Spool, job_id: str, verb: str) -> str | None:
+    """The content of a request, without the end of its last line; None if there is none, or none of ours."""
+    path = f"{spool.directory('requests')}/{job_id}.{verb}"
+    try:
+        return files.read(path, most=REQUEST_BYTES_MAX, owner=spool.uid).decode().strip()
+    except (FileNotFoundError, RecordError, UnicodeDecodeError):
+        return None
 
 
 def answer(spool: Spool, job_id: str, verbs: Iterable[str] = REQUESTS) -> None:
@@ -473,7 +501,9 @@ def sweep_temporaries(spool: Spool, node: str, alive: Iterable[int]) -> None:
     for name, _ in files.listing(spool.directory("tmp")):
         # NODE.PID.SERIAL.RANDOM, and a node's name may hold dots.
         owner, *parts = name.rsplit(".", 3)
-        if owner == node and len(parts) == 3 and parts[0].isdecimal() and int(parts[0]) not in living:
+        if owner != node or len(parts) != 3 or is_foreign(name):
+            continue
+        if parts[0].isdecimal() and int(parts[0]) not in living:
             with contextlib.suppress(OSError):
                 files.remove(f"{spool.directory('tmp')}/{name}")
 

@@ -99,7 +99,8 @@ class Record:
 
     `attempt` counts from 1; `cores` is what was granted (`all` resolved to a
     number), 0 until it begins. `process` is the supervisor of this attempt.
-    `attempts` are the earlier ones. `detail` is one sentence for people.
+    `attempts` are the earlier ones. `detail` is one sentence for people. `lease_s` is for
+    how long the supervisor may run it without having said so, None for ever.
     """
 
     job: Job
@@ -116,6 +117,7 @@ class Record:
     cores: int = 0
     process: Identity | None = None
     usage: dict[str, float] | None = None
+    lease_s: float | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     def at_home(self, home: str) -> Record:
@@ -165,6 +167,10 @@ def moment(ns: int) -> dict[str, int]:
     return {"secs": ns // NS, "nanos": ns % NS}
 
 
+def _duration(seconds: float | None) -> dict[str, int] | None:
+    return None if seconds is None else moment(round(seconds * NS))
+
+
 def identity_dict(process: Identity | None) -> dict[str, Any] | None:
     """The JSON of a process identity."""
     return None if process is None else {"boot": process.boot, "pid": process.pid, "start": process.start}
@@ -208,7 +214,7 @@ def _job_dict(job: Job) -> dict[str, Any]:
         "restartable": job.restartable,
         "environment": job.environment,
         "umask": job.umask,
-        "time_limit": None if job.time_limit_s is None else moment(round(job.time_limit_s * NS)),
+        "time_limit": _duration(job.time_limit_s),
         "priority": job.priority,
         **({"raw": raw} if raw else {}),
     }
@@ -245,6 +251,7 @@ def to_dict(record: Record) -> dict[str, Any]:
         "cores": record.cores,
         "process": identity_dict(record.process),
         "usage": record.usage,
+        "lease": _duration(record.lease_s),
     }
 
 
@@ -313,6 +320,7 @@ def _validator() -> SchemaValidator:
             cores=of.fallback(of.natural(1 << 20), 0),
             process=of.optional(of.identity),
             usage=of.optional(of.mapping(of.number)),
+            lease=of.optional(of.moment),
         )
     )
 
@@ -323,13 +331,17 @@ _JOB_FIELDS = frozenset(
 )
 _RECORD_FIELDS = frozenset(
     "job started node pid completed exit_code signal reason detail attempt attempts cores process"
-    " usage".split()
+    " usage lease".split()
 )
 
 
 def to_ns(moment: dict[str, int]) -> int:
     """Nanoseconds since the epoch of 0.2.9's {"secs", "nanos"}."""
     return moment["secs"] * NS + moment["nanos"]
+
+
+def _to_seconds(duration: dict[str, int] | None) -> float | None:
+    return None if duration is None else to_ns(duration) / NS
 
 
 def to_identity(value: dict[str, Any] | None) -> Identity | None:
@@ -358,7 +370,7 @@ def _to_job(value: dict[str, Any]) -> Job:
         restartable=value["restartable"],
         environment=value["environment"],
         umask=value["umask"],
-        time_limit_s=None if value["time_limit"] is None else to_ns(value["time_limit"]) / NS,
+        time_limit_s=_to_seconds(value["time_limit"]),
         priority=value["priority"],
         extra={name: kept for name, kept in value.items() if name not in _JOB_FIELDS},
     )
@@ -411,6 +423,7 @@ def parse(data: bytes) -> Record:
             cores=value["cores"],
             process=to_identity(value["process"]),
             usage=value["usage"],
+            lease_s=_to_seconds(value["lease"]),
             extra={name: kept for name, kept in value.items() if name not in _RECORD_FIELDS},
         )
     except RecursionError:

@@ -58,6 +58,20 @@ TRANSITIONS = (
     Transition(
         "recover", RUNNING, WAITING, "NODE's daemon", "as lose, of a restartable job; the next attempt number"
     ),
+    Transition(
+        "free",
+        CLAIMED,
+        WAITING,
+        "another daemon of the user",
+        "a request that says that NODE is lost; the job was never begun",
+    ),
+    Transition(
+        "seize",
+        RUNNING,
+        RUNNING,
+        "another daemon of the user",
+        "a request that says that NODE is lost, or a lease that ran out",
+    ),
 )
 
 #: Why a job is where it is once it ended: `reason` of a record, with what a person reads.
@@ -74,7 +88,8 @@ REASONS = {
     "canceled": "its user canceled it",
     "shutdown": "it was killed when its node was shut down",
     "restarted": "its user restarted it",
+    "lease": "its node could not renew its lease, and stopped it",
     "lost": "its supervisor died and nobody knows how it ended",
 }
 #: The verbs of requests/ID.VERB.
-REQUESTS = ("cancel", "restart")
+REQUESTS = ("cancel", "restart", "lost")

@@ -34,6 +34,7 @@ _STALE_TRIES_MAX = 3
 _SHOWN_CHARS_MAX = 60
 _HOMES_MAX = 64
 _CORES_MAX = 100_000
+_LEASE_MIN_S = 2
 _POLL_MIN_S, _POLL_MAX_S, _GRACE_MAX_S = 0.01, 3600, 86_400
 
 
@@ -44,7 +45,8 @@ class Config:
     `homes` are absolute directories whose entries are homes, or patterns of such directories (glob(7));
     by default the parent of one's own home, or /home if that is the root directory;
     `cores` how many cores of this node to offer: a number, "physical" or "logical" for all of them;
-    times are in seconds and `max_output` in bytes, 0 for no limit.
+    times are in seconds and `max_output` in bytes, 0 for no limit; `lease_s` is 0 for no lease,
+    `settle_s` is 0 where a rename has one winner.
     """
 
     homes: tuple[str, ...]
@@ -56,6 +58,8 @@ class Config:
     max_output: int = 1 << 20
     grace_s: float = 30.0
     patience_s: float = 600.0
+    settle_s: float = 0.0
+    lease_s: float = 0.0
 
 
 class _Setting(NamedTuple):
@@ -374,6 +378,10 @@ def _duration(found: object) -> float:
     raise ValueError("it has no unit" if isinstance(found, (str, int, float)) else "it is no text")
 
 
+def _duration_or_none(found: object) -> float:
+    return 0.0 if found in (0, "0") and not isinstance(found, bool) else _duration(found)
+
+
 def _spoken(found: object) -> object:
     """Text with a unit in seconds; anything else as it is."""
     if not isinstance(found, str) or re.fullmatch(r"[0-9.]*", found):
@@ -384,6 +392,15 @@ def _spoken(found: object) -> object:
         return parse_duration(found)
     except UsageError as error:
         raise ValueError(str(error)) from None
+
+
+def _lease(found: object) -> float:
+    if found in (0, "0") and not isinstance(found, bool):
+        return 0.0
+    seconds = _duration(found)
+    if seconds < _LEASE_MIN_S:
+        raise ValueError("it is too short")
+    return seconds
 
 
 def _size(found: object) -> int:
@@ -427,7 +444,9 @@ _KEYS = {
     "auto_start": _Key("auto_start", "true or false", _truth),
     "max_output": _Key("max_output", 'a size with its unit, such as "1M", or 0 for no limit', _size),
     "grace": _Key("grace_s", f"seconds from 0 to {_GRACE_MAX_S}", _grace),
+    "lease": _Key("lease_s", f"a duration with its unit of at least {_LEASE_MIN_S} s, or 0 for none", _lease),
     "patience": _Key("patience_s", 'a duration with its unit, such as "10m"', _duration),
+    "settle": _Key("settle_s", 'a duration with its unit, such as "5s", or 0 for none', _duration_or_none),
 }
 #: Keys whose number, in a variable, is seconds.
 _SECONDS = ("poll_min", "poll_max", "grace")

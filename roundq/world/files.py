@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import itertools
 import os
 import stat
@@ -44,6 +45,15 @@ class Name(NamedTuple):
     """One entry of a directory as listed: its name and inode number."""
 
     name: str
+    inode: int
+
+
+class Status(NamedTuple):
+    """What something is, whose, and which: its mode, uid, device and inode."""
+
+    mode: int
+    uid: int
+    device: int
     inode: int
 
 
@@ -343,6 +353,15 @@ def remove(path: str) -> bool:
     return True
 
 
+def touch(path: str) -> bool:
+    """Sets the times of a file to the server's now; whether it was there."""
+    try:
+        _retrying(lambda: os.utime(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def signature(path: str) -> tuple[int, int, int]:
     """(inode, modification time in ns, size) of a file as the server has it: changes when it is replaced.
 
@@ -358,3 +377,25 @@ def signature(path: str) -> tuple[int, int, int]:
             os.close(descriptor)
 
     return _retrying(once)
+
+
+def status(path: str) -> Status:
+    """What a path leads to. Follows links. Raises OSError."""
+    found = os.stat(path)
+    return Status(found.st_mode, found.st_uid, found.st_dev, found.st_ino)
+
+
+def is_closed(path: str) -> bool:
+    """Whether there may be a directory of this name into which this process may not look. Follows links."""
+    try:
+        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+    except PermissionError:
+        return True
+    except OSError:
+        return False
+    return is_directory and not os.access(path, os.R_OK | os.X_OK, effective_ids=True)
+
+
+def matching(pattern: str) -> list[str]:
+    """The paths that a pattern of the shell means, sorted; without a pattern just that path."""
+    return sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]

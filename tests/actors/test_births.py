@@ -65,7 +65,7 @@ def test_a_daemon_that_dies_at_a_birth_leaves_the_job_on_its_card(
             one.run(100.0)
 
     card = cards.read(home.spool, NODE)
-    assert [lodger.job.id for lodger in occupancy.on_card(card, daemon_lives=False)] == [job]
+    assert [lodger.job.id for lodger in occupancy.on_card(card, os.geteuid(), daemon_lives=False)] == [job]
     (home.home / "go").touch()
     assert home.wait_for(job).exit_code == 0
 

@@ -33,6 +33,7 @@ from roundq.world.nodelock import NodeLock
 from tests.actors.spoolhome import DAEMON, NODE, SpoolHome
 from tests.cluster import checkers
 from tests.cluster.wait import wait_until
+from tests.records.crowd import born
 
 #: Says when it runs, on which cores, until a file says that it may end.
 HOLD = "echo begun >> {0}.began; while [ ! -e {0}.go ]; do sleep 0.02; done; echo ended >> {0}.ended"
@@ -397,7 +398,7 @@ def test_a_process_in_the_middle_of_an_exec_is_not_overlooked(
 ) -> None:
     """It shows no environment for a moment: one look that finds nothing proves nothing."""
     job = home.shell("true")
-    running = spools.begin(home.spool, home.claim(job), NODE)
+    running = spools.begin(home.spool, born(home.spool, home.claim(job)), NODE)
     assert running is not None
     gone = Identity("another boot", 1, 1)
     spools.rewrite(
@@ -488,7 +489,7 @@ def test_records_of_other_nodes_are_left_alone(home: SpoolHome) -> None:
     (entry,) = spools.scan(home.spool, (WAITING,))
     claimed = spools.claim(home.spool, entry, "othernode")
     assert claimed is not None
-    assert spools.begin(home.spool, claimed, "othernode")
+    assert spools.begin(home.spool, born(home.spool, claimed), "othernode")
 
     home.daemon()
     settle(home)

@@ -15,6 +15,7 @@ from roundq.records.spool import Entry
 from roundq.words.job import Identity, Record
 from roundq.words.states import COMPLETED, RUNNING
 from tests.actors.spoolhome import NODE, SpoolHome
+from tests.records.crowd import born
 
 #: A process of an earlier boot: surely dead.
 DEAD = Identity("an earlier boot", 17, 4)
@@ -91,7 +92,7 @@ def test_a_job_that_begins_while_it_is_adopted_is_not_overlooked(
 
     def begins_first(*arguments: object) -> Record:
         monkeypatch.undo()
-        assert spools.begin(home.spool, entry, NODE)
+        assert spools.begin(home.spool, born(home.spool, entry), NODE)
         return read(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(spools, "read", begins_first)

@@ -14,7 +14,7 @@ from roundq.actors.round import Round
 from roundq.actors.sweeping import SWEEP_S
 from roundq.records import environments
 from roundq.records import spool as spools
-from roundq.records.spool import Shelf
+from roundq.records.shelf import Shelf
 from roundq.words.states import CANCELED
 from roundq.world.config import Config
 from roundq.world.node import Node

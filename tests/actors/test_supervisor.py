@@ -351,7 +351,10 @@ def test_what_may_not_run_twice_is_not_restarted_by_any_request(
     home: SpoolHome, restartable: bool, done: str | None
 ) -> None:
     """`rq restart` refuses it; a file that a program put into requests/ must not do more."""
-    watch = HomeWatch(home.spool, "17", Streams("out", 1, 1), Job(("true",), restartable=restartable))
+    entry = Entry("17", RUNNING, NODE, f"17@{NODE}.job", 1)
+    watch = HomeWatch(
+        home.spool, entry, Streams("out", 1, 1), Record(Job(("true",), restartable=restartable))
+    )
     spools.request(home.spool, "17", "restart", NODE)
     assert watch.asked() == done
 
@@ -456,8 +459,8 @@ def test_a_crash_in_a_shutdown_is_a_crash(name: str, reason: str) -> None:
 def test_a_sigterm_of_long_ago_is_no_shutdown(home: SpoolHome) -> None:
     """Somebody sent it to the supervisor alone; the job that is killed tomorrow was not shut down."""
     streams, job = Streams("out", 1, 1), Job(("true",))
-    watch = HomeWatch(home.spool, "17", streams, job)
     entry = Entry("17", RUNNING, NODE, f"17@{NODE}.job", 1)
+    watch = HomeWatch(home.spool, entry, streams, Record(job))
     life = Attempt(home.spool, entry, Record(job), Terms(NODE), streams, watch)
     assert not life.is_shutdown(100.0)
 

@@ -15,7 +15,7 @@ from roundq.records.spool import Spool
 from roundq.words.job import Attempt, Identity
 from roundq.words.policy import Want
 from roundq.words.states import CLAIMED, WAITING
-from tests.records.crowd import entry_of, new_spool, record_of, submitted, where
+from tests.records.crowd import born, entry_of, new_spool, record_of, submitted, where
 
 DEAD = Identity("an-earlier-boot", 4711, 1)
 
@@ -41,8 +41,9 @@ def test_a_claim_of_what_was_withdrawn_at_its_birth_has_no_process(spool: Spool,
     entry = spools.claim(spool, entry_of(spool, "1"), "n0")
     assert entry is not None
     born = replace(spools.read(spool, entry), process=DEAD, pid=DEAD.pid, node="n0", started_ns=5)
-    spools.rewrite(spool, entry, born, "n0")
-    spools.withdraw(spool, entry)
+    sealed = spools.rewrite(spool, entry, born, "n0")
+    assert sealed is not None
+    spools.withdraw(spool, sealed)
 
     tenant = tenants.claim(entry_of(spool, "1"), want("1"), 4, 7, 0.0)
 
@@ -57,7 +58,7 @@ def test_an_ended_job_that_a_user_moves_back_is_a_new_attempt(spool: Spool, tena
     submitted(spool)
     entry = spools.claim(spool, entry_of(spool, "1"), "n0")
     assert entry is not None
-    running = spools.begin(spool, entry, "n0")
+    running = spools.begin(spool, born(spool, entry), "n0")
     assert running is not None
     ended = replace(
         spools.read(spool, running), process=DEAD, pid=1, node="n0", started_ns=5, completed_ns=9, exit_code=0

@@ -94,3 +94,10 @@ def record_of(spool: Spool, job_id: str) -> Record:
     """The record of a job, wherever it is."""
     (entry,) = [entry for entry in spools.scan(spool) if entry.id == job_id]
     return spools.read(spool, entry)
+
+
+def born(spool: Spool, entry: Entry) -> Entry:
+    """A claimed record as its birth leaves it before it begins: rewritten, and so sealed."""
+    sealed = spools.rewrite(spool, entry, spools.read(spool, entry), entry.node or "")
+    assert sealed is not None
+    return sealed

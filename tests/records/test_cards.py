@@ -46,8 +46,8 @@ def spool(tmp_path: Path) -> Spool:
 labels = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 moments_ns = st.integers(0, (1 << 40) * NS)
 identities = st.none() | st.builds(Identity, labels, st.integers(0, 1 << 30), st.integers(0, 1 << 62))
-cores = st.integers(0, 1 << 20)
-sizes = st.integers(0, 1 << 60)
+cores = st.integers(0, cards.CORES_MAX)
+sizes = st.integers(0, cards.MEMORY_MAX)
 priorities = st.integers(-(1 << 31), 1 << 31)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 occupants = st.builds(

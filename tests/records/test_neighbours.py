@@ -397,7 +397,7 @@ def test_what_cannot_be_told_of_a_process_counts_as_alive(
     street: Street, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     street.publish("ann", "here", 1, process=Identity(BOOT, 1, 1))
-    monkeypatch.setattr(procs, "liveness", lambda _: procs.Liveness.UNKNOWN)
+    monkeypatch.setattr(procs, "liveness", lambda *_: procs.Liveness.UNKNOWN)
     assert street.alive(0.0) == ["ann@here"]
 
 

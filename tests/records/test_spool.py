@@ -14,7 +14,8 @@ import pytest
 
 from roundq.records import ids
 from roundq.records import spool as spools
-from roundq.records.spool import Entry, Shelf, Spool
+from roundq.records.shelf import Shelf
+from roundq.records.spool import Entry, Spool
 from roundq.words import job as jobs
 from roundq.words.errors import RecordError, SpoolError, SpoolFull, SpoolUnsafe
 from roundq.words.job import Identity, Job, Record
@@ -32,7 +33,7 @@ from roundq.words.states import (
     ZOMBIE,
 )
 from roundq.world import files
-from tests.records.crowd import crowd, drop, entry_of, leftovers, new_spool, record_of, submitted, where
+from tests.records.crowd import born, crowd, drop, entry_of, leftovers, new_spool, record_of, submitted, where
 from tests.world.refusing import LOST, Refusing
 
 NOBODY = 65534
@@ -607,7 +608,7 @@ def test_a_lost_reply_to_any_move_is_success(number: int, spool: Spool, system: 
 
 
 def test_a_job_that_began_is_running_under_the_name_of_its_node(spool: Spool) -> None:
-    entry = claimed(spool)
+    entry = born(spool, claimed(spool))
     running = spools.begin(spool, entry, "n1")
     assert running is not None
     assert (running.state, running.node, running.file) == (RUNNING, "n1", "1@n1.job")
@@ -616,14 +617,14 @@ def test_a_job_that_began_is_running_under_the_name_of_its_node(spool: Spool) ->
 def test_a_begin_is_durable_before_it_is_told(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that crashes now must not find the job unbegun, and run it again."""
     synced: list[str] = []
-    entry = claimed(spool)
+    entry = born(spool, claimed(spool))
     monkeypatch.setattr(files, "sync_directory", synced.append)
     spools.begin(spool, entry, "n1")
     assert synced == [spool.directory(RUNNING)]
 
 
 def test_a_job_that_was_withdrawn_does_not_begin(spool: Spool) -> None:
-    entry = claimed(spool)
+    entry = born(spool, claimed(spool))
     assert spools.withdraw(spool, entry)
     assert spools.begin(spool, entry, "n1") is None
     assert where(spool) == {"1": WAITING}
@@ -631,7 +632,7 @@ def test_a_job_that_was_withdrawn_does_not_begin(spool: Spool) -> None:
 
 def test_of_begin_and_withdraw_one_wins(spool: Spool) -> None:
     """Recovery and birth cannot both win."""
-    entries = [claimed(spool) for _ in range(40)]
+    entries = [born(spool, claimed(spool)) for _ in range(40)]
 
     def act(number: int) -> list[bool]:
         if number == 0:
@@ -690,7 +691,8 @@ def test_facts_are_durable_before_the_move_and_the_move_before_it_is_told(
     system.calls.clear()
     spools.settle(spool, entry, replace(record, completed_ns=7), "n1")
     steps = [call[0] for call in system.calls if call[0] in ("fsync", "rename")]
-    assert steps == ["fsync", "rename", "rename", "fsync"]
+    # Seal, facts, move.
+    assert steps == ["fsync", "rename", "rename", "rename", "fsync"]
     assert ("open", spool.directory(COMPLETED)) in [call[:2] for call in system.calls]
 
 
@@ -707,10 +709,11 @@ def test_after_a_crash_between_facts_and_move_the_facts_are_found(spool: Spool) 
 def test_of_two_that_conclude_one_does(spool: Spool) -> None:
     entry, record = begun(spool)
     ended = replace(record, completed_ns=7)
-    spools.rewrite(spool, entry, ended, "n1", sync=True)
-    assert spools.conclude(spool, entry, ended) == COMPLETED
+    sealed = spools.rewrite(spool, entry, ended, "n1", sync=True)
+    assert sealed is not None
+    assert spools.conclude(spool, sealed, ended) == COMPLETED
     os.rename(f"{spool.path}/completed/1.job", f"{spool.path}/completed/2.job")
-    assert spools.conclude(spool, entry, ended) is None
+    assert spools.conclude(spool, sealed, ended) is None
 
 
 @pytest.mark.parametrize("number", [errno.EDQUOT, errno.EIO], ids=errno.errorcode.get)
