@@ -9,7 +9,6 @@ import math
 import os
 import resource
 import signal
-import sys
 import time
 from dataclasses import dataclass, field
 
@@ -18,7 +17,7 @@ from roundq.actors.homewatch import HomeWatch
 from roundq.actors.streams import Streams
 from roundq.records.spool import Entry, Spool
 from roundq.words.job import Identity, Record
-from roundq.world import procs
+from roundq.world import notify, procs
 
 #: What the main thread waits for: children, nudges from commands and daemon, its own second thread.
 #: SIGTERM too, which a node that shuts down sends to everybody: it ends no supervisor, since the end of
@@ -155,7 +154,7 @@ class Attempt:
             # A search may miss what forks and ends all the time; a subreaper without children has none.
             proof=procs.childless,
         ):
-            print(f"job {self.entry.id}: processes do not die: {find()}", file=sys.stderr, flush=True)
+            notify.complain(f"job {self.entry.id}: processes do not die: {find()}")
         self.reap()
         if left:
             self.streams.say(f"rq: its command ended, {left} of its processes did not: they were stopped")

@@ -29,7 +29,7 @@ from roundq.records.spool import Entry, Spool
 from roundq.words import states
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import NS, Job, Record
-from roundq.world import procs, spawn
+from roundq.world import notify, procs, spawn
 
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTSTP)
 #: An end that cannot be recorded is tried again, ever more slowly, for this long without a spool.
@@ -114,7 +114,7 @@ def _execute(
         outcome = Ending(states.FAILED, reason, detail=str(error))
     except Exception as error:
         # Our own mistake. What began must not live on without a supervisor, and must not look well.
-        traceback.print_exc()
+        notify.complain(traceback.format_exc())
         if life is not None and life.pid:
             life.stop("error")
         outcome = Ending(states.FAILED, "cannot start", detail=f"an error of roundq itself: {error!r}")
@@ -194,7 +194,7 @@ def _record_for_sure(spool: Spool, entry: Entry, record: Record, terms: Terms) -
             if time.monotonic() - began_s > RECORD_GIVE_UP_S:
                 return None
         except (OSError, RoundqError) as error:
-            print(f"job {entry.id}: its end cannot be recorded yet: {error}", file=sys.stderr, flush=True)
+            notify.complain(f"job {entry.id}: its end cannot be recorded yet: {error}")
         time.sleep(again_s)
         again_s = min(again_s * 2, most_s)
 
@@ -240,7 +240,7 @@ def after_fork(spool: Spool, entry: Entry, record: Record, terms: Terms, gate: i
         else:
             code = exit_code(None)
     except BaseException:
-        traceback.print_exc()
+        notify.complain(traceback.format_exc())
     finally:
         os._exit(code)
 

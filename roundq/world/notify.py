@@ -7,6 +7,7 @@ killed by a start timeout that nobody understands.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 import os
@@ -67,6 +68,15 @@ class _Journal(logging.Handler):
         level = 3 if record.levelno >= logging.ERROR else 4 if record.levelno >= logging.WARNING else 6
         fields = {name: str(value) for name in _FIELDS if (value := getattr(record, name, None)) is not None}
         journal.send(self.format(record), PRIORITY=str(level), SYSLOG_IDENTIFIER="roundq", **fields)
+
+
+def complain(text: str) -> None:
+    """One line of a supervisor, whose standard error is the daemon's log.
+
+    That may lie on a home that is full or away, which is what there is to complain of: it must cost no job.
+    """
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode(errors="backslashreplace") + b"\n")
 
 
 def _is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
