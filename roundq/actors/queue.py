@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from roundq.actors import environ
 from roundq.actors.listing import Listing, Row, find, listing, locate, row_of
 from roundq.actors.reasons import why
 from roundq.actors.submission import check, daemon_runs, everybody, mine, start_daemon, submit
@@ -113,7 +114,9 @@ def restart(spool: Spool, row: Row, node: str) -> str:
             f"cannot restart {row.id}: it was not submitted with --restart, so it may not be run twice",
             f"rq cancel {row.id}, and submit it again",
         )
-    spools.request(spool, row.id, "restart", node)
+    # The attempt that is meant: the request may outlive it.
+    process = row.record.process
+    spools.request(spool, row.id, "restart", node, "" if process is None else environ.mark(process))
     _nudge(row, node)
     entry = _refreshed(spool, row).entry
     if entry.state not in OWNED_STATES:

@@ -119,13 +119,14 @@ class SpoolHome:
     def daemon(self, **environ: str) -> subprocess.Popen[bytes]:
         """Starts a daemon and waits until its card is there."""
         process = self._start(sys.executable, "-c", DAEMON, "daemon", str(self.home), **environ)
-        wait_until(lambda: self.card_pid() == process.pid, 20, on_timeout=self.story)
+        node = environ.get("RQ_NODE", NODE)
+        wait_until(lambda: self.card_pid(node) == process.pid, 20, on_timeout=self.story)
         return process
 
-    def card_pid(self) -> int | None:
-        """The pid of the daemon that published the card."""
+    def card_pid(self, node: str = NODE) -> int | None:
+        """The pid of the daemon that published the card of a node."""
         try:
-            return cards.read(self.spool, NODE).pid
+            return cards.read(self.spool, node).pid
         except (OSError, RoundqError):
             return None
 

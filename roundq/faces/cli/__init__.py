@@ -12,50 +12,27 @@ import contextlib
 import gc
 import importlib
 import os
-import signal
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from roundq import __version__
+from roundq.faces.cli.stopping import (
+    interrupted,
+    interruptible,
+    load_reader,
+    look_for_signals,
+    noted,
+    stoppable,
+)
 from roundq.words.errors import RoundqError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from roundq.faces.cli.parser import Parser
 
 #: EX_SOFTWARE of sysexits.h: a mistake of ours.
 INTERNAL_ERROR = 70
 #: As a process that SIGPIPE killed, which is what other tools are when nobody reads them.
 BROKEN_PIPE = 141
-
-
-class Stopped(KeyboardInterrupt):
-    """Ctrl-C, SIGTERM or SIGHUP: a command that is ended says what became of what was asked for."""
-
-    def __init__(self, number: int = signal.SIGTERM) -> None:
-        super().__init__()
-        self.number = number
-
-
-#: Signals that stop a command.
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-#: Signals that were received and may have been lost; see `look_for_signals`.
-_received: list[int] = []
-
-
-def look_for_signals() -> None:
-    """Raises Stopped if a signal came. For loops that wait.
-
-    The exception of its handler is lost if it meets the interpreter in a callback of its own, as in imports.
-    """
-    if _received:
-        raise Stopped(_received[0])
-
-
-def interrupted(stop: KeyboardInterrupt) -> int:
-    """The exit code of a command that a signal ended."""
-    return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
 
 
 class Verb(NamedTuple):
@@ -75,6 +52,7 @@ VERBS = {
     "wait": Verb("jobs", "wait until jobs have ended"),
     "cancel": Verb("jobs", "cancel jobs of yours"),
     "restart": Verb("jobs", "stop running jobs and let them wait again"),
+    "lost": Verb("lost", "say that a node will not come back: its jobs go to others"),
     "nodes": Verb("looking", "list the nodes, and what is in use"),
     "users": Verb("looking", "list the users, and what they use"),
     "daemon": Verb("daemon", "run your daemon on this node"),
@@ -123,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     except RoundqError as error:
         return _complain(str(error), error.hint, error.exit_code)
     except KeyboardInterrupt as stop:
+        _give_up_reader()
         return _complain("interrupted", None, interrupted(stop))
     except BrokenPipeError:
         _abandon_stdout()
@@ -159,64 +138,18 @@ def _dispatch(argv: list[str]) -> int:
     module = _module(verb)
     options = module.build_parser(verb).parse(words)
     # A daemon catches its signals itself.
-    with contextlib.nullcontext() if verb == "daemon" else _stoppable():
+    with contextlib.nullcontext() if verb == "daemon" else stoppable():
         # Nothing that is submitted has to be read.
         if verb not in ("daemon", "run"):
             load_reader()
         code: int = module.run(verb, options)
+        if noted() is None:
+            # What was done is said before anything can end this process without a word.
+            with interruptible():
+                sys.stdout.flush()
+        elif not code:
+            look_for_signals()
     return code
-
-
-def load_reader() -> None:
-    """Loads what reads records, while signals wait: stopped in its middle it says so in words of its own."""
-    from roundq.words import job
-
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-    try:
-        job.prepare()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def as_stopped() -> Iterator[None]:
-    """Raises `Stopped` for whatever becomes of a signal in here.
-
-    A library that is stopped while it is loaded makes an error of its own of it.
-    """
-    try:
-        yield
-    except RoundqError:
-        raise
-    except BaseException:
-        if _received:
-            raise Stopped(_received[0]) from None
-        raise
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Turns SIGINT, SIGTERM and SIGHUP into `Stopped`, unless they are ignored, as by nohup."""
-
-    def stop(number: int, _frame: object) -> NoReturn:
-        _received.append(number)
-        raise Stopped(number)
-
-    before = {number: signal.getsignal(number) for number in STOPPING}
-    caught = {
-        number: handler
-        for number, handler in before.items()
-        if handler in (signal.SIG_DFL, signal.default_int_handler)
-    }
-    try:
-        for number in caught:
-            signal.signal(number, stop)
-        with as_stopped():
-            yield
-    finally:
-        _received.clear()
-        for number, handler in caught.items():
-            signal.signal(number, handler)
 
 
 def _verb_of(argv: list[str]) -> tuple[str, list[str]]:
@@ -270,18 +203,33 @@ def _version() -> int:
 # ---------------------------------------------------------------- what went wrong
 
 
-def _complain(what: str, hint: str | None, code: int) -> int:
+def say(what: str, hint: str | None = None) -> None:
+    """A sentence on standard error, and a hint. That it cannot be written, as on a terminal that was closed,
+    stops nothing."""
     from roundq.words.quantities import visible
 
-    # What was printed before belongs before it.
-    if _output_error() is not None:
-        # The interpreter would try again when it ends, and complain in its own words.
-        _abandon_stdout()
     with contextlib.suppress(OSError, AttributeError, ValueError):
         print(f"rq: {visible(what)}", file=sys.stderr)
         if hint:
             print(f"hint: {visible(hint)}", file=sys.stderr)
+
+
+def _complain(what: str, hint: str | None, code: int) -> int:
+    # What was printed before belongs before it.
+    if _output_error() is not None:
+        # The interpreter would try again when it ends, and complain in its own words.
+        _abandon_stdout()
+    say(what, hint)
     return code
+
+
+def _give_up_reader() -> None:
+    """Whoever is told to end does not wait for somebody who does not read."""
+    import select
+
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        if not select.select([], [sys.stdout.fileno()], [], 0)[1]:
+            _abandon_stdout()
 
 
 def _output_error() -> OSError | None:
