@@ -28,7 +28,7 @@ T = TypeVar("T")
 STALE_TRIES = 4
 #: Errors of a device or quota that has no room; said with a remedy.
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-#: File systems without hard links answer one of these to link(2).
+#: File systems without hard links answer one of these to link(2); nothing here needs any.
 NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES})
 #: Some network file systems cannot sync a directory and say so with one of these; EIO is never hidden.
 NO_DIRECTORY_SYNC = frozenset({errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
@@ -251,40 +251,30 @@ def _discard(temporary: str) -> None:
 def place(temporary: str, target: str) -> bool:
     """Gives the temporary file the name `target` unless that is taken; whether it did.
 
-    By link(2), which unlike rename(2) never replaces. The reply may be lost, so
-    success is having two names (open(2) on O_EXCL and NFS).
+    `target` must be a name that no other process of ours ever gives. By rename(2): a server that forgot
+    what it answered may play a call again, and a link(2) that is played again would give a record that has
+    moved on a second name; a rename finds its source gone. Since it replaces, the name is asked for before.
     """
+    if _is_taken(target):
+        _discard(temporary)
+        return False
     try:
-        os.link(temporary, target)
-    except OSError as error:
-        if not _has_two_names(temporary):
-            if error.errno in NO_LINKS:
-                return _place_without_links(temporary, target)
+        os.rename(temporary, target)
+    except OSError:
+        # Nobody else moves it: if it is gone from here it got its name, and may have moved on since.
+        if is_listed(temporary):
             _discard(temporary)
-            if error.errno == errno.EEXIST:
-                return False
             raise
-    # It has its name, and another node may be at it already: nothing that fails from here is a failure.
-    _discard(temporary)
     return True
 
 
-def _has_two_names(path: str) -> bool:
-    def once() -> bool:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            return os.fstat(descriptor).st_nlink == 2
-        finally:
-            os.close(descriptor)
-
-    return _retrying(once)
-
-
-def _place_without_links(temporary: str, target: str) -> bool:
-    if is_listed(target):
-        _discard(temporary)
+def _is_taken(target: str) -> bool:
+    # Asked for, not listed: whoever could be hidden by it for a minute gives no such name, and a long
+    # queue is not listed for each job of a batch.
+    try:
+        _retrying(lambda: os.lstat(target))
+    except FileNotFoundError:
         return False
-    replace(temporary, target)
     return True
 
 

@@ -421,65 +421,54 @@ def test_place_never_replaces(tmp_path: Path) -> None:
     assert names(tmp_path / "tmp") == []
 
 
-@all_lost
-def test_a_lost_reply_to_a_link_is_success(number: int, tmp_path: Path, system: Refusing) -> None:
-    """Two names are the proof (open(2))."""
+def test_a_file_that_is_placed_has_never_two_names(tmp_path: Path, system: Refusing) -> None:
+    """A server that lost its memory would play a link again, and name what has moved on a second time."""
     temporary, target = placed(tmp_path)
-    system.fail("link", number, happens=True)
+    assert files.place(temporary, target)
+    assert system.called("link") == 0
+
+
+@all_lost
+def test_a_lost_reply_to_a_placement_is_success(number: int, tmp_path: Path, system: Refusing) -> None:
+    temporary, target = placed(tmp_path)
+    system.fail("rename", number, happens=True)
     assert files.place(temporary, target)
     assert names(tmp_path / "tmp") == []
     assert Path(target).read_bytes() == b"new"
 
 
-@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT])
-def test_a_link_that_did_not_happen_leaves_nothing(number: int, tmp_path: Path, system: Refusing) -> None:
+@all_lost
+def test_what_was_placed_and_has_moved_on_was_placed(number: int, tmp_path: Path, system: Refusing) -> None:
+    """A daemon was faster than the reply, and has even replaced the content."""
     temporary, target = placed(tmp_path)
-    system.fail("link", number, times=100)
+
+    def taken(source: str, name: str) -> None:
+        os.rename(source, name)
+        os.unlink(name)
+        raise OSError(number, os.strerror(number))
+
+    system.instead("rename", taken)
+    assert files.place(temporary, target)
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO, errno.ESTALE, errno.ENOSPC, errno.EDQUOT])
+def test_a_placement_that_did_not_happen_leaves_nothing(
+    number: int, tmp_path: Path, system: Refusing
+) -> None:
+    temporary, target = placed(tmp_path)
+    system.fail("rename", number, times=100)
     with pytest.raises(OSError) as caught:  # noqa: PT011
         files.place(temporary, target)
     assert caught.value.errno == number
     assert names(tmp_path / "tmp") == names(tmp_path / "waiting") == []
 
 
-def test_a_stale_handle_while_the_names_are_counted_is_tried_again(tmp_path: Path, system: Refusing) -> None:
+def test_a_name_that_cannot_be_asked_for_is_not_taken_for_free(tmp_path: Path, system: Refusing) -> None:
     temporary, target = placed(tmp_path)
-    system.fail("link", errno.EIO, happens=True)
-    system.fail("open", errno.ESTALE, times=2)
-    assert files.place(temporary, target)
-
-
-@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES])
-def test_a_file_that_has_its_name_is_placed_whatever_fails_then(
-    number: int, tmp_path: Path, system: Refusing
-) -> None:
-    """To say that it failed would have a job run that nobody knows of."""
-    temporary, target = placed(tmp_path)
-    system.fail("unlink", number, times=100)
-    assert files.place(temporary, target)
-    assert os.path.exists(target)
-
-
-@pytest.mark.parametrize("number", sorted(files.NO_LINKS), ids=errno.errorcode.get)
-def test_a_file_system_without_links_still_never_replaces(
-    number: int, tmp_path: Path, system: Refusing
-) -> None:
-    for content, is_first in ((b"first", True), (b"second", False)):
-        system.fail("link", number)
-        temporary, target = placed(tmp_path, content)
-        assert files.place(temporary, target) is is_first
-    assert Path(target).read_bytes() == b"first"
-    assert names(tmp_path / "tmp") == []
-
-
-def test_a_file_system_that_takes_neither_links_nor_renames_leaves_nothing(
-    tmp_path: Path, system: Refusing
-) -> None:
-    temporary, target = placed(tmp_path)
-    system.fail("link", errno.EPERM)
-    system.fail("rename", errno.EDQUOT)
-    with pytest.raises(OSError, match="quota"):
+    system.fail("lstat", errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
         files.place(temporary, target)
-    assert names(tmp_path / "tmp") == names(tmp_path / "waiting") == []
+    assert names(tmp_path / "waiting") == []
 
 
 # ---------------------------------------------------------------- replace
