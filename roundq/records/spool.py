@@ -361,13 +361,14 @@ def withdraw(spool: Spool, entry: Entry) -> bool:
     return files.move(path_of(spool, entry), f"{spool.directory(WAITING)}/{entry.id}{SUFFIX}")
 
 
-def rewrite(spool: Spool, entry: Entry, record: Record, node: str, *, sync: bool = False) -> Entry | None:
+def rewrite(spool: Spool, entry: Entry, record: Record, node: str) -> Entry | None:
     """Replaces the content of a claimed or running record, by its owner; the sealed entry, None if not his.
 
-    Without `sync` the content may be lost in a crash. A replacement succeeds whether or not there is
-    something to replace; that the record was still there to be sealed is what makes it the owner's.
+    The content is durable first, or a crash of the node could leave the name of a job and nothing in it.
+    A replacement succeeds whether or not there is something to replace; that the record was still there
+    to be sealed is what makes it the owner's.
     """
-    temporary = temporary_of(spool, node, jobs.dump(record), sync=sync)
+    temporary = temporary_of(spool, node, jobs.dump(record))
     try:
         # Written before, so that the record is sealed for no longer than a rename takes.
         sealed = entry.sealed
@@ -407,7 +408,7 @@ def settle(spool: Spool, entry: Entry, record: Record, node: str) -> str | None:
     any more. Durable when it returns. A job never has two names: after a crash between the two
     steps its node's daemon finds the facts and makes the move.
     """
-    sealed = rewrite(spool, entry, record, node, sync=True)
+    sealed = rewrite(spool, entry, record, node)
     return None if sealed is None else conclude(spool, sealed, record)
 
 
@@ -460,7 +461,7 @@ def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
         record = replace(
             read(spool, ended), completed_ns=now_ns, reason="canceled", detail="canceled before it began"
         )
-        files.replace(temporary_of(spool, node, jobs.dump(record), sync=False), path_of(spool, ended))
+        files.replace(temporary_of(spool, node, jobs.dump(record)), path_of(spool, ended))
     answer(spool, entry.id)
     return True
 

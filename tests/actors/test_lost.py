@@ -127,14 +127,14 @@ def test_what_its_owner_may_be_about_to_write_to_is_left(home: SpoolHome, state:
 def test_an_end_that_was_written_before_its_node_died_is_believed(home: SpoolHome, restartable: bool) -> None:
     """Only the move was left; whoever makes it, the job ended as it says."""
     entry, record = running_there(home, restartable=restartable)
-    spools.rewrite(home.spool, entry, replace(record, completed_ns=5, exit_code=0), NODE, sync=True)
+    spools.rewrite(home.spool, entry, replace(record, completed_ns=5, exit_code=0), NODE)
     assert taken(home, entry, environ.mark(THERE)) == COMPLETED
     assert home.record(entry.id).attempt == 1
 
 
 def test_a_requeue_that_was_written_before_its_node_died_is_believed(home: SpoolHome) -> None:
     entry, record = running_there(home, restartable=True)
-    spools.rewrite(home.spool, entry, record.next_attempt(5, "restarted"), NODE, sync=True)
+    spools.rewrite(home.spool, entry, record.next_attempt(5, "restarted"), NODE)
     assert taken(home, entry, environ.mark(THERE)) == WAITING
     record = home.record(entry.id)
     assert (record.attempt, [one.reason for one in record.attempts]) == (2, ["restarted"])

@@ -62,7 +62,7 @@ def test_facts_that_were_written_while_it_is_judged_are_believed(home: SpoolHome
     entry, record = running(home, job, DEAD)
     tenants = tenants_of(home)
     tenants.look()
-    spools.rewrite(home.spool, entry, replace(record, completed_ns=1, exit_code=0), NODE, sync=True)
+    spools.rewrite(home.spool, entry, replace(record, completed_ns=1, exit_code=0), NODE)
 
     tenants.recover()
 

@@ -693,9 +693,24 @@ def test_facts_are_durable_before_the_move_and_the_move_before_it_is_told(
     assert ("open", spool.directory(COMPLETED)) in [call[:2] for call in system.calls]
 
 
+def test_a_record_is_never_replaced_by_what_is_not_durable(spool: Spool, system: Refusing) -> None:
+    """A node that loses its power then, at a birth or a cancel, would leave the name of a job, and nothing in it."""
+    entry = claimed(spool)
+    record = replace(spools.read(spool, entry), process=PROCESS, node="n1")
+    system.calls.clear()
+    spools.rewrite(spool, entry, record, "n1")
+    submitted(spool)
+    spools.cancel(spool, entry_of(spool, "2"), 77, "n1")
+    temporary = f"{spool.path}/tmp/"
+    for at, call in enumerate(system.calls):
+        if call[0] == "rename" and call[1].startswith(temporary):
+            written = [name for name, *_ in system.calls[:at]]
+            assert "fsync" in written[len(written) - 1 - written[::-1].index("write") :], call
+
+
 def test_after_a_crash_between_facts_and_move_the_facts_are_found(spool: Spool) -> None:
     entry, record = begun(spool)
-    spools.rewrite(spool, entry, replace(record, completed_ns=7, reason="exit", exit_code=9), "n1", sync=True)
+    spools.rewrite(spool, entry, replace(record, completed_ns=7, reason="exit", exit_code=9), "n1")
     (found,) = spools.scan(spool)
     record = spools.read(spool, found)
     assert spools.destination(record) == FAILED
@@ -706,7 +721,7 @@ def test_after_a_crash_between_facts_and_move_the_facts_are_found(spool: Spool) 
 def test_of_two_that_conclude_one_does(spool: Spool) -> None:
     entry, record = begun(spool)
     ended = replace(record, completed_ns=7)
-    sealed = spools.rewrite(spool, entry, ended, "n1", sync=True)
+    sealed = spools.rewrite(spool, entry, ended, "n1")
     assert sealed is not None
     assert spools.conclude(spool, sealed, ended) == COMPLETED
     os.rename(f"{spool.path}/completed/1.job", f"{spool.path}/completed/2.job")

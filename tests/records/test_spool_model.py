@@ -200,7 +200,7 @@ class SpoolModel(RuleBasedStateMachine):
         job_id, known = found
         entry = self.entry(job_id)
         record = self.ended(spools.read(self.spool, entry), state)
-        spools.rewrite(self.spool, entry, record, known.node or "", sync=True)
+        spools.rewrite(self.spool, entry, record, known.node or "")
         known.told = state
 
     @rule(number=which)
