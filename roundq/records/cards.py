@@ -33,6 +33,8 @@ NODES_MAX = 1000
 HEADS_MAX = 50
 #: Characters of each text on a card, and troubles that it tells of; less if it would be too large to be read.
 TEXT_MAX, TROUBLES_MAX = 500, 100
+#: Pings that a card answers.
+PONGS_MAX = 8
 #: A daemon renews its card at least this often.
 BEAT_S = 60.0
 
@@ -66,7 +68,8 @@ class Card:
     `cores` is what is offered, memory is in bytes, `beat` counts publications.
     `heads` are the first waiting jobs of each shape that could start here at all, in the
     order in which the user would start them; `said` is what the policy last said of each
-    shape. `trouble` is for the user's own eyes.
+    shape. `trouble` is for the user's own eyes. `pong` are the pings that it sees; `written_ns`
+    is the node's own clock, 0 if it does not say.
     """
 
     user: str
@@ -89,6 +92,8 @@ class Card:
     heads: tuple[Want, ...] = ()
     said: tuple[Verdict, ...] = ()
     trouble: tuple[str, ...] = ()
+    pong: tuple[str, ...] = ()
+    written_ns: int = 0
 
     @property
     def is_legacy(self) -> bool:
@@ -161,6 +166,8 @@ def _dump(card: Card, most: int) -> bytes:
             for said in card.said[:HEADS_MAX]
         ],
         "trouble": [text(trouble) for trouble in card.trouble[:TROUBLES_MAX]],
+        "pong": list(card.pong),
+        "time": jobs.moment(card.written_ns),
     }
     value = {
         "hostname": card.node,
@@ -228,6 +235,8 @@ def _validator() -> SchemaValidator:
         heads=of.fallback(of.items(head, most=1000), []),
         said=of.fallback(of.items(said, most=1000), []),
         trouble=of.fallback(of.items(of.text, most=TROUBLES_MAX), []),
+        pong=of.fallback(of.items(of.text, most=PONGS_MAX), []),
+        time=of.fallback(of.moment, {"secs": 0, "nanos": 0}),
     )
     return of.SchemaValidator(
         of.fields(
@@ -305,6 +314,8 @@ def parse(data: bytes, user: str) -> Card:
         heads=tuple(map(_to_head, ours["heads"])),
         said=tuple(Verdict(s["cores"], s["memory"], s["priority"], s["says"]) for s in ours["said"]),
         trouble=tuple(ours["trouble"]),
+        pong=tuple(ours["pong"]),
+        written_ns=jobs.to_ns(ours["time"]),
     )
 
 

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable
 
 from roundq.records import spool as spools
@@ -19,6 +20,7 @@ from roundq.world import files
 
 #: More than any command can be given, execve(2).
 BYTES_MAX = 8 << 20
+_NAME = re.compile(r"([0-9a-f]{64})\.json")
 
 
 def _path(spool: Spool, digest: str) -> str:
@@ -74,7 +76,8 @@ def load(spool: Spool, digest: str) -> dict[str, str]:
 
 def stored(spool: Spool) -> set[str]:
     """The digests of all that is stored, as names tell."""
-    return {name.removesuffix(".json") for name, _ in files.listing(spool.directory("env"))}
+    found = (_NAME.fullmatch(name) for name, _ in files.listing(spool.directory("env")))
+    return {name[1] for name in found if name}
 
 
 def sweep(spool: Spool, spare: Iterable[str], before_s: float) -> int:

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable
 
 from roundq.words.errors import SpoolError
+from roundq.words.names import is_foreign
 from roundq.world import files
 
 DIRECTORY = "ids"
@@ -50,7 +51,7 @@ def take(spool_path: str, count: int, claimant: str, used: Callable[[], int]) ->
         tokens = sorted(
             (int(name.partition(".")[0]), name)
             for name, _ in files.listing(directory)
-            if name.partition(".")[0].isdecimal()
+            if name.partition(".")[0].isdecimal() and not is_foreign(name)
         )
         if not tokens:
             found(spool_path, used)
