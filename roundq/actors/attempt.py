@@ -112,13 +112,13 @@ class Attempt:
                 return "time limit"
             if self.watch.verdict is not None:
                 return self.watch.verdict
-            leased_s = self._leased_s(homewatch.LEASE_STOP)
+            leased_s = self.leased_s(homewatch.LEASE_STOP)
             if leased_s <= 0:
                 return "lease"
             self.pause(min(left_s, leased_s, 3600.0))
         return None
 
-    def _leased_s(self, part: float) -> float:
+    def leased_s(self, part: float) -> float:
         """Seconds until this part of the lease has gone by without a renewal; endless without one."""
         lease_s = self.record.lease_s
         if lease_s is None:
@@ -129,7 +129,7 @@ class Attempt:
         """For how long the job may end by itself: not beyond its lease, and not beside its next attempt."""
         if why == "taken":
             return 0.0
-        leased_s = self._leased_s(homewatch.LEASE_STOP + homewatch.LEASE_GRACE)
+        leased_s = self.leased_s(homewatch.LEASE_STOP + homewatch.LEASE_GRACE)
         return min(self.terms.grace_s, max(0.0, leased_s))
 
     def stop(self, why: str | None) -> None:

@@ -40,7 +40,9 @@ class HomeWatch(threading.Thread):
     if the record is no longer this supervisor's. `renewed_s` is the last renewal of the lease, by `clock_s`.
     """
 
-    def __init__(self, spool: Spool, entry: Entry, streams: Streams, record: Record) -> None:
+    def __init__(
+        self, spool: Spool, entry: Entry, streams: Streams, record: Record, begun_s: float | None = None
+    ) -> None:
         super().__init__(daemon=True)
         self.spool, self.entry, self.streams, self.record = spool, entry, streams, record
         job = record.job
@@ -50,8 +52,10 @@ class HomeWatch(threading.Thread):
         self.verdict: str | None = None
         self.nudged = threading.Event()
         self.over = False
-        # The record was written a moment ago; until the first renewal that is when it counts from.
-        self.renewed_s = clock_s()
+        # Until the first renewal it counts from before the record came to running/, where others see it.
+        self.renewed_s = clock_s() if begun_s is None else begun_s
+        self._running = self.spool.directory(states.RUNNING)
+        self._place = _place(self._running)
 
     def run(self) -> None:
         """Looks until the verdict, and renews the lease until `over` is set."""
@@ -92,12 +96,12 @@ class HomeWatch(threading.Thread):
 
     def is_ours(self) -> bool:
         """Whether the record still lies in running/ under this node's name, or that cannot be told."""
-        directory = self.spool.directory(states.RUNNING)
-        names = {name for name, _ in files.listing(directory)}
+        names = {name for name, _ in files.listing(self._running)}
         if names & {self.entry.file, self.entry.sealed.file}:
             return True
-        # No directory at all is a home that is not there, and says nothing.
-        return not os.path.isdir(directory)
+        # What lies below a home that is not mounted now says nothing of the record.
+        place = _place(self._running)
+        return place is None or place != self._place
 
     def asked(self) -> str | None:
         """What is asked of this attempt, as far as it may be done."""
@@ -108,3 +112,12 @@ class HomeWatch(threading.Thread):
         if verb == "cancel" or self.record.process is None:
             return True
         return spools.asked_of(self.spool, self.entry.id, verb) in ("", environ.mark(self.record.process))
+
+
+def _place(directory: str) -> tuple[int, int] | None:
+    """Which directory it is, None if there is none to be seen."""
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -21,7 +21,7 @@ from dataclasses import replace
 from roundq.actors import environ
 from roundq.actors.attempt import WAITED, Attempt, Terms
 from roundq.actors.ending import Ending, classified
-from roundq.actors.homewatch import HomeWatch
+from roundq.actors.homewatch import LEASE_STOP, HomeWatch, clock_s
 from roundq.actors.streams import Streams, open_streams
 from roundq.records import environments
 from roundq.records import spool as spools
@@ -78,7 +78,7 @@ def _environment(spool: Spool, entry: Entry, record: Record, output: str) -> dic
 
 
 def _execute(
-    spool: Spool, entry: Entry, record: Record, terms: Terms
+    spool: Spool, entry: Entry, record: Record, terms: Terms, begun_s: float
 ) -> tuple[Ending, dict[str, float] | None]:
     """Runs the command of a job that has begun, to its verified end."""
     job = record.job
@@ -89,9 +89,12 @@ def _execute(
         _enter(job)
         streams = _open(job, entry.id)
         environment = _environment(spool, entry, record, streams.path)
-        watch = HomeWatch(spool, entry, streams, record)
+        watch = HomeWatch(spool, entry, streams, record, begun_s)
         life = Attempt(spool, entry, record, terms, streams, watch)
         streams.say(_start_line(entry, record))
+        if life.leased_s(LEASE_STOP) <= 0:
+            # This node slept since it took the job; by now it may be another's.
+            raise _CannotStart("lease", "its lease ran out before it began")
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         life.pid = spawn.spawn(
             job.command,
@@ -108,7 +111,8 @@ def _execute(
         life.stop(why)
         outcome = classified(why, life.status, job, is_shutdown=life.is_shutdown(time.monotonic()))
     except _CannotStart as error:
-        outcome = Ending(states.FAILED, error.reason, detail=str(error))
+        state = states.WAITING if error.reason == "lease" else states.FAILED
+        outcome = Ending(state, error.reason, detail=str(error))
     except spawn.SpawnError as error:
         reason = {"directory": "no directory", "command": "no command"}.get(error.stage, "cannot start")
         outcome = Ending(states.FAILED, reason, detail=str(error))
@@ -159,10 +163,11 @@ def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str |
     # Blocked, they wait until the main thread asks for them; the job gets a clean mask.
     signal.pthread_sigmask(signal.SIG_BLOCK, WAITED)
     spawn.become_subreaper()
+    begun_s = clock_s()
     running = spools.begin(spool, entry, terms.node)
     if running is None:
         return None
-    outcome, usage = _execute(spool, running, record, terms)
+    outcome, usage = _execute(spool, running, record, terms, begun_s)
     ended = replace(
         record,
         completed_ns=time.time_ns(),

@@ -1,4 +1,4 @@
-"""Promises about lost nodes: by their user's word, or by a lease that ran out; and nothing by silence alone."""
+"""Promises about lost nodes: by their user's word, or by a lease that ran out, and nothing by silence."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from roundq.actors import environ
-from roundq.actors.homewatch import LEASE_OVER
+from roundq.actors import environ, supervisor
+from roundq.actors.attempt import Terms
+from roundq.actors.homewatch import LEASE_OVER, HomeWatch, clock_s
 from roundq.actors.leases import Leases
 from roundq.actors.lost import HEARD_S, call_lost
+from roundq.actors.streams import Streams
 from roundq.actors.tenants import Tenants
 from roundq.records import spool as spools
 from roundq.records.spool import Entry
@@ -381,3 +383,33 @@ def test_a_begun_claim_is_sealed_against_others(home: SpoolHome) -> None:
     entry = born(home.spool, claimed_there(home))
     assert entry.is_sealed
     assert taken(home, entry, NODE) == CLAIMED
+
+
+def test_a_supervisor_that_slept_through_its_lease_does_not_begin(home: SpoolHome) -> None:
+    """Between the record's move to running/ and the command: its job may have been given away since."""
+    entry = claimed_there(home, restartable=True)
+    record = replace(spools.read(home.spool, entry), process=THERE, node=NODE, lease_s=60.0, started_ns=1)
+    sealed = spools.rewrite(home.spool, entry, record, NODE)
+    assert sealed is not None
+    running = spools.begin(home.spool, sealed, NODE)
+    assert running is not None
+    ending, _ = supervisor._execute(home.spool, running, record, Terms(NODE), clock_s() - 31.0)
+    assert (ending.state, ending.reason) == (WAITING, "lease")
+    assert "begins" in home.output(f"rq-{entry.id}.out")
+    assert "could not start" in home.output(f"rq-{entry.id}.out")
+
+
+def test_a_home_that_is_not_there_takes_no_job_away(home: SpoolHome) -> None:
+    """What lies below the mount point says nothing: only the directory that was there at first does."""
+    entry, record = running_there(home)
+    watch = HomeWatch(home.spool, entry, Streams("out", 1, 1), record)
+    assert watch.is_ours()
+    running = Path(home.spool.directory(RUNNING))
+    running.rename(running.with_name("elsewhere"))
+    assert watch.is_ours()
+    running.mkdir()
+    assert watch.is_ours()
+    running.rmdir()
+    running.with_name("elsewhere").rename(running)
+    assert spools.seize(home.spool, entry, HERE) is not None
+    assert not watch.is_ours()

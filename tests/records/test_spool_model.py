@@ -215,6 +215,37 @@ class SpoolModel(RuleBasedStateMachine):
         assert state == known.told
         self.arrived(known, state)
 
+    # ------------------------------------------------------------ another node, for one that is lost
+
+    @rule(number=which)
+    def free(self, number: int) -> None:
+        """Another node gives a claim back: its owner can neither write to the record nor begin it."""
+        found = self.some(number, CLAIMED)
+        if found is None:
+            return
+        job_id, known = found
+        entry = self.entry(job_id)
+        record = spools.read(self.spool, entry)
+        assert spools.withdraw(self.spool, entry)
+        self.moved(known, WAITING)
+        assert spools.rewrite(self.spool, entry, record, known.node or "") is None
+        assert spools.begin(self.spool, entry, known.node or "") is None
+
+    @rule(number=which)
+    def seize(self, number: int) -> None:
+        """Another node takes a running job over: its owner can write nothing any more."""
+        found = self.some(number, RUNNING, told=False)
+        if found is None:
+            return
+        job_id, known = found
+        entry = self.entry(job_id)
+        record = self.ended(spools.read(self.spool, entry), COMPLETED)
+        before = known.node
+        known.node = "nodeC" if before != "nodeC" else "nodeA"
+        seized = spools.seize(self.spool, entry, known.node)
+        assert seized == self.entry(job_id)
+        assert spools.settle(self.spool, entry, record, before or "") is None
+
     # ------------------------------------------------------------ the user
 
     @rule(number=which)
