@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from roundq.records import environments
+from roundq.records import environments, ids
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words.errors import RecordError
@@ -42,6 +42,7 @@ class Sweeping:
         swept = spools.sweep_ended(self.spool, ENDED_STATES, server_s - keep_for_s)
         if swept:
             self.log.info("removed %d ended jobs older than keep_for", swept)
+        ids.sweep(self.spool.path, server_s - SWEEP_S)
         spare = self._unneeded(waiting())
         # Twice in a row: the one job that needs it may be on its way from one directory to the next.
         environments.sweep(self.spool, spare & self._spare, server_s - max(keep_for_s, ENVIRONMENT_IDLE_S))

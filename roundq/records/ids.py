@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from collections.abc import Callable
 
 from roundq.words.errors import SpoolError
@@ -23,29 +24,65 @@ DIRECTORY = "ids"
 TRIES = 10_000
 #: How often an error of the network is taken for a lost reply, after which somebody else went on.
 ERROR_TRIES = 10
+#: Of a directory that is being founded. It names no process: whoever prepares a spool need not know his node.
+_FOUNDING = re.compile(rf"{DIRECTORY}\.[0-9a-f]{{16}}")
 
 
-def found(spool_path: str, used: Callable[[], int]) -> None:
+def of_node(node: str) -> str:
+    """The directory of a node that counts for itself, where one rename may have two winners."""
+    return f"{DIRECTORY}/of.{node}"
+
+
+def found(spool_path: str, used: Callable[[], int], directory: str = DIRECTORY) -> None:
     """Founds, or founds anew, the directory of the token, above every number in use."""
     first = used() + 1
     temporary = f"{spool_path}/tmp/{DIRECTORY}.{os.urandom(8).hex()}"
-    os.mkdir(temporary, 0o755)
-    os.chmod(temporary, 0o755)
-    token = f"{temporary}/{first}.founded"
-    os.close(os.open(token, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+    target = f"{spool_path}/{directory}"
     try:
-        # Replaces an absent or an empty directory and fails on any other: one founder wins.
-        os.rename(temporary, f"{spool_path}/{DIRECTORY}")
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(token)
-            os.rmdir(temporary)
-    files.sync_directory(spool_path)
+        os.mkdir(temporary, 0o755)
+        os.chmod(temporary, 0o755)
+        os.close(
+            os.open(
+                f"{temporary}/{first}.founded", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
+            )
+        )
+        try:
+            # Replaces an absent or an empty directory and fails on any other: one founder wins.
+            os.rename(temporary, target)
+        except OSError:
+            if not files.listing(target):
+                raise
+    finally:
+        # Of what has its name there is nothing left here.
+        _remove(temporary)
+    files.sync_directory(os.path.dirname(target))
 
 
-def take(spool_path: str, count: int, claimant: str, used: Callable[[], int]) -> int:
-    """The first of `count` consecutive numbers that nobody else has or will get."""
-    directory = f"{spool_path}/{DIRECTORY}"
+def _remove(founded: str) -> None:
+    with contextlib.suppress(OSError):
+        for name, _ in files.listing(founded):
+            files.remove(f"{founded}/{name}")
+        os.rmdir(founded)
+
+
+def sweep(spool_path: str, before_s: float) -> None:
+    """Removes what founders left in tmp/ that died before `before_s` (epoch, the server's clock)."""
+    for name, _ in files.listing(f"{spool_path}/tmp"):
+        path = f"{spool_path}/tmp/{name}"
+        if _FOUNDING.fullmatch(name):
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_mtime < before_s:
+                    _remove(path)
+
+
+def take(
+    spool_path: str, count: int, claimant: str, used: Callable[[], int], directory: str = DIRECTORY
+) -> int:
+    """The first of `count` consecutive numbers that nobody else has or will get.
+
+    `directory` is where the token lies, below the spool: that of all nodes, or of one (`of_node`).
+    """
+    below, directory = directory, f"{spool_path}/{directory}"
     errors = 0
     for _ in range(TRIES):
         tokens = sorted(
@@ -54,7 +91,7 @@ def take(spool_path: str, count: int, claimant: str, used: Callable[[], int]) ->
             if name.partition(".")[0].isdecimal() and not is_foreign(name)
         )
         if not tokens:
-            found(spool_path, used)
+            found(spool_path, used, below)
             continue
         first, name = tokens[-1]
         mine = f"{first + count}.{claimant}-{os.urandom(6).hex()}"

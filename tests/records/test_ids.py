@@ -102,6 +102,33 @@ def test_the_tasks_of_an_array_use_their_number(tmp_path: Path) -> None:
     assert submitted(spool) == ["18"]
 
 
+@pytest.mark.parametrize("call", ["chmod", "open", "close", "rename"])
+def test_a_founding_that_fails_is_said_and_leaves_nothing(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").mkdir()
+    system = Refusing()
+    system.fail(call, errno.EDQUOT)
+    monkeypatch.setattr(ids, "os", system)
+    with pytest.raises(OSError, match="quota"):
+        ids.found(str(tmp_path), nothing)
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_what_a_dead_founder_left_is_swept_once_it_is_old(tmp_path: Path) -> None:
+    """It names no process that could be asked for; and nothing else of that kind of name is touched."""
+    kept = ["ids.example.7.0.0badcafe", "ids.0123456789abcde", "ids"]
+    for name in ("ids.0123456789abcdef", *kept):
+        (tmp_path / "tmp" / name).mkdir(parents=True)
+        (tmp_path / "tmp" / name / "1.founded").touch()
+        os.utime(tmp_path / "tmp" / name, (1000, 1000))
+    ids.sweep(str(tmp_path), 1000.0)
+    assert len(list((tmp_path / "tmp").iterdir())) == 4
+    ids.sweep(str(tmp_path), 1001.0)
+    assert sorted(path.name for path in (tmp_path / "tmp").iterdir()) == sorted(kept)
+
+
 def test_a_token_that_stands_is_never_founded_over(tmp_path: Path) -> None:
     spool = new_spool(tmp_path)
     submitted(spool, 5)
