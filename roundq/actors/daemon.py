@@ -18,15 +18,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from roundq import __version__
-from roundq.actors.round import Round
+from roundq.actors.round import HOMES_S, Round
+from roundq.actors.submission import fork_apart
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words.errors import DaemonRunning, RoundqError
 from roundq.words.job import Identity
 from roundq.words.quantities import visible
 from roundq.words.states import WAITING
-from roundq.world import files, procs
+from roundq.world import files, procs, reading
 from roundq.world.config import Live
+from roundq.world.helpers import Helpers
 from roundq.world.node import Node
 from roundq.world.nodelock import NodeLock
 from roundq.world.notify import Notifier, open_log
@@ -38,6 +40,8 @@ TAKEOVER_S = 10.0
 BUSY_POLL_S = 5.0
 #: After an error in a round, such as a home that does not answer, the next is played this soon at least.
 AFTER_ERROR_S = 5.0
+#: A helper that nobody needed for this long is ended.
+HELPERS_IDLE_S = 300.0
 
 
 def _take_over(lock: NodeLock) -> bool:
@@ -79,14 +83,18 @@ class Daemon:
         spools.check_node_name(self.name)
         live = Live(environ, os.path.dirname(spool.path), node=self.name)
         self.notifier = Notifier(environ)
+        self.watcher = Watcher()
+        self.helpers = Helpers(time.monotonic)
+        if (descriptor := self.watcher.descriptor()) is not None:
+            self.helpers.offer("watch", self.watcher.add, descriptor)
         self.log = open_log(f"{spool.path}/{self.name}.log", environ, verbose=verbose)
-        self.round = Round(spool, node, live.refresh, self.log, time.time_ns())
+        self.round = Round(spool, node, live.refresh, self.log, time.time_ns(), self.helpers)
         config = live.config
         self.rhythm = Rhythm(config.poll_min_s, config.poll_max_s, random.Random())
         self.is_leaving = False
         self.round_failed: str | None = None
         self._config_error: str | None = None
-        self.watcher = Watcher()
+        self._watched_s = -1e9
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def once(self) -> int:
@@ -95,8 +103,10 @@ class Daemon:
         deadline_s = time.monotonic() + 5.0
         # A claim that is not decided yet is looked at again; a long queue is read in several rounds.
         try:
-            while self.round.run(time.monotonic()) < 0.05 and time.monotonic() < deadline_s:
-                time.sleep(0.003)
+            while (again_s := self.round.run(time.monotonic())) < 0.05 or self.round.is_settling:
+                if time.monotonic() >= deadline_s + 2 * self.round.config.settle_s:
+                    break
+                time.sleep(min(max(again_s, 0.003), 0.05))
         except BaseException:
             # Nobody comes after this process who would give its claims back, and no other node may.
             with contextlib.suppress(OSError, RoundqError):
@@ -163,12 +173,12 @@ class Daemon:
 
     def _wait(self, again_s: float) -> None:
         paths = [self.spool.directory(WAITING), self.spool.directory("requests")]
-        if self.round.waiting:
-            paths += [spool.path for spool in self.round.homes[1:]]
         # Cards of neighbours change all day: whoever has nothing to start need not be woken by them.
-        self.watcher.keep(paths)
+        others = self.round.homes[1:] if self.round.waiting else []
+        self.watcher.keep([*paths, *(spool.path for spool in others)])
         for path in paths:
             self.watcher.watch(path)
+        self._watch_others(others)
         timeout_s = min(self.rhythm.next_s(), again_s)
         if self.round.tenants:
             timeout_s = min(timeout_s, BUSY_POLL_S)
@@ -179,6 +189,24 @@ class Daemon:
         with contextlib.suppress(BlockingIOError):
             if os.read(self._wake, 4096):
                 self.rhythm.active()
+
+    def _watch_others(self, others: list[Spool]) -> None:
+        """Watches the spools of others, which helpers look up: those that are new, and all now and then."""
+        now_s = time.monotonic()
+        if not others:
+            # Nobody is to be asked for a while: a process for nothing.
+            if now_s - self._watched_s > HELPERS_IDLE_S:
+                self.helpers.close()
+            return
+        if self.watcher.descriptor() is None:
+            return
+        is_due = now_s - self._watched_s >= HOMES_S
+        due = [spool for spool in others if is_due or not self.watcher.has(spool.path)]
+        if is_due:
+            self._watched_s = now_s
+        watches = reading.each([spool.way.call("watch", spool.path) for spool in due])
+        for spool, watch in zip(due, watches, strict=True):
+            self.watcher.adopt(spool.path, None if isinstance(watch, OSError) else watch)
 
     def _catch_signals(self) -> dict[int, Any]:
         def leave(*_: object) -> None:
@@ -283,7 +311,7 @@ def detach(spool: Spool, environ: Mapping[str, str]) -> None:
     """
     spools.prepare(spool)
     ready, told = os.pipe()
-    first = os.fork()
+    first = fork_apart()
     if first:
         os.close(told)
         os.waitpid(first, 0)
@@ -292,7 +320,6 @@ def detach(spool: Spool, environ: Mapping[str, str]) -> None:
     code = 1
     try:
         os.close(ready)
-        os.setsid()
         if os.fork():
             os._exit(0)
         os.chdir("/")

@@ -16,7 +16,7 @@ from roundq.records.spool import Spool
 from roundq.words.errors import RecordError
 from roundq.words.job import Identity
 from roundq.words.policy import Claim, Holding
-from roundq.world import procs
+from roundq.world import procs, reading
 
 
 class Lodger(NamedTuple):
@@ -26,16 +26,23 @@ class Lodger(NamedTuple):
     job: Occupant
 
 
-def on_card(card: Card, daemon_lives: bool) -> list[Lodger]:
+def on_card(card: Card, uid: int, daemon_lives: bool) -> list[Lodger]:
     """The jobs of a card of this node that really are here: a dead process occupies nothing.
 
-    A claim that has no process yet counts while the daemon lives that will start it.
+    A claim that has no process yet counts while the daemon lives that will start it. One supervisor leads
+    one job, and is a process of the user: else a card could occupy a node with what somebody else runs.
     """
-    return [
-        Lodger(card.user, job)
-        for job in card.jobs
-        if (daemon_lives if job.process is None else procs.liveness(job.process) is not procs.Liveness.DEAD)
-    ]
+    found = []
+    met: set[Identity] = set()
+    for job in card.jobs:
+        if job.process is None:
+            is_here = daemon_lives
+        else:
+            is_here = job.process not in met and procs.liveness(job.process, uid) is not procs.Liveness.DEAD
+            met.add(job.process)
+        if is_here:
+            found.append(Lodger(card.user, job))
+    return found
 
 
 def others_here(spools: Iterable[Spool], me: str, node: str, seen: Iterable[Seen] = ()) -> list[Lodger]:
@@ -45,28 +52,42 @@ def others_here(spools: Iterable[Spool], me: str, node: str, seen: Iterable[Seen
     that an error of the server hides is as it was `seen` last: that is no proof that nobody is there.
     """
     found: list[Lodger] = []
-    for spool in spools:
-        if spool.user == me:
+    others = [spool for spool in spools if spool.user != me]
+    read = reading.each(
+        [
+            spool.way.call("read", f"{spool.path}/{node}", most=cards.CARD_BYTES_MAX, owner=spool.uid)
+            for spool in others
+        ]
+    )
+    for spool, content in zip(others, read, strict=True):
+        if isinstance(content, (FileNotFoundError, NotADirectoryError, PermissionError, RecordError)):
             continue
-        try:
-            card = cards.read(spool, node)
-        except (FileNotFoundError, NotADirectoryError, PermissionError, RecordError):
-            continue
-        except OSError:
+        if isinstance(content, OSError):
             last = [one.card for one in seen if one.spool.path == spool.path and one.card.node == node]
             if not last:
                 continue
             (card,) = last
+        else:
+            try:
+                card = cards.of_node(content, spool, node)
+            except RecordError:
+                continue
         if card.is_legacy:
             found += [Lodger(spool.user, job) for job in neighbours.legacy_here(spool, node)]
         else:
-            found += on_card(card, neighbours.daemon_lives(card, spool.uid))
+            found += on_card(card, spool.uid, neighbours.daemon_lives(card, spool.uid))
     return found
 
 
 def own_legacy(spool: Spool, node: str) -> list[Lodger]:
     """Jobs that a 0.2.9 daemon of this very user runs on this node."""
     return [Lodger(spool.user, job) for job in neighbours.legacy_here(spool, node)]
+
+
+def cores_of(card: Card) -> int:
+    """The cores that the jobs of a card have, at most those that its node has."""
+    promised = sum(card.cores if job.exclusive else job.cores or card.cores for job in card.jobs)
+    return min(promised, max(card.cores, card.logical_cpus))
 
 
 def running_cores(seen: Iterable[Seen]) -> dict[str, int]:
@@ -82,7 +103,7 @@ def running_cores(seen: Iterable[Seen]) -> dict[str, int]:
             legacy[card.user] = one.spool
             alive.setdefault(card.user, set()).add(card.node)
             continue
-        total[card.user] = total.get(card.user, 0) + sum(job.cores or card.cores for job in card.jobs)
+        total[card.user] = total.get(card.user, 0) + cores_of(card)
     for user, spool in legacy.items():
         nodes = alive[user]
         cores = sum(job.cores or 1 for node, job in neighbours.legacy_occupants(spool) if node in nodes)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from roundq.actors.attempt import Terms
 from roundq.actors.leases import Leases
 from roundq.actors.sweeping import Sweeping
 from roundq.actors.tenants import Tenant, Tenants
+from roundq.actors.turns import Turns
 from roundq.actors.waiting import WaitingList
 from roundq.records import cards, neighbours, pings
 from roundq.records import spool as spools
@@ -30,7 +30,7 @@ from roundq.records.spool import Spool
 from roundq.words import policy
 from roundq.words.errors import RoundqError
 from roundq.words.policy import Decision, Neighbour, Offer, Ruling, Snapshot, Want
-from roundq.words.quantities import format_memory
+from roundq.words.quantities import format_memory, visible
 from roundq.words.room import cores_text
 from roundq.words.states import (
     CANCELED,
@@ -40,6 +40,7 @@ from roundq.words.states import (
 )
 from roundq.world import files, procs
 from roundq.world.config import Config
+from roundq.world.helpers import Helpers
 from roundq.world.node import Node
 
 #: How soon a claim that is neither kept nor given back is looked at again, and for how long.
@@ -96,7 +97,9 @@ class Round:
         config: Callable[[], tuple[Config, str | None]],
         log: logging.Logger,
         restart_ns: int,
+        helpers: Helpers | None = None,
     ) -> None:
+        self.helpers = helpers
         self.spool, self.node, self.name, self.log = spool, node, node.name(), log
         self.config_of = config
         self.config, self.config_error = config()
@@ -106,6 +109,7 @@ class Round:
         self.leases = Leases(spool, self.name)
         self.sweeping = Sweeping(spool, self.name, log)
         self.neighbourhood = Neighbourhood(self.name)
+        self.turns = Turns()
         self.waiting = WaitingList(spool, log)
         self.asked = files.Freshness(spool.directory("requests"))
         self.homes: list[Spool] = [spool]
@@ -149,11 +153,11 @@ class Round:
         self.decision = None
         if self.waiting and self.draining is None:
             self._look_around(now_s)
-            self.decision = policy.decide(self._snapshot(now_s))
+            self.decision = self._decide(now_s)
             if now_s >= self._claim_again_s:
                 self._claim(self.decision, now_s)
         elif self.waiting:
-            self.decision = policy.decide(self._snapshot(now_s))
+            self.decision = policy.decide(self._snapshot(now_s, self._lodgers()))
         undecided = self._settle(now_s)
         self._publish(now_s)
         self.sweeping.run(now_s, self.config.keep_for_s, self.waiting.environments)
@@ -161,6 +165,11 @@ class Round:
             return 0.0
         again_s = min(again_s, settling.again_s(self.tenants, now_s, self.config.settle_s))
         return min(again_s, UNDECIDED_S) if undecided else again_s
+
+    @property
+    def is_settling(self) -> bool:
+        """Whether it is being looked who else has a claim."""
+        return settling.again_s(self.tenants, 0.0, 0.0) < float("inf")
 
     def _again_s(self, now_s: float) -> float:
         since_beat_s = max(0.0, now_s - self._beat_s) if self._beat_s > 0 else 0.0
@@ -221,9 +230,7 @@ class Round:
         if now_s - self._homes_s < at_most_s and self._homes_s:
             return
         self._homes_s = now_s
-        found = neighbours.homes(self.config.homes, self.homes)
-        mine = os.path.realpath(self.spool.path)
-        others = (other for other in found if os.path.realpath(other.path) != mine)
+        others = neighbours.homes(self.config.homes, self.homes, me=self.spool, helpers=self.helpers)
         self.homes = [self.spool, *neighbours.told_apart(others, self.spool.user)]
 
     def _cores(self) -> int:
@@ -244,9 +251,18 @@ class Round:
         """The process table, read only if somebody was promised memory."""
         return procs.table() if any(lodger.job.memory for lodger in lodgers) else {}
 
-    def _snapshot(self, now_s: float) -> Snapshot:
-        cores = self._cores()
+    def _decide(self, now_s: float) -> Decision:
         lodgers = self._lodgers()
+        self.turns.look(lodgers)
+        decision = policy.decide(self._snapshot(now_s, lodgers))
+        for user in self.turns.note(decision.ahead, lodgers, now_s):
+            self.log.warning(
+                "it was the turn of %s, who began nothing: passed over for a while", visible(user)
+            )
+        return decision
+
+    def _snapshot(self, now_s: float, lodgers: list[occupancy.Lodger]) -> Snapshot:
+        cores = self._cores()
         table = self._table(lodgers)
         running = occupancy.running_cores(one for one in self.seen if one.card.user != self.spool.user)
         elsewhere = occupancy.running_cores(
@@ -273,7 +289,7 @@ class Round:
             holdings=tuple(occupancy.holding(lodger, table) for lodger in lodgers),
             running_cores=running,
             wants=tuple(wants),
-            neighbours=self._neighbours(cores),
+            neighbours=self._neighbours(cores, now_s),
             patience_s=self.config.patience_s,
         )
 
@@ -282,7 +298,7 @@ class Round:
         used: dict[str, int] = {}
         for one in self.seen:
             if one.is_alive:
-                used[one.card.node] = used.get(one.card.node, 0) + sum(job.cores for job in one.card.jobs)
+                used[one.card.node] = used.get(one.card.node, 0) + occupancy.cores_of(one.card)
         used[self.name] = sum(lodger.job.cores or cores for lodger in lodgers)
         offers = [Offer(self.name, cores, cores - used[self.name], self.facts.memory_total)]
         for one in self.seen:
@@ -297,7 +313,7 @@ class Round:
                 offers.append(Offer(card.node, card.capacity, free, card.memory))
         return offers
 
-    def _neighbours(self, cores: int) -> tuple[Neighbour, ...]:
+    def _neighbours(self, cores: int, now_s: float) -> tuple[Neighbour, ...]:
         """The other users who could take a turn on this node."""
         found = []
         wants: tuple[Want, ...]
@@ -308,6 +324,7 @@ class Round:
                 or card.user == self.spool.user
                 or not one.is_alive
                 or card.state != cards.UP
+                or self.turns.is_passed_over(card.user, now_s)
             ):
                 continue
             if card.is_legacy:
@@ -316,7 +333,7 @@ class Round:
             elif one.silent_s > STUCK_S:
                 continue
             else:
-                wants, count = card.heads, card.waiting
+                wants, count = card.heads[: cards.HEADS_MAX], card.waiting
             found.append(Neighbour(card.user, wants[0] if wants else None, count, wants[1:]))
         return tuple(found)
 
@@ -410,6 +427,11 @@ class Round:
             heads, said = self.card.heads, self.card.said
         trouble = [*self.waiting.trouble(), *self.tenants.trouble.values()]
         trouble += [text for text in (self.config_error, self.draining) if text]
+        if self.helpers is not None:
+            trouble += [
+                f"{home} does not answer: what its user runs here counts as it was last seen"
+                for home in self.helpers.late()
+            ]
         return Card(
             user=self.spool.user,
             node=self.name,

@@ -5,19 +5,27 @@ Callers find it as `actors.queue`; apart, since `rq run` needs nothing else and 
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import signal
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words.errors import RoundqError, SpoolError
 from roundq.words.job import Identity, Job
-from roundq.world import files
+from roundq.world import config, files
+
+if TYPE_CHECKING:
+    from roundq.world.helpers import Helpers
+
+#: Signals that a terminal, or whoever closes it, sends to all that was started there.
+_OF_TERMINAL = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # ---------------------------------------------------------------- whose
 
@@ -73,16 +81,21 @@ def everybody(me: Spool, parents: Iterable[str]) -> list[Spool]:
     """
     from roundq.records import neighbours
 
-    found = [spool for spool in neighbours.homes(parents) if not _is_same(spool, me)]
+    found = neighbours.homes(parents, me=me, helpers=helpers())
     return sorted([*found, me], key=lambda spool: (spool.user, spool.path))
 
 
-def _is_same(spool: Spool, me: Spool) -> bool:
-    """Whether it is mine under another path: a link may lead to a home, or the automounter's name."""
-    try:
-        return os.path.samefile(spool.path, me.path)
-    except OSError:
-        return spool.path == me.path
+@functools.cache
+def helpers() -> Helpers:
+    """Those that read the homes of others for this process: what is there may never answer."""
+    import atexit
+
+    from roundq.world.helpers import Helpers
+
+    found = Helpers(time.monotonic)
+    # One that hangs would be left.
+    atexit.register(found.close)
+    return found
 
 
 # ---------------------------------------------------------------- submit
@@ -110,20 +123,28 @@ def check(job: Job, environ: Mapping[str, str], me: Spool, parents: Iterable[str
     return [] if warning is None else [warning]
 
 
-def submit(spool: Spool, described: Sequence[Job], environ: Mapping[str, str], node: str) -> list[str]:
+def submit(
+    spool: Spool,
+    described: Sequence[Job],
+    environ: Mapping[str, str],
+    node: str,
+    on_step: Callable[[float], None] = lambda _: None,
+) -> list[str]:
     """Puts jobs into the queue, all or none, with this environment; their ids, in order.
 
-    They are durable when it returns. Raises SpoolUnsafe, SpoolFull or another SpoolError, with nothing
-    submitted.
+    They are durable when it returns. `on_step` is told which share of the work is done, and may raise to
+    end it. Raises SpoolUnsafe, SpoolFull or another SpoolError, or ConfigError, with nothing submitted; and
+    PartlySubmitted or SubmissionInterrupted, which say exactly what is in the queue, as `spool.submit` does.
     """
     from roundq.actors.environ import submitted
     from roundq.records import environments
 
     spools.prepare(spool)
+    home = os.path.dirname(spool.path)
+    settle_s = config.load(environ, home, node=node).settle_s
     digest = environments.store(spool, submitted(environ), node)
     # No record can tell a time before the epoch: such a clock is not believed at all.
     now_ns = max(0, time.time_ns())
-    home = os.path.dirname(spool.path)
     return spools.submit(
         spool,
         [
@@ -136,6 +157,8 @@ def submit(spool: Spool, described: Sequence[Job], environ: Mapping[str, str], n
             for job in described
         ],
         node,
+        counts_alone=settle_s > 0,
+        on_step=on_step,
     )
 
 
@@ -199,7 +222,7 @@ def start_daemon(spool: Spool, environ: Mapping[str, str], node: str) -> bool:
     command = [sys.executable, "-m", "roundq", "daemon"]
     # `-m` looks for the package in the working directory first, and that must not be where the user is.
     home_of_package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    child = os.fork()
+    child = fork_apart()
     if child == 0:
         # What a service manager told the caller is not meant for the daemon.
         given = {name: text for name, text in environ.items() if name not in environments.FOREIGN_VARIABLES}
@@ -208,10 +231,27 @@ def start_daemon(spool: Spool, environ: Mapping[str, str], node: str) -> bool:
     return True
 
 
-def _become_daemon(command: list[str], environ: dict[str, str], directory: str) -> None:
-    """What the child does: a grandchild in a session of its own executes the daemon. Never returns."""
+def fork_apart() -> int:
+    """fork(2) of a child in a session of its own, which no signal reaches that is meant for the caller and
+    its group, as Ctrl-C is."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _OF_TERMINAL)
     try:
-        os.setsid()
+        child = os.fork()
+        if child == 0:
+            os.setsid()
+            for number in _OF_TERMINAL:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    # What came before the session was its own is pending: to ignore it discards it.
+                    signal.signal(number, signal.SIG_IGN)
+                    signal.signal(number, signal.SIG_DFL)
+        return child
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _become_daemon(command: list[str], environ: dict[str, str], directory: str) -> None:
+    """What the child does: a grandchild executes the daemon. Never returns."""
+    try:
         if os.fork() == 0:
             from roundq.world import spawn
 

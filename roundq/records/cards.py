@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,16 @@ CARD_BYTES_MAX = 256 << 10
 ALL_BYTES_MAX = 4 << 20
 #: Nodes that are looked at; nobody has more, a hostile home may pretend to.
 NODES_MAX = 1000
+#: Names in a spool that are looked at to find them.
+NAMES_MAX = 4 * NODES_MAX
+#: More than any node has, and the most that the configuration lets it offer; processors address 2^52 bytes.
+CORES_MAX, MEMORY_MAX = 100_000, 1 << 52
 #: Shapes of waiting jobs that a card tells of.
 HEADS_MAX = 50
 #: Characters of each text on a card, and troubles that it tells of; less if it would be too large to be read.
 TEXT_MAX, TROUBLES_MAX = 500, 100
+#: No job has waited for longer; what claims to be older is as old.
+WAITED_MAX_S = 1e9
 #: Pings that a card answers.
 PONGS_MAX = 8
 #: A daemon renews its card at least this often.
@@ -46,7 +53,8 @@ class Occupant:
     """A job that has cores and memory of a node: claimed or running.
 
     `stamp_ns` is the node's boot-time clock when it was claimed; `settled` that the
-    claim was verified, or that it runs. `process` is its supervisor once it has one.
+    claim was verified, or that it runs; `settling` that it is not yet known whether another
+    node has it too. `process` is its supervisor once it has one.
     """
 
     id: str
@@ -59,6 +67,7 @@ class Occupant:
     since_ns: int = 0
     name: str = ""
     process: Identity | None = None
+    settling: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +151,7 @@ def _dump(card: Card, most: int) -> bytes:
                 "exclusive": job.exclusive,
                 "stamp": job.stamp_ns,
                 "settled": job.settled,
+                "settling": job.settling,
                 "since": jobs.moment(job.since_ns),
                 "name": text(job.name),
                 "process": jobs.identity_dict(job.process),
@@ -196,11 +206,12 @@ def _validator() -> SchemaValidator:
     occupant = of.fields(
         id=of.required(of.text),
         state=of.required(of.text),
-        cores=of.required(of.natural(1 << 20)),
-        memory=of.required(of.natural(1 << 60)),
+        cores=of.required(of.natural(CORES_MAX)),
+        memory=of.required(of.natural(MEMORY_MAX)),
         exclusive=of.fallback(of.boolean, False),
         stamp=of.required(of.natural(1 << 62)),
         settled=of.required(of.boolean),
+        settling=of.fallback(of.boolean, False),
         since=of.fallback(of.moment, {"secs": 0, "nanos": 0}),
         name=of.fallback(of.text, ""),
         process=of.optional(of.identity),
@@ -226,9 +237,9 @@ def _validator() -> SchemaValidator:
         beat=of.required(of.natural(1 << 60)),
         state=of.fallback(of.text, UP),
         reason=of.fallback(of.text, ""),
-        cores=of.required(of.natural(1 << 20)),
-        memory=of.fallback(of.natural(1 << 60), 0),
-        memory_available=of.fallback(of.natural(1 << 60), 0),
+        cores=of.required(of.natural(CORES_MAX)),
+        memory=of.fallback(of.natural(MEMORY_MAX), 0),
+        memory_available=of.fallback(of.natural(MEMORY_MAX), 0),
         load=of.fallback(of.number, 0.0),
         jobs=of.fallback(of.items(occupant, most=10_000), []),
         waiting=of.fallback(of.natural(1 << 40), 0),
@@ -242,8 +253,8 @@ def _validator() -> SchemaValidator:
         of.fields(
             hostname=of.required(of.text),
             pid=of.required(of.natural(1 << 30)),
-            physical_cores=of.required(of.natural(1 << 20)),
-            logical_cpus=of.required(of.natural(1 << 20)),
+            physical_cores=of.required(of.natural(CORES_MAX)),
+            logical_cpus=of.required(of.natural(CORES_MAX)),
             restart_time=of.fallback(of.moment, {"secs": 0, "nanos": 0}),
             roundq=of.optional(ours),
         )
@@ -262,6 +273,7 @@ def _to_occupant(value: dict[str, Any]) -> Occupant:
         jobs.to_ns(value["since"]),
         value["name"],
         jobs.to_identity(value["process"]),
+        value["settling"],
     )
 
 
@@ -272,7 +284,7 @@ def _to_head(value: dict[str, Any]) -> Want:
         value["memory"],
         jobs.to_ns(value["submitted"]),
         value["priority"],
-        value["waited"],
+        min(max(0.0, value["waited"]), WAITED_MAX_S),
         value["kept_on"],
     )
 
@@ -321,7 +333,12 @@ def parse(data: bytes, user: str) -> Card:
 
 def read(spool: Spool, node: str) -> Card:
     """A user's card of one node. Raises OSError or RecordError if there is none that can be read."""
-    card = parse(files.read(f"{spool.path}/{node}", most=CARD_BYTES_MAX, owner=spool.uid), spool.user)
+    return of_node(spool.way.read(f"{spool.path}/{node}", most=CARD_BYTES_MAX, owner=spool.uid), spool, node)
+
+
+def of_node(data: bytes, spool: Spool, node: str) -> Card:
+    """The card that a user's file of this name holds. Raises RecordError if it is none of this node."""
+    card = parse(data, spool.user)
     if card.node != node:
         raise RecordError(f"it is the card of {card.node!r}, not of {node!r}")
     return card
@@ -329,11 +346,12 @@ def read(spool: Spool, node: str) -> Card:
 
 def names(spool: Spool) -> list[files.Name]:
     """The nodes, as far as names tell, that have a card in a spool. Raises OSError if it cannot be listed."""
-    return [
-        entry
-        for entry in files.listing(spool.path, most=NODES_MAX * 4)
-        if spools.is_node_name(entry.name) and entry.name.isprintable()
-    ][:NODES_MAX]
+    return among(spool.way.listing(spool.path, most=NAMES_MAX))
+
+
+def among(listed: Iterable[files.Name]) -> list[files.Name]:
+    """Those of the names in a spool that may be nodes with a card."""
+    return [each for each in listed if spools.is_node_name(each.name) and each.name.isprintable()][:NODES_MAX]
 
 
 def read_all(spool: Spool) -> list[Card]:
@@ -346,12 +364,10 @@ def read_all(spool: Spool) -> list[Card]:
         return []
     for name, _ in listed:
         try:
-            data = files.read(f"{spool.path}/{name}", most=CARD_BYTES_MAX, owner=spool.uid)
+            data = spool.way.read(f"{spool.path}/{name}", most=CARD_BYTES_MAX, owner=spool.uid)
             if (budget := budget - len(data)) < 0:
                 break
-            card = parse(data, spool.user)
+            found.append(of_node(data, spool, name))
         except (OSError, RecordError):
             continue
-        if card.node == name:
-            found.append(card)
     return found

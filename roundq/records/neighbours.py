@@ -8,11 +8,11 @@ be is as if it were not there.
 from __future__ import annotations
 
 import collections
-import glob
 import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from roundq.records import cards
 from roundq.records import spool as spools
@@ -22,7 +22,11 @@ from roundq.words import job as jobs
 from roundq.words.errors import RecordError
 from roundq.words.policy import Want
 from roundq.words.states import RUNNING, WAITING
-from roundq.world import files, procs
+from roundq.world import files, procs, reading
+from roundq.world.reading import DIRECT, Way
+
+if TYPE_CHECKING:
+    from roundq.world.helpers import Helpers
 
 #: Users that are looked at.
 USERS_MAX = 10_000
@@ -40,29 +44,57 @@ SILENT_S = 600.0
 _ABSENT = (FileNotFoundError, NotADirectoryError, PermissionError)
 
 
-def homes(parents: Iterable[str], known: Iterable[Spool] = ()) -> list[Spool]:
-    """The spools of everybody: the directories below the home parents, which may be glob patterns.
+def homes(
+    parents: Iterable[str],
+    known: Iterable[Spool] = (),
+    *,
+    me: Spool | None = None,
+    helpers: Helpers | None = None,
+) -> list[Spool]:
+    """The spools of everybody but `me`: the directories below the home parents, which may be glob patterns.
 
     A home counts if it has a `.roundqueue` that belongs to the home's owner.
     Homes that cannot be looked into are left out; see `hidden`. Those that were `known` before stay while
-    an error of the server hides them: what runs there occupies its node all the same.
+    an error of the server hides them: what runs there occupies its node all the same. With `helpers`
+    nothing there is read but by these.
     """
     found: dict[tuple[int, int] | str, Spool] = {}
     before = {os.path.dirname(spool.path): spool for spool in known}
-    for path in _candidates(parents, before):
-        try:
-            uid = os.stat(path).st_uid
-            status = os.stat(f"{path}/{spools.DIRECTORY}")
-        except _ABSENT:
+    mine = _which(me)
+    paths = _candidates(parents, before, helpers)
+    for path, home, spool in zip(paths, *_statuses(paths, helpers), strict=True):
+        if isinstance(home, _ABSENT) or isinstance(spool, _ABSENT):
             continue
-        except OSError:
-            if path in before:
+        if isinstance(home, OSError) or isinstance(spool, OSError):
+            if path in before and (me is None or before[path].path != me.path):
                 found[path] = before[path]
             continue
-        if status.st_uid == uid and stat.S_ISDIR(status.st_mode):
+        if spool.uid == home.uid and stat.S_ISDIR(spool.mode) and (spool.device, spool.inode) != mine:
             # One home may be reached by two paths; it is one user.
-            found.setdefault((status.st_dev, status.st_ino), spools.at(path, os.path.basename(path), uid))
+            at = spools.at(path, os.path.basename(path), home.uid, _way(path, helpers))
+            found.setdefault((spool.device, spool.inode), at)
     return list(found.values())
+
+
+def _way(path: str, helpers: Helpers | None) -> Way:
+    return DIRECT if helpers is None else helpers.way(path)
+
+
+def _which(me: Spool | None) -> tuple[int, int] | None:
+    try:
+        return None if me is None else files.status(me.path)[2:]
+    except OSError:
+        return None
+
+
+def _statuses(paths: list[str], helpers: Helpers | None) -> tuple[list[Any], list[Any]]:
+    """Of each home and of the spool in it the status, or the error."""
+    calls = []
+    for path in paths:
+        way = _way(path, helpers)
+        calls += [way.call("status", path), way.call("status", f"{path}/{spools.DIRECTORY}")]
+    answers = reading.each(calls)
+    return answers[::2], answers[1::2]
 
 
 def told_apart(others: Iterable[Spool], me: str) -> list[Spool]:
@@ -79,40 +111,42 @@ def told_apart(others: Iterable[Spool], me: str) -> list[Spool]:
     ]
 
 
-def _candidates(parents: Iterable[str], known: Iterable[str] = ()) -> list[str]:
+def _candidates(
+    parents: Iterable[str], known: Iterable[str] = (), helpers: Helpers | None = None
+) -> list[str]:
+    patterns = list(parents)
+    matched = reading.each([_way(pattern, helpers).call("matching", pattern) for pattern in patterns])
+    found = [
+        one
+        for pattern, paths in zip(patterns, matched, strict=True)
+        for one in ([pattern] if isinstance(paths, OSError) else paths)
+    ]
+    listed = reading.each([_way(parent, helpers).call("listing", parent, most=USERS_MAX) for parent in found])
     paths: list[str] = []
-    for pattern in parents:
-        for parent in sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]:
-            try:
-                paths.extend(
-                    f"{parent.rstrip('/')}/{name}" for name, _ in files.listing(parent, most=USERS_MAX)
-                )
-            except _ABSENT:
-                continue
-            except OSError:
-                paths.extend(path for path in known if os.path.dirname(path) == parent.rstrip("/"))
+    for parent, names in zip(found, listed, strict=True):
+        if isinstance(names, _ABSENT):
+            continue
+        if isinstance(names, OSError):
+            paths.extend(path for path in known if os.path.dirname(path) == parent.rstrip("/"))
+        else:
+            paths.extend(f"{parent.rstrip('/')}/{name}" for name, _ in names)
     return sorted(paths)[:USERS_MAX]
 
 
-def hidden(parents: Iterable[str]) -> list[str]:
+def hidden(parents: Iterable[str], helpers: Helpers | None = None) -> list[str]:
     """The homes whose queues, if they have any, this user may not see: their jobs cannot be counted."""
-    unseen = []
-    for path in _candidates(parents):
-        try:
-            # lost+found and its like are nobody's home.
-            if os.stat(path).st_uid and _is_closed(f"{path}/{spools.DIRECTORY}"):
-                unseen.append(os.path.basename(path))
-        except OSError:
-            continue
-    return unseen
-
-
-def _is_closed(path: str) -> bool:
-    try:
-        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
-    except PermissionError:
-        return True
-    return is_directory and not os.access(path, os.R_OK | os.X_OK, effective_ids=True)
+    paths = _candidates(parents, (), helpers)
+    calls = []
+    for path in paths:
+        way = _way(path, helpers)
+        calls += [way.call("status", path), way.call("is_closed", f"{path}/{spools.DIRECTORY}")]
+    answers = reading.each(calls)
+    return [
+        os.path.basename(path)
+        for path, home, is_closed in zip(paths, answers[::2], answers[1::2], strict=True)
+        # lost+found and its like are nobody's home.
+        if not isinstance(home, OSError) and home.uid and is_closed is True
+    ]
 
 
 # ---------------------------------------------------------------- 0.2.9
@@ -130,7 +164,7 @@ def _legacy_records(spool: Spool, state: str, most: int) -> Iterable[tuple[spool
     budget = cards.ALL_BYTES_MAX
     for entry in sorted((entry for entry in entries if entry.node is None), key=submission)[:most]:
         try:
-            data = files.read(spools.path_of(spool, entry), most=LEGACY_BYTES_MAX, owner=spool.uid)
+            data = spool.way.read(spools.path_of(spool, entry), most=LEGACY_BYTES_MAX, owner=spool.uid)
             if (budget := budget - len(data)) < 0:
                 return
             yield entry, jobs.parse(data)
@@ -192,9 +226,34 @@ class Seen:
 class _Watched:
     """What is remembered of one card file."""
 
+    name: str
     signature: tuple[int, int, int]
     card: Card | None
     since_s: float
+
+
+def _watched(
+    spool: Spool,
+    name: str,
+    signature: tuple[int, int, int],
+    content: bytes | RecordError,
+    known: _Watched | None,
+    now_s: float,
+) -> _Watched:
+    """What is to be remembered of a card file that was read anew; its daemon was heard of if it beats."""
+    try:
+        if isinstance(content, RecordError):
+            raise content
+        card = cards.of_node(content, spool, name)
+    except RecordError:
+        return _Watched(name, signature, None, now_s)
+    same = (
+        known is not None
+        and known.card is not None
+        and (known.card.beat, known.card.process) == (card.beat, card.process)
+        and not card.is_legacy
+    )
+    return _Watched(name, signature, card, known.since_s if known and same else now_s)
 
 
 class Neighbourhood:
@@ -212,76 +271,81 @@ class Neighbourhood:
         self._watched: dict[tuple[str, str], _Watched] = {}
 
     def look(self, spools_of_all: Iterable[Spool], now_s: float, stamped_ns: int = 0) -> list[Seen]:
-        """Every card that can be read now, each parsed only if its file changed.
+        """Every card that can be read now, each read only if its file changed.
 
         `stamped_ns` is a time that the server's clock has reached, if the caller knows one.
         """
-        looked: list[tuple[Spool, _Watched, int]] = []
-        gone = dict.fromkeys(self._watched)
-        newest = 0
-        mine = os.geteuid()
-        own_newest = 0
-        for spool in spools_of_all:
-            budget = cards.ALL_BYTES_MAX
-            for name in self._names(spool):
-                key = (spool.path, name)
-                watched, modified = self._refresh(spool, name, self._watched.get(key), now_s)
-                if watched is None:
-                    continue
-                gone.pop(key, None)
-                self._watched[key] = watched
-                # One that is too large was not read.
-                size = watched.signature[2]
-                budget -= size if size <= cards.CARD_BYTES_MAX else 0
-                if budget < 0:
-                    break
-                if watched.card is not None:
-                    newest = max(newest, modified)
-                    if spool.uid == mine:
-                        own_newest = max(own_newest, modified)
-                    looked.append((spool, watched, modified))
-        for key in gone:
-            del self._watched[key]
-        # A stranger may give his card any time; mine are honest, where there are any.
-        newest = max(own_newest or newest, stamped_ns)
-        return [self._judge(spool, watched, modified, newest, now_s) for spool, watched, modified in looked]
-
-    def _names(self, spool: Spool) -> list[str]:
-        try:
-            return [name for name, _ in cards.names(spool)]
-        except PermissionError:
-            return []
-        except OSError:
-            return [name for path, name in self._watched if path == spool.path]
-
-    def _refresh(
-        self, spool: Spool, name: str, known: _Watched | None, now_s: float
-    ) -> tuple[_Watched | None, int]:
-        path = f"{spool.path}/{name}"
-        try:
-            # Opened, not only asked: an NFS client answers stat() from its cache.
-            signature = files.signature(path)
-            if known is not None and known.signature == signature:
-                return known, signature[1]
-            card = cards.read(spool, name)
-        except RecordError:
-            return _Watched(signature, None, now_s), signature[1]
-        except (FileNotFoundError, PermissionError):
-            return None, 0
-        except OSError:
-            return known, known.signature[1] if known else 0
-        same = (
-            known is not None
-            and known.card is not None
-            and (known.card.beat, known.card.process) == (card.beat, card.process)
-            and not card.is_legacy
+        everybody = list(spools_of_all)
+        found = self._found(everybody)
+        # Opened, not only asked: an NFS client answers stat() from its cache.
+        signatures = reading.each(
+            [spool.way.call("signature", f"{spool.path}/{name}") for spool, name in found]
         )
-        return _Watched(signature, card, known.since_s if known and same else now_s), signature[1]
+        left = {spool.path: cards.ALL_BYTES_MAX for spool in everybody}
+        looked = []
+        for (spool, name), signature in zip(found, signatures, strict=True):
+            # One that is too large is not read.
+            size = 0 if isinstance(signature, OSError) else signature[2]
+            left[spool.path] -= size if size <= cards.CARD_BYTES_MAX else 0
+            if left[spool.path] >= 0:
+                looked.append((spool, name, signature))
+        watched = self._refreshed(looked, now_s)
+        self._watched = {(spool.path, one.name): one for spool, one in watched}
+        newest = max((one.signature[1] for _, one in watched if one.card is not None), default=0)
+        mine = os.geteuid()
+        own = (one.signature[1] for spool, one in watched if one.card is not None and spool.uid == mine)
+        # A stranger may give his card any time; mine are honest, where there are any.
+        newest = max(stamped_ns, max(own, default=newest))
+        return [self._judge(spool, one, newest, now_s) for spool, one in watched if one.card is not None]
 
-    def _judge(self, spool: Spool, watched: _Watched, modified: int, newest: int, now_s: float) -> Seen:
+    def _found(self, everybody: list[Spool]) -> list[tuple[Spool, str]]:
+        """The names of the cards of each user; those known so far while they cannot be listed."""
+        listed = reading.each(
+            [spool.way.call("listing", spool.path, most=cards.NAMES_MAX) for spool in everybody]
+        )
+        found: list[tuple[Spool, str]] = []
+        for spool, names in zip(everybody, listed, strict=True):
+            if isinstance(names, PermissionError):
+                continue
+            if isinstance(names, OSError):
+                found += [(spool, name) for path, name in self._watched if path == spool.path]
+            else:
+                found += [(spool, name) for name, _ in cards.among(names)]
+        return found
+
+    def _refreshed(
+        self, looked: list[tuple[Spool, str, tuple[int, int, int] | OSError]], now_s: float
+    ) -> list[tuple[Spool, _Watched]]:
+        """What is known of these cards now: those that changed are read."""
+        changed = []
+        for spool, name, signature in looked:
+            known = self._watched.get((spool.path, name))
+            if not isinstance(signature, OSError) and (known is None or known.signature != signature):
+                changed.append((spool, name))
+        read = reading.each(
+            [
+                spool.way.call("read", f"{spool.path}/{name}", most=cards.CARD_BYTES_MAX, owner=spool.uid)
+                for spool, name in changed
+            ]
+        )
+        contents = {(spool.path, name): one for (spool, name), one in zip(changed, read, strict=True)}
+        found = []
+        for spool, name, signature in looked:
+            known = self._watched.get((spool.path, name))
+            content = contents.get((spool.path, name))
+            error = signature if isinstance(signature, OSError) else content
+            if isinstance(error, (FileNotFoundError, PermissionError)):
+                continue
+            if not isinstance(error, OSError) and not isinstance(signature, OSError) and content is not None:
+                known = _watched(spool, name, signature, content, known, now_s)
+            if known is not None:
+                found.append((spool, known))
+        return found
+
+    def _judge(self, spool: Spool, watched: _Watched, newest: int, now_s: float) -> Seen:
         card = watched.card
         assert card is not None
-        silent_s = max(now_s - watched.since_s, (newest - modified) / jobs.NS)
+        silent_s = max(now_s - watched.since_s, (newest - watched.signature[1]) / jobs.NS)
         if card.node == self.node:
             return Seen(spool, card, daemon_lives(card, spool.uid), silent_s)
         return Seen(spool, card, silent_s < SILENT_S and card.state != cards.LEAVING, silent_s)
@@ -321,7 +385,7 @@ def silence(seen: Iterable[Seen], here: str) -> dict[str, float]:
 
 
 def daemon_lives(card: Card, uid: int) -> bool:
-    """Whether the daemon of a card of this very node runs. Unknown counts as alive."""
+    """Whether the daemon of a card of this very node runs, as its user's. Unknown counts as alive."""
     if card.process is not None:
-        return procs.liveness(card.process) is not procs.Liveness.DEAD
+        return procs.liveness(card.process, uid) is not procs.Liveness.DEAD
     return procs.exists(card.pid, uid)

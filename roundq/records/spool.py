@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from roundq.records import ids
 from roundq.words import job as jobs
-from roundq.words.errors import RecordError, SpoolError, SpoolUnsafe
+from roundq.words.errors import PartlySubmitted, RecordError, SpoolError, SpoolUnsafe, SubmissionInterrupted
 from roundq.words.job import Job, Record
 from roundq.words.names import is_conflict_copy, is_foreign
 from roundq.words.states import (
@@ -32,7 +32,7 @@ from roundq.words.states import (
     WAITING,
     ZOMBIE,
 )
-from roundq.world import files
+from roundq.world import files, reading
 from roundq.world.reading import DIRECT, Way
 
 DIRECTORY = ".roundqueue"
@@ -211,14 +211,27 @@ def is_node_name(name: str) -> bool:
     return name not in RESERVED_NAMES and not name.rstrip("0123456789.").endswith(".log")
 
 
-def _highest_number(spool: Spool) -> int:
+def _highest_number(spool: Spool, ending: str = "") -> int:
     # The tasks of an array are NUMBER_INDEX.
-    stems = (entry.id.partition("_")[0] for entry in scan(spool))
+    found = (entry.id for entry in scan(spool) if entry.id.endswith(ending))
+    stems = (job_id.removesuffix(ending).partition("_")[0] for job_id in found)
     return max((int(stem) for stem in stems if stem.isdecimal() and len(stem) < 19), default=0)
 
 
-def _take_ids(spool: Spool, count: int, claimant: str) -> int:
-    return ids.take(spool.path, count, claimant, lambda: _highest_number(spool))
+def _take_ids(spool: Spool, count: int, claimant: str, *, of_node: bool) -> list[str]:
+    if not of_node:
+        first = ids.take(spool.path, count, claimant, lambda: _highest_number(spool))
+        return [str(first + place) for place in range(count)]
+    ending = f".{claimant}"
+    if len(os.fsencode(ending)) > ID_BYTES_MAX - 20:
+        raise SpoolError(
+            f"the name of this node is too long to be part of an id: {claimant}",
+            "give the node another name: RQ_NODE=...",
+        )
+    first = ids.take(
+        spool.path, count, claimant, lambda: _highest_number(spool, ending), ids.of_node(claimant)
+    )
+    return [f"{first + place}{ending}" for place in range(count)]
 
 
 def temporary_of(spool: Spool, node: str, data: bytes, *, mode: int = 0o644, sync: bool = True) -> str:
@@ -250,12 +263,16 @@ def scan(spool: Spool, states: Iterable[str] = STATES, *, most: int = files.NAME
 
     At most `most` names of each directory are looked at. Raises OSError for one that cannot be listed.
     """
-    return [
-        entry
-        for state in states
-        for listed in spool.way.listing(spool.directory(state), most=most)
-        if (entry := entry_of(state, listed)) is not None
-    ]
+    states = tuple(states)
+    found: list[Entry] = []
+    listings = reading.each(
+        [spool.way.call("listing", spool.directory(state), most=most) for state in states]
+    )
+    for state, names in zip(states, listings, strict=True):
+        if isinstance(names, OSError):
+            raise names
+        found += [entry for listed in names if (entry := entry_of(state, listed)) is not None]
+    return found
 
 
 def path_of(spool: Spool, entry: Entry) -> str:
@@ -293,51 +310,37 @@ def requests(spool: Spool) -> dict[str, set[str]]:
 # ---------------------------------------------------------------- submit
 
 
-def submit(spool: Spool, described: Sequence[Job], node: str) -> list[str]:
+def submit(
+    spool: Spool,
+    described: Sequence[Job],
+    node: str,
+    *,
+    counts_alone: bool = False,
+    on_step: Callable[[float], None] = lambda _: None,
+) -> list[str]:
     """Puts jobs into waiting/, all or none of them; their ids, in order.
 
-    A job is accepted at the instant of its link; that is durable when this returns.
-    Raises SpoolFull or SpoolError, with nothing submitted.
+    With `counts_alone` each node gives numbers of its own, for mounts where a rename may have two winners.
+    `on_step` is told which share of the work is done, and may raise to end it. A job is accepted at the
+    instant of its rename; that is durable when this returns.
+
+    Raises SpoolFull or SpoolError, with nothing submitted; PartlySubmitted if nodes had taken some of the
+    jobs before they could be taken back; and SubmissionInterrupted, which names those, for KeyboardInterrupt.
     """
-    placed: list[str] = []
-    temporaries: list[str] = []
-    waiting = spool.directory(WAITING)
+    # It builds on what is here.
+    from roundq.records.batch import Batch
+
+    batch = Batch(spool, node, [jobs.dump(Record(job)) for job in described])
     with files.explained(f"submit to {spool.path}"):
         try:
-            for job in described:
-                data = jobs.dump(Record(job))
-                temporaries.append(temporary_of(spool, node, data))
-            first = _take_ids(spool, len(described), node)
-            given: list[str] = []
-            for index, job in enumerate(described):
-                job_id = str(first + index)
-                # A foreign program may have dropped a file of that name: take another number.
-                while not files.place(temporaries[index], f"{waiting}/{job_id}{SUFFIX}"):
-                    temporaries[index] = temporary_of(spool, node, jobs.dump(Record(job)))
-                    job_id = str(_take_ids(spool, 1, node))
-                placed.append(f"{waiting}/{job_id}{SUFFIX}")
-                given.append(job_id)
-            files.sync_directory(waiting)
+            return batch.submit(lambda count: _take_ids(spool, count, node, of_node=counts_alone), on_step)
         except BaseException as error:
-            for path in temporaries:
-                with contextlib.suppress(OSError):
-                    files.remove(path)
-            kept = [path for path in placed if not _taken_back(path)]
+            kept = batch.take_back()
+            if isinstance(error, KeyboardInterrupt):
+                raise SubmissionInterrupted(kept) from error
             if kept:
-                names = ", ".join(os.path.basename(path).removesuffix(SUFFIX) for path in kept)
-                raise SpoolError(
-                    f"submission failed ({error}), but these jobs are in the queue already: {names}",
-                    f"if they are not wanted: rq cancel {names.replace(',', '')}",
-                ) from error
+                raise PartlySubmitted(str(error), kept) from error
             raise
-    return given
-
-
-def _taken_back(path: str) -> bool:
-    try:
-        return files.remove(path)
-    except OSError:
-        return False
 
 
 # ---------------------------------------------------------------- transitions

@@ -206,6 +206,13 @@ class Decision:
         """How many of my jobs wait on that could start here at all."""
         return len(self._pass.queue) - len(self.starts)
 
+    @property
+    def ahead(self) -> frozenset[str]:
+        """The users who could start a job now, and for whose turns alone one of mine waits."""
+        mine, plan = self._pass.mine, self._pass.plan
+        waits = any(mine.fits(*size) and not plan.fits(*size) for *size, _ in self._firsts)
+        return frozenset(turn.user for turn in self._pass.planned) if waits else frozenset()
+
     @cached_property
     def _by_id(self) -> dict[str, Want]:
         return {want.id: want for want in self._snapshot.wants}
@@ -367,6 +374,9 @@ def _natural(job_id: str) -> tuple[int, int, int, str]:
     number, _, index = job_id.partition("_")
     if number.isdecimal() and (not index or index.isdecimal()):
         return 0, int(number), int(index or -1), job_id
+    number, _, node = job_id.partition(".")
+    if number.isdecimal() and node and not node.isdecimal():
+        return 0, int(number), -1, job_id
     return 1, 0, 0, job_id
 
 

@@ -141,8 +141,10 @@ def own_identity() -> Identity:
     return parse_stat(_read("/proc/self/stat", _STAT_BYTES_MAX)).identity
 
 
-def liveness(of: Identity) -> Liveness:
+def liveness(of: Identity, uid: int | None = None) -> Liveness:
     """Whether this process still lives. Only of processes of *this* node.
+
+    With `uid` it must be a process of this user: one of somebody else counts as dead.
 
     A process of another boot is dead, and so is one whose pid belongs to somebody who
     started at another time, or who only waits to be reaped. What /proc hides from us
@@ -155,6 +157,8 @@ def liveness(of: Identity) -> Liveness:
     except OSError:
         return Liveness.UNKNOWN
     if process is None or process.start != of.start or process.dead:
+        return Liveness.DEAD
+    if uid is not None and _real_uid(of.pid) not in (uid, None):
         return Liveness.DEAD
     return Liveness.ALIVE
 

@@ -129,6 +129,42 @@ def _descriptors() -> list[int]:
     return [int(name) for name in os.listdir("/proc/self/fd")]
 
 
+def helper(serve: Callable[[int, int], None], keep: Collection[int] = ()) -> tuple[int, int, int]:
+    """Fork a process that serves this one until it is no longer asked: its pid, a pipe to it, one from it.
+
+    It calls `serve` with its ends of them, has no other descriptors but those to keep, default signal
+    handlers, and dies with this process. The caller reaps it.
+    """
+    parent = os.getpid()
+    asked, asking = os.pipe2(os.O_CLOEXEC)
+    answering, answered = os.pipe2(os.O_CLOEXEC)
+    try:
+        pid = os.fork()
+    except OSError:
+        for descriptor in (asked, asking, answering, answered):
+            os.close(descriptor)
+        raise
+    if pid == 0:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+                signal.signal(number, signal.SIG_DFL)
+            # At once: it must not hold what its parent has locked, nor the terminal that others wait for.
+            close_inherited({asked, answered, *keep})
+            _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() == parent:
+                set_name(b"rq:reader")
+                set_title(b"rq reader of other homes")
+                serve(asked, answered)
+                code = 0
+        finally:
+            os._exit(code)
+    os.close(asked)
+    os.close(answered)
+    return pid, asking, answering
+
+
 # ---------------------------------------------------------------- a command
 
 

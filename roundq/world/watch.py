@@ -41,6 +41,8 @@ class Watcher:
         self._watches: dict[str, int | None] = {}
         #: Directories that came into being, or were replaced, since the last wait.
         self._returned: set[str] = set()
+        #: Those that are watched from afar, see `adopt`.
+        self._adopted: set[str] = set()
         self._blind: dict[str, str] = {}
 
     @property
@@ -55,8 +57,40 @@ class Watcher:
         machine, is then followed; for one that is still the same nothing changes. On NFS a name
         that was asked for before it exists stays invisible for a while: watch what was listed.
         """
+        self._adopted.discard(path)
+        self._watched(path, self._add(path))
+
+    def adopt(self, path: str, watch: int | None) -> None:
+        """As `watch`, for a path that this process must not touch: another one has called `add`.
+
+        `watch` is what that returned there, None if it failed.
+        """
+        self._adopted.add(path)
+        self._watched(path, watch)
+
+    def has(self, path: str) -> bool:
+        """Whether this path was given to `watch` or `adopt`."""
+        return path in self._watches
+
+    def add(self, path: str) -> int:
+        """Has the kernel watch a directory; its number. Raises OSError. For a child of this process.
+
+        Which directory a path means is found out by whoever calls this; it may sleep meanwhile.
+        """
+        watch: int = self._instance().add_watch(path, _INTEREST)
+        return watch
+
+    def descriptor(self) -> int | None:
+        """What a child that calls `add` must have inherited; None without inotify."""
+        try:
+            number: int = self._instance().fileno()
+        except (OSError, ImportError):
+            return None
+        return number
+
+    def _watched(self, path: str, watch: int | None) -> None:
         known, previous = path in self._watches, self._watches.get(path)
-        self._watches[path] = watch = self._add(path)
+        self._watches[path] = watch
         if known and watch is not None and watch != previous:
             self._returned.add(path)
         if previous is not None and watch != previous:
@@ -66,6 +100,7 @@ class Watcher:
         """Forget every directory but these."""
         for path in self._watches.keys() - set(paths):
             watch = self._watches.pop(path)
+            self._adopted.discard(path)
             self._returned.discard(path)
             self._blind.pop(path, None)
             if watch is not None:
@@ -79,7 +114,8 @@ class Watcher:
         for no reason.
         """
         for path in [path for path, watch in self._watches.items() if watch is None]:
-            self.watch(path)
+            if path not in self._adopted:
+                self.watch(path)
         # What came back may have been filled before we looked.
         touched, self._returned = self._returned, set()
         poller = select.poll()
@@ -107,6 +143,7 @@ class Watcher:
         self._inotify = None
         self._watches.clear()
         self._returned.clear()
+        self._adopted.clear()
         self._blind.clear()
 
     def __enter__(self) -> Watcher:
@@ -117,13 +154,16 @@ class Watcher:
 
     # ------------------------------------------------------------ leaves
 
+    def _instance(self) -> Any:
+        if self._inotify is None:
+            import inotify_simple
+
+            self._inotify = inotify_simple.INotify(nonblocking=True)
+        return self._inotify
+
     def _add(self, path: str) -> int | None:
         try:
-            if self._inotify is None:
-                import inotify_simple
-
-                self._inotify = inotify_simple.INotify(nonblocking=True)
-            watch: int = self._inotify.add_watch(path, _INTEREST)
+            watch = self.add(path)
         except (OSError, ImportError) as error:
             number = getattr(error, "errno", None)
             if number in _ABSENT:

@@ -63,7 +63,8 @@ occupants = st.builds(
     name=labels,
     process=identities,
 )
-heads = st.builds(Want, labels, cores, sizes, moments_ns, priorities, finite, st.none() | labels)
+waits = st.floats(0, cards.WAITED_MAX_S)
+heads = st.builds(Want, labels, cores, sizes, moments_ns, priorities, waits, st.none() | labels)
 any_card = st.builds(
     Card,
     user=st.just("ann"),

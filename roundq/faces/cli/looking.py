@@ -189,7 +189,7 @@ def _here(environ: Mapping[str, str]) -> Here:
 def _cluster(environ: Mapping[str, str]) -> tuple[cluster.Look, list[str]]:
     here = _here(environ)
     looked = cluster.look(here.everybody, here.me, here.node, time.monotonic())
-    return looked, neighbours.hidden(here.homes)
+    return looked, neighbours.hidden(here.homes, submission.helpers())
 
 
 def _chosen(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
@@ -200,7 +200,7 @@ def _chosen(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
     of = [spool for spool in here.everybody if spool.user == user]
     if of:
         return of
-    if user in neighbours.hidden(here.homes):
+    if user in neighbours.hidden(here.homes, submission.helpers()):
         raise RoundqError(f"the queue of {user} cannot be seen: the home is closed to you")
     known = ", ".join(sorted({spool.user for spool in here.everybody})[:10])
     raise RoundqError(f"no user {shown(user)} has a queue here", f"those who have one: {known}")
@@ -252,7 +252,7 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
         gone=_gone(owned, here.node),
         # One that is just starting has no card yet.
         starts_nothing=waits and not mine and not submission.daemon_runs(here.me, here.node),
-        hidden=[] if is_narrow else neighbours.hidden(here.homes),
+        hidden=[] if is_narrow else neighbours.hidden(here.homes, submission.helpers()),
         troubles=[(one.card.node, trouble) for one in mine for trouble in one.card.trouble][:TROUBLES_MOST],
     )
 
