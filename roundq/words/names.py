@@ -10,7 +10,7 @@ import re
 
 #: Dropbox, Nextcloud and Seafile; Syncthing; ownCloud; Resilio.
 _CONFLICT = re.compile(
-    r"\([^)]*conflict[^)]*\)|\.sync-conflict-|[._]conflict-[0-9]|\.conflict$", re.IGNORECASE
+    r"\([^)]*conflict[^)]*\)|\.sync-conflict-|[._]conflict-[0-9]|\.conflict(?=\.|$)", re.IGNORECASE
 )
 #: Backups of editors and of patch(1).
 _BACKUP = re.compile(r"~$|^#.*#$|\.(?:bak|orig|rej|sw[a-p])$", re.IGNORECASE | re.DOTALL)
