@@ -7,7 +7,7 @@ import shlex
 import signal
 from pathlib import Path
 
-from roundq.actors import attempt, daemon, environ, homewatch, supervisor
+from roundq.actors import attempt, daemon, environ, growth, homewatch, supervisor
 from roundq.faces import cli
 from roundq.records import cards
 from roundq.world import nodelock, notify
@@ -66,7 +66,7 @@ def test_its_times_are_those_of_the_program() -> None:
     assert f"after {daemon.TAKEOVER_S:g} seconds SIGKILL" in PROSE.replace("Dv ", "")
     assert f"within {daemon.AFTER_ERROR_S:g} seconds" in PROSE
     assert f"at least every {daemon.BUSY_POLL_S:g} seconds" in PROSE
-    assert (cards.BEAT_S, homewatch.OUTPUT_LOOK_S) == (60, 1)
+    assert (cards.BEAT_S, growth.LOOK_MOST_S) == (60, 1)
     assert f"looked for every {homewatch.REQUEST_LOOK_S:g} seconds" in PROSE
     assert f"at {notify.LOG_BYTES_MAX >> 20} MiB" in PROSE
 

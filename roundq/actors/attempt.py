@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 
 from roundq.actors import environ, homewatch
 from roundq.actors.homewatch import HomeWatch
+from roundq.actors.memorywatch import MemoryWatch
 from roundq.actors.streams import Streams
 from roundq.records.spool import Entry, Spool
 from roundq.words.job import Identity, Record
 from roundq.world import notify, procs
+from roundq.world.cgroup import Group
 
 #: What the main thread waits for: children, nudges from commands and daemon, its own second thread.
 #: SIGTERM too, which a node that shuts down sends to everybody: it ends no supervisor, since the end of
@@ -27,6 +29,8 @@ WAITED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
 BRIEF_S = 0.1
 #: How long killing goes on before it is called unfinished, and begun anew.
 KILL_PATIENCE_S = 30.0
+#: A job that writes more than it may goes on writing while it ends by itself.
+OUTPUT_GRACE_S = 1.0
 #: A node that shuts down has ended everybody within this long after its first SIGTERM (systemd: 90 s).
 SHUTDOWN_S = 300.0
 
@@ -49,6 +53,8 @@ class Attempt:
     terms: Terms
     streams: Streams
     watch: HomeWatch
+    group: Group | None = None
+    memory: MemoryWatch | None = None
     pid: int = 0
     status: int | None = None
     began_s: float = field(default_factory=time.monotonic)
@@ -115,8 +121,19 @@ class Attempt:
             leased_s = self.leased_s(homewatch.LEASE_STOP)
             if leased_s <= 0:
                 return "lease"
-            self.pause(min(left_s, leased_s, 3600.0))
+            now_s = time.monotonic()
+            if self.memory is not None and self.memory.is_beyond(now_s):
+                return "memory limit"
+            memory_s = 3600.0 if self.memory is None else self.memory.again_s(now_s)
+            self.pause(min(left_s, leased_s, memory_s, 3600.0))
         return None
+
+    def killed_by_kernel(self) -> str | None:
+        """Why the kernel ended the command, if it did: "memory limit" or "out of memory"."""
+        if self.memory is None or self.status is None or not os.WIFSIGNALED(self.status):
+            return None
+        is_kill = os.WTERMSIG(self.status) == signal.SIGKILL
+        return self.memory.reason(time.monotonic()) if is_kill else None
 
     def leased_s(self, part: float) -> float:
         """Seconds until this part of the lease has gone by without a renewal; endless without one."""
@@ -127,14 +144,17 @@ class Attempt:
 
     def _grace_s(self, why: str | None) -> float:
         """For how long the job may end by itself: not beyond its lease, and not beside its next attempt."""
-        if why == "taken":
+        if why in ("taken", "memory limit"):
+            # As the kernel does where it keeps the limit: what grows would take the memory of others.
             return 0.0
         leased_s = self.leased_s(homewatch.LEASE_STOP + homewatch.LEASE_GRACE)
-        return min(self.terms.grace_s, max(0.0, leased_s))
+        most_s = OUTPUT_GRACE_S if why == "output limit" else self.terms.grace_s
+        return min(most_s, self.terms.grace_s, max(0.0, leased_s))
 
     def stop(self, why: str | None) -> None:
         """Ends whatever of the job is left, and does not return before its death is verified."""
-        if why is None and procs.childless():
+        if why is None and self._is_dead():
+            self._leave_group()
             return
         myself = procs.own_identity()
         mark = environ.mark(self.record.process) if self.record.process is not None else None
@@ -142,7 +162,10 @@ class Attempt:
         def find() -> list[Identity]:
             # A command that ended by itself may only have left descendants; one that is to be
             # stopped may have handed work to somebody else: the mark finds that.
-            return procs.remains([myself], mark=mark if why is not None else None)
+            table = procs.table()
+            found = procs.remains([myself], mark=mark if why is not None else None, among=table)
+            inside = [table[pid].identity for pid in self.group.pids() if pid in table] if self.group else []
+            return list(dict.fromkeys([*found, *inside]))
 
         left = len(find()) if why is None else 0
         while not procs.kill_tree(
@@ -151,10 +174,26 @@ class Attempt:
             patience_s=KILL_PATIENCE_S,
             clock=time.monotonic,
             pause=self.pause,
-            # A search may miss what forks and ends all the time; a subreaper without children has none.
-            proof=procs.childless,
+            proof=self._is_dead,
+            at_once=self.group.kill if self.group else None,
         ):
             notify.complain(f"job {self.entry.id}: processes do not die: {find()}")
         self.reap()
+        self._leave_group()
         if left:
             self.streams.say(f"rq: its command ended, {left} of its processes did not: they were stopped")
+
+    def _is_dead(self) -> bool:
+        """Whether all of the job has ended for certain.
+
+        A search may miss what forks and ends all the time; a subreaper without children has none.
+        """
+        if self.group is not None and self.group.is_populated():
+            return False
+        return procs.childless() or procs.are_children_held()
+
+    def _leave_group(self) -> None:
+        # The kernel needs a moment to see a group as empty whose processes are reaped.
+        if self.group is not None and not self.group.remove():
+            self.pause(0.05)
+            self.group.remove()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from roundq.words import states
 from roundq.words.job import Job
+from roundq.words.quantities import format_memory
 
 #: What a node that shuts down sends; a job that is killed by another signal did so itself.
 _SHUTDOWN_SIGNALS = {signal.SIGTERM, signal.SIGHUP, signal.SIGKILL}
@@ -24,16 +25,30 @@ class Ending:
     detail: str | None = None
 
 
-def classified(why: str | None, status: int | None, job: Job, *, is_shutdown: bool = False) -> Ending:
+def classified(
+    why: str | None,
+    status: int | None,
+    job: Job,
+    *,
+    is_shutdown: bool = False,
+    by_kernel: str | None = None,
+) -> Ending:
     """What became of an attempt that was stopped because of `why`, or ended by itself with a wait status.
 
-    With `is_shutdown` its node was being shut down when it ended.
+    With `is_shutdown` its node was being shut down when it ended; `by_kernel` says why the kernel ended the
+    command, "memory limit" or "out of memory", if it is known to have done so.
     """
     code = os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None
     number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None
     match why:
         case None if code == 0:
             return Ending(states.COMPLETED, None, 0)
+        case None if number == signal.SIGKILL and by_kernel == "out of memory":
+            detail = "killed by the kernel, since there was no memory left (SIGKILL)"
+            return Ending(states.FAILED, by_kernel, None, number, detail)
+        case None if number == signal.SIGKILL and by_kernel == "memory limit":
+            detail = f"killed by the kernel: it used more than {_memory_limit(job)} (SIGKILL)"
+            return Ending(states.FAILED, by_kernel, None, number, detail)
         case None if number in _SHUTDOWN_SIGNALS and is_shutdown:
             detail = f"killed by {signal_name(number)} when its node was shut down"
             return Ending(
@@ -53,12 +68,19 @@ def classified(why: str | None, status: int | None, job: Job, *, is_shutdown: bo
         case "taken":
             detail = "its record was taken over by another node; it is stopped here"
             return Ending(states.ZOMBIE, "lost", code, number, detail)
+        case "memory limit":
+            detail = f"stopped: it used more than {_memory_limit(job)}"
+            return Ending(states.FAILED, why, code, number, detail)
         case "time limit":
             detail = f"stopped after its time limit of {job.time_limit_s:g} s"
             return Ending(states.FAILED, why, code, number, detail)
         case _:
             detail = f"stopped: it wrote more than its {job.max_output} bytes of output (--max-output)"
             return Ending(states.FAILED, why, code, number, detail)
+
+
+def _memory_limit(job: Job) -> str:
+    return f"its {format_memory(job.memory_limit or 0)} of memory (--mem-limit)"
 
 
 def signal_name(number: int) -> str:

@@ -12,6 +12,7 @@ import threading
 import time
 
 from roundq.actors import environ
+from roundq.actors.growth import Growth
 from roundq.actors.streams import Streams
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
@@ -19,8 +20,7 @@ from roundq.words import states
 from roundq.words.job import Record
 from roundq.world import files
 
-#: How often output is measured and requests are looked for without a nudge.
-OUTPUT_LOOK_S = 1.0
+#: How often requests are looked for without a nudge.
 REQUEST_LOOK_S = 30.0
 #: A lease is renewed so many times in its length; one that was not for this part of it ends the job, which
 #: has this part of it for its grace; others believe it to have run out when it stood still for this part.
@@ -46,7 +46,7 @@ class HomeWatch(threading.Thread):
         super().__init__(daemon=True)
         self.spool, self.entry, self.streams, self.record = spool, entry, streams, record
         job = record.job
-        self.bytes_max = job.max_output
+        self.growth = Growth(job.max_output, time.monotonic()) if job.max_output else None
         # What may not be run twice is not, whatever program asked for it.
         self.verbs = ["cancel", "restart"] if job.restartable else ["cancel"]
         self.verdict: str | None = None
@@ -71,22 +71,24 @@ class HomeWatch(threading.Thread):
                     self.nudged.clear()
                     last = now
                     self.verdict = self.asked() or (None if self.is_ours() else "taken")
-                if (
-                    self.verdict is None
-                    and self.bytes_max
-                    and self.streams.size() - self.streams.before > self.bytes_max
-                ):
+                if self.verdict is None and self.has_written_too_much():
                     self.verdict = "output limit"
             if self.verdict is not None:
                 os.kill(os.getpid(), signal.SIGUSR2)
                 break
-            look_s = OUTPUT_LOOK_S if self.bytes_max else REQUEST_LOOK_S
+            look_s = self.growth.again_s if self.growth else REQUEST_LOOK_S
             self.nudged.wait(look_s if lease_s is None else min(look_s, lease_s / LEASE_RENEWALS / 2))
         while lease_s is not None and not self.over and self.verdict != "taken":
             # To stop a job takes its grace.
             with contextlib.suppress(OSError):
                 self._renew()
             time.sleep(min(1.0, lease_s / LEASE_RENEWALS))
+
+    def has_written_too_much(self) -> bool:
+        """Whether the output is beyond its limit; what was in the file before is not the job's."""
+        if self.growth is None:
+            return False
+        return self.growth.is_beyond(self.streams.size() - self.streams.before, time.monotonic())
 
     def _renew(self) -> None:
         # From before the call: how long it is on its way to the server nobody knows.

@@ -7,12 +7,12 @@ from roundq.words.states import CANCELED, COMPLETED, ENDED_STATES, FAILED, REASO
 
 #: What is told of the end of a job that neither succeeded nor has a code of its own.
 OTHER_FAILURE = 1
-#: As shells say that a command was not found.
-NO_COMMAND = 127
+#: As shells say that a command was not found, or could not be executed.
+NOT_EXECUTED = {"no command": 127, "not executable": 126, "no interpreter": 126}
 
 
 def exit_code(row: Row) -> int:
-    """The exit code that tells how a job ended: its own, 128 and its signal, 127 without command, or 1."""
+    """The exit code that tells how a job ended: its own, 128 and its signal, 127 or 126, or 1."""
     record = row.record
     if record is None:
         return 0 if row.state == COMPLETED else OTHER_FAILURE
@@ -25,8 +25,8 @@ def exit_code(row: Row) -> int:
             return record.exit_code & 0xFF or OTHER_FAILURE
         if record.signal:
             return min(128 + record.signal, 255)
-        if record.reason == "no command":
-            return NO_COMMAND
+        if record.reason in NOT_EXECUTED:
+            return NOT_EXECUTED[record.reason]
     return OTHER_FAILURE
 
 

@@ -22,6 +22,7 @@ from roundq.actors import environ
 from roundq.actors.attempt import WAITED, Attempt, Terms
 from roundq.actors.ending import Ending, classified
 from roundq.actors.homewatch import LEASE_STOP, HomeWatch, clock_s
+from roundq.actors.memorywatch import MemoryWatch
 from roundq.actors.streams import Streams, open_streams
 from roundq.records import environments
 from roundq.records import spool as spools
@@ -29,12 +30,17 @@ from roundq.records.spool import Entry, Spool
 from roundq.words import states
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import NS, Job, Record
-from roundq.world import notify, procs, spawn
+from roundq.world import cgroup, notify, procs, spawn
 
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTSTP)
 #: An end that cannot be recorded is tried again, ever more slowly, for this long without a spool.
 RECORD_AGAIN_S = (0.1, 60.0)
 RECORD_GIVE_UP_S = 86_400.0
+#: So much likelier the OOM killer ends the job than its supervisor (proc(5), oom_score_adj): as if a tenth of
+#: the memory more were used by it.
+OOM_SCORE = 100
+#: Errors of an execution that are the node's, or the file server's, and say nothing of the command.
+_PASSING = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
 #: The exit code of a supervisor is this plus the index of its job's state.
 FIRST_CODE = 10
 
@@ -74,6 +80,13 @@ def _environment(spool: Spool, entry: Entry, record: Record, output: str) -> dic
     return environ.of_job(base, spool, entry, record, output)
 
 
+def _reason_of(error: spawn.SpawnError) -> str:
+    if error.stage == "command" and error.errno not in _PASSING:
+        is_missing = error.errno in (errno.ENOENT, errno.ENOTDIR)
+        return "no command" if is_missing else "not executable"
+    return {"directory": "no directory", "interpreter": "no interpreter"}.get(error.stage, "cannot start")
+
+
 # ---------------------------------------------------------------- the whole life
 
 
@@ -91,6 +104,9 @@ def _execute(
         environment = _environment(spool, entry, record, streams.path)
         watch = HomeWatch(spool, entry, streams, record, begun_s)
         life = Attempt(spool, entry, record, terms, streams, watch)
+        if record.process is not None:
+            life.group = cgroup.make(cgroup.name_of(record.process.pid, record.process.start))
+        life.memory = MemoryWatch(job.memory_limit, life.group, life.began_s)
         streams.say(_start_line(entry, record))
         if life.leased_s(LEASE_STOP) <= 0:
             # This node slept since it took the job; by now it may be another's.
@@ -104,18 +120,26 @@ def _execute(
             stdout=streams.out,
             stderr=streams.err,
             umask=0o022 if job.umask is None else job.umask,
+            group=life.group,
+            oom_score=OOM_SCORE,
         )
         os.close(null)
         why = life.wait()
+        by_kernel = life.killed_by_kernel() if why is None else None
         # Nothing that touches the home comes before the stop: a file server that hangs must not delay it.
         life.stop(why)
-        outcome = classified(why, life.status, job, is_shutdown=life.is_shutdown(time.monotonic()))
+        outcome = classified(
+            why,
+            life.status,
+            job,
+            is_shutdown=life.is_shutdown(time.monotonic()),
+            by_kernel=by_kernel,
+        )
     except _CannotStart as error:
         state = states.WAITING if error.reason == "lease" else states.FAILED
         outcome = Ending(state, error.reason, detail=str(error))
     except spawn.SpawnError as error:
-        reason = {"directory": "no directory", "command": "no command"}.get(error.stage, "cannot start")
-        outcome = Ending(states.FAILED, reason, detail=str(error))
+        outcome = Ending(states.FAILED, _reason_of(error), detail=str(error))
     except Exception as error:
         # Our own mistake. What began must not live on without a supervisor, and must not look well.
         notify.complain(traceback.format_exc())
@@ -126,6 +150,9 @@ def _execute(
             outcome = replace(outcome, state=states.ZOMBIE, reason="lost")
     if life is not None:
         life.watch.over = True
+        if life.group is not None:
+            # Where no command was executed nobody has removed it.
+            life.group.remove()
     if streams is not None:
         streams.say(_end_line(entry, outcome, life))
         streams.close()

@@ -42,7 +42,7 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             output, error      as asked for: output null is rq-ID.out, error null the same as output
             priority, restartable, attempt (from 1)
             cores              granted, or asked for; null: all of a node
-            memory, time_limit as asked for; 0 memory: no promise
+            memory, memory_limit, time_limit  as asked for; 0 memory: no promise; null: no limit
             submitted, started, ended
             run_time, wait_time  wait_time is that of this attempt
             exit_code, signal  of its command, signal a number
@@ -134,8 +134,8 @@ def _job(row: Row, facts: Facts) -> dict[str, Any]:
         "node": text_of(row.node),
     }
     names = (
-        "name command directory output error priority restartable attempt cores memory time_limit submitted"
-        " started ended run_time wait_time exit_code signal reason detail"
+        "name command directory output error priority restartable attempt cores memory memory_limit"
+        " time_limit submitted started ended run_time wait_time exit_code signal reason detail"
     ).split()
     value.update(dict.fromkeys(names))
     if record is not None:
@@ -152,6 +152,7 @@ def _job(row: Row, facts: Facts) -> dict[str, Any]:
             attempt=record.attempt,
             cores=None if cores == ALL_CORES else cores,
             memory=job.memory_required,
+            memory_limit=job.memory_limit,
             time_limit=job.time_limit_s,
             submitted=moment(job.submitted_ns),
             started=moment(record.started_ns),

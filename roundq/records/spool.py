@@ -435,7 +435,7 @@ def destination(record: Record) -> str | None:
         return None
     if record.reason is None:
         return COMPLETED
-    return {"canceled": CANCELED, "lost": ZOMBIE}.get(record.reason, FAILED)
+    return {"canceled": CANCELED, "lost": ZOMBIE, "rebooted": ZOMBIE}.get(record.reason, FAILED)
 
 
 def seize(spool: Spool, entry: Entry, node: str) -> Entry | None:

@@ -50,8 +50,8 @@ class Identity:
 class Job:
     """What the user asked for. Never changes once it is submitted.
 
-    `cores` 0 means all of a node. Memory and output are in bytes, `max_output` 0
-    sets no limit, times are in nanoseconds since the epoch, `time_limit_s` in
+    `cores` 0 means all of a node. Memory and output are in bytes; `max_output` 0
+    and `memory_limit` None set no limit; times are in nanoseconds since the epoch, `time_limit_s` in
     seconds. `output` and `error` are relative to `directory`; no `error` means
     that both streams go to `output`. `environment` is the digest of a file in env/.
     """
@@ -64,6 +64,7 @@ class Job:
     submitted_ns: int = 0
     cores: int = 1
     memory_required: int = 0
+    memory_limit: int | None = None
     max_output: int = MAX_OUTPUT_DEFAULT
     restartable: bool = False
     error: str | None = None
@@ -210,6 +211,7 @@ def _job_dict(job: Job) -> dict[str, Any]:
         "submitted": moment(job.submitted_ns),
         "cores": job.cores,
         "memory_required": job.memory_required,
+        "memory_limit": job.memory_limit,
         "max_output": job.max_output,
         "restartable": job.restartable,
         "environment": job.environment,
@@ -295,6 +297,7 @@ def _validator() -> SchemaValidator:
         submitted=of.fallback(of.moment, never),
         cores=of.fallback(of.natural(1 << 20), 1),
         memory_required=of.fallback(of.natural(1 << 60), 0),
+        memory_limit=of.optional(of.whole(1, 1 << 60)),
         max_output=of.fallback(of.natural(1 << 60), MAX_OUTPUT_DEFAULT),
         restartable=of.fallback(of.boolean, False),
         error=of.optional(of.text),
@@ -326,8 +329,8 @@ def _validator() -> SchemaValidator:
 
 
 _JOB_FIELDS = frozenset(
-    "command directory home_dir jobname output submitted cores memory_required max_output restartable error"
-    " environment umask time_limit priority raw".split()
+    "command directory home_dir jobname output submitted cores memory_required memory_limit max_output"
+    " restartable error environment umask time_limit priority raw".split()
 )
 _RECORD_FIELDS = frozenset(
     "job started node pid completed exit_code signal reason detail attempt attempts cores process"
@@ -366,6 +369,7 @@ def _to_job(value: dict[str, Any]) -> Job:
         submitted_ns=to_ns(value["submitted"]),
         cores=value["cores"],
         memory_required=value["memory_required"],
+        memory_limit=value["memory_limit"],
         max_output=value["max_output"],
         restartable=value["restartable"],
         environment=value["environment"],

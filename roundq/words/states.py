@@ -80,7 +80,11 @@ REASONS = {
     "signal": "its command was killed by a signal",
     "time limit": "it ran longer than its time limit",
     "output limit": "it wrote more output than its limit",
-    "no command": "its command could not be executed",
+    "memory limit": "it used more memory than its limit",
+    "out of memory": "the kernel killed it since there was no memory left",
+    "no command": "its command was not found",
+    "not executable": "its command could not be executed",
+    "no interpreter": "the interpreter of its command was not found",
     "no directory": "its directory could not be entered",
     "no output": "its output file could not be opened",
     "no environment": "its environment could not be read",
@@ -90,6 +94,7 @@ REASONS = {
     "restarted": "its user restarted it",
     "lease": "its node could not renew its lease, and stopped it",
     "lost": "its supervisor died and nobody knows how it ended",
+    "rebooted": "its node crashed or was rebooted and nobody knows how it ended",
 }
 #: The verbs of requests/ID.VERB.
 REQUESTS = ("cancel", "restart", "lost")

@@ -201,16 +201,20 @@ def _says_so(directory: str) -> bool:
 # ---------------------------------------------------------------- killed for want of memory
 
 
-def oom_kills(group: Group | None, root: str = "") -> int | None:
-    """How many processes the kernel's OOM killer has ended so far in the group of the job, or, where that
-    is not counted, in our own, which the job then shares; None if nobody counts."""
+def oom_counter(group: Group | None, root: str = "") -> str | None:
+    """The file in which the kernel counts whom its OOM killer ended in the group of the job, or, where it
+    does not, in the innermost of ours that counts, which the job shares; None if nobody counts."""
     for directory in [*([group.path] if group else []), *directories("memory", root)]:
         # Version 2, and version 1 since Linux 4.13.
         for name in ("memory.events", "memory.oom_control"):
-            kills = _events(f"{directory}/{name}").get("oom_kill")
-            if kills is not None:
-                return kills
+            if oom_kills(f"{directory}/{name}") is not None:
+                return f"{directory}/{name}"
     return None
+
+
+def oom_kills(counter: str) -> int | None:
+    """How many it has ended so far by this file; None if it does not tell, or does no longer."""
+    return _events(counter).get("oom_kill")
 
 
 def _events(path: str) -> dict[str, int]:

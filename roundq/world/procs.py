@@ -30,6 +30,8 @@ _STOP_ROUNDS_MAX = 8
 #: How long is waited for them to stand still: on a busy machine a stop takes until they have the processor,
 #: and in uninterruptible sleep, or between vfork and exec of a child, they do not stop at all.
 _STOP_S, _STOP_LOOK_AGAIN_S = 0.5, 0.001
+#: How often those that a tracer holds are looked for in a row.
+_HELD_LOOKS = 3
 #: proc(5): a stat line is far shorter; a name may hold any bytes, but only 15 (64 for kernel threads).
 _STAT_BYTES_MAX = 4096
 
@@ -357,6 +359,26 @@ def childless() -> bool:
     return False
 
 
+def are_children_held() -> bool:
+    """Whether all children of this process have ended, and only who traces them keeps us from reaping them.
+
+    Looked at more than once, since a pass may miss who forks and ends while it runs.
+    """
+    for _ in range(_HELD_LOOKS):
+        children = [process for process in table().values() if process.parent == os.getpid()]
+        if not children or not all(process.dead and _is_traced(process.pid) for process in children):
+            return False
+    return True
+
+
+def _is_traced(pid: int) -> bool:
+    try:
+        status = _read(f"/proc/{pid}/status", 1 << 16)
+    except OSError:
+        return False
+    return any(line.startswith(b"TracerPid:") and line.split()[1] != b"0" for line in status.splitlines())
+
+
 # ---------------------------------------------------------------- signals
 
 
@@ -427,6 +449,8 @@ def kill_tree(
 ) -> bool:
     """End all that `find` finds: TERM, a grace of `grace_s`, then KILL. Returns whether all is dead.
 
+    Without a grace there is no TERM.
+
     All are stopped for a moment before they get TERM and CONT, so that all of them get it.
 
     All is dead when two searches in a row find nothing, or when one does and `proof` says so
@@ -438,9 +462,10 @@ def kill_tree(
     children of this process. `on_kill` is told who outlived the grace, once. `at_once` kills whom it can
     without a search (`cgroup.Group.kill`), after the grace and before each search.
     """
-    # TERM before CONT: each meets it as soon as it goes on. Who is forked after this gets no TERM: it may
-    # be what a TERM handler started to save its work.
-    _send_all(_stopped(find, clock, pause), signal.SIGTERM, signal.SIGCONT)
+    if grace_s > 0:
+        # TERM before CONT: each meets it as soon as it goes on. Who is forked after this gets no TERM: it may
+        # be what a TERM handler started to save its work.
+        _send_all(_stopped(find, clock, pause), signal.SIGTERM, signal.SIGCONT)
     end = clock() + grace_s
     look_again_s = _LOOK_AGAIN_MIN_S
     while clock() < end:

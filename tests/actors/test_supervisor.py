@@ -86,7 +86,7 @@ def test_a_script_without_its_interpreter_says_which(home: SpoolHome) -> None:
 
     record = home.run(job)
 
-    assert record.reason == "no command"
+    assert record.reason == "no interpreter"
     assert "/no/such/interpreter" in (record.detail or "")
 
 

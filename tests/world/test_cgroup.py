@@ -300,12 +300,16 @@ def test_kills_are_counted_in_the_innermost_group_that_counts(tmp_path: Path) ->
     old.mkdir(parents=True)
     job = Group(str(unit / "jobs/roundq-1-2"))
 
-    assert cgroup.oom_kills(job, root=str(tmp_path)) is None
+    def kills(group: Group | None) -> int | None:
+        counter = cgroup.oom_counter(group, root=str(tmp_path))
+        return None if counter is None else cgroup.oom_kills(counter)
+
+    assert kills(job) is None
     (unit / "memory.events").write_text("oom 9\noom_kill 4\n")
-    assert cgroup.oom_kills(job, root=str(tmp_path)) == 4
+    assert kills(job) == 4
     (unit / "jobs/roundq-1-2/memory.events").write_text("oom 0\noom_kill 2\n")
-    assert cgroup.oom_kills(job, root=str(tmp_path)) == 2
-    assert cgroup.oom_kills(None, root=str(tmp_path)) == 4
+    assert kills(job) == 2
+    assert kills(None) == 4
     (unit / "memory.events").unlink()
     (old / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
-    assert cgroup.oom_kills(None, root=str(tmp_path)) == 1
+    assert kills(None) == 1

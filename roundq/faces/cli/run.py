@@ -67,6 +67,7 @@ def build_parser(verb: str) -> Parser:
         default=0,
         help="memory to promise: gigabytes, or with a unit, such as 500M (default: none)",
     )
+    add("--mem-limit", action="store_true", help="stop it when it uses more memory than --mem promises")
     add("-o", "--output", metavar="FILE", help="file to append output to (default: NAME.out or rq-ID.out)")
     add("-e", "--error", metavar="FILE", help="another file for what goes to standard error")
     add("-D", "--chdir", metavar="DIR", help="directory to run in (default: the current one)")
@@ -236,6 +237,10 @@ def describe(options: argparse.Namespace, asker: Person) -> Job:
     for option in ("output", "error", "chdir"):
         if getattr(options, option) == "":
             raise UsageError(f"option --{option}: the name is empty", "leave the option out for the default")
+    if options.mem_limit and not options.mem:
+        raise UsageError(
+            "option --mem-limit: there is no memory to keep to", "give it with --mem, such as -m 8G"
+        )
     umask = os.umask(0o077)
     os.umask(umask)
     return Job(
@@ -247,6 +252,7 @@ def describe(options: argparse.Namespace, asker: Person) -> Job:
         error=options.error,
         cores=options.cpus,
         memory_required=options.mem,
+        memory_limit=options.mem if options.mem_limit else None,
         max_output=asker.config.max_output if options.max_output is None else options.max_output,
         restartable=options.restart,
         umask=umask,

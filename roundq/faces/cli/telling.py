@@ -133,7 +133,10 @@ def _command_line(job: Job) -> str:
 def _asks(job: Job) -> str:
     parts = ["a whole node" if job.cores == ALL_CORES else f"{job.cores} core{'s' * (job.cores > 1)}"]
     if job.memory_required:
-        parts.append(f"{format_memory(job.memory_required)} of memory")
+        is_limit = job.memory_limit == job.memory_required
+        parts.append(f"{format_memory(job.memory_required)} of memory{' and no more' if is_limit else ''}")
+    if job.memory_limit not in (None, job.memory_required):
+        parts.append(f"at most {format_memory(job.memory_limit)} of memory")
     if job.time_limit_s is not None:
         parts.append(f"at most {format_duration(job.time_limit_s)} of time")
     parts.append(
