@@ -19,7 +19,7 @@ import pytest
 
 from roundq.actors import environ as job_environ
 from roundq.faces import as_json, cli
-from roundq.faces.cli import telling
+from roundq.faces.cli import stopping, telling
 from roundq.faces.cli.parser import Parser
 from roundq.words import errors, states
 from roundq.words.errors import RoundqError
@@ -160,7 +160,10 @@ def test_a_usage_names_every_word_it_takes(verb: str) -> None:
 
 def test_every_exit_code_is_told_and_no_other() -> None:
     """Those of all errors, and those of the command line itself."""
-    stopped = {cli.interrupted(stop) for stop in (KeyboardInterrupt(), cli.Stopped(1), cli.Stopped(15))}
+    stopped = {
+        stopping.interrupted(stop)
+        for stop in (KeyboardInterrupt(), stopping.Stopped(1), stopping.Stopped(15))
+    }
     codes = {0, cli.INTERNAL_ERROR, cli.BROKEN_PIPE} | stopped
     codes |= {
         each.exit_code
@@ -194,7 +197,7 @@ def test_every_variable_is_told() -> None:
 def test_every_name_of_the_json_is_told() -> None:
     """And all are described where programs are promised them."""
     told = set(re.findall(r"[a-z_]+", " ".join(section("rq.1", "JSON"))))
-    for value in ("q", "nodes", "users"):
+    for value in ("q", "nodes", "users", "doctor"):
         for name in promised(value):
             assert name in told, name
     for name in re.findall(r'value\["(\w+)"\]', inspect.getsource(telling)):

@@ -9,6 +9,7 @@
       SpoolError           1   the spool cannot be used as it is
         SpoolUnsafe       77   others could change it (EX_NOPERM)
         SpoolFull         73   no space or quota for a record (EX_CANTCREAT)
+        PartlySubmitted    1   of many jobs some are in the queue all the same
       RecordError          1   a job file is not what it should be
       ConfigError         78   a configuration value is wrong (EX_CONFIG)
       WaitTimeout        124   as timeout(1) says it
@@ -19,6 +20,8 @@ Codes 73, 77 and 78 are those of sysexits.h.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class RoundqError(Exception):
@@ -71,6 +74,28 @@ class SpoolFull(SpoolError):
     """No space, or no quota, for a record. Nothing was half written."""
 
     exit_code = 73
+
+
+class PartlySubmitted(SpoolError):
+    """A submission failed when nodes had taken some of its jobs: those of `ids` are in the queue."""
+
+    def __init__(self, why: str, ids: Sequence[str]) -> None:
+        from roundq.words.quantities import format_ids, shell_ids
+
+        super().__init__(
+            f"submission failed ({why}), but these jobs are in the queue already: {format_ids(ids)}",
+            f"if they are not wanted: rq cancel {shell_ids(ids)}",
+        )
+        self.ids = tuple(ids)
+
+
+class SubmissionInterrupted(KeyboardInterrupt):
+    """A submission was interrupted: the jobs of `ids`, which nodes had taken already, are in the queue, and
+    no other. Its cause is what interrupted it."""
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        super().__init__(", ".join(ids))
+        self.ids = tuple(ids)
 
 
 class RecordError(RoundqError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Iterator
 
 from roundq.words.errors import UsageError
 
@@ -258,3 +259,30 @@ def check_name(text: str) -> str:
             f"the name becomes a file name: at most {NAME_BYTES_MAX} bytes",
         )
     return text
+
+
+# ---------------------------------------------------------------- ids
+
+
+def _runs(ids: Iterable[str], least: int) -> Iterator[tuple[str, str]]:
+    """The first and the last of runs of successive numbers; of runs shorter than `least` each for itself."""
+    run: list[str] = []
+    for one in (*ids, ""):
+        if run and one.isdecimal() and run[-1].isdecimal() and int(one) == int(run[-1]) + 1:
+            run.append(one)
+            continue
+        if len(run) >= least:
+            yield run[0], run[-1]
+        else:
+            yield from ((each, each) for each in run)
+        run = [one]
+
+
+def format_ids(ids: Iterable[str]) -> str:
+    """Ids of jobs for people, exactly: "17, 19 to 23"."""
+    return ", ".join(first if first == last else f"{first} to {last}" for first, last in _runs(ids, 3))
+
+
+def shell_ids(ids: Iterable[str]) -> str:
+    """The same as words for a shell: "17 $(seq 19 23)"."""
+    return " ".join(first if first == last else f"$(seq {first} {last})" for first, last in _runs(ids, 5))

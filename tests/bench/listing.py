@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.faces.homes import HERE, Homes, record
 from tests.faces.screen import on_terminal
 
-_MAIN = "import sys; from roundq.faces.cli import main; sys.exit(main(sys.argv[1:]))"
+_MAIN = "from roundq.__main__ import rq; rq()"
 USERS = 20
 
 

@@ -22,7 +22,7 @@ from roundq.world import procs
 from tests.faces.homes import HERE, Homes, card
 
 #: As the `rq` of an installation does it.
-_MAIN = "import sys; from roundq.faces.cli import main; sys.exit(main(sys.argv[1:]))"
+_MAIN = "from roundq.__main__ import rq; rq()"
 _CONFIGURATION = 'grace = 20\nmax_output = "5M"\n'
 
 

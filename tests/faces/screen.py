@@ -14,7 +14,7 @@ import termios
 from collections.abc import Callable, Mapping, Sequence
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_MAIN = "import sys; from roundq.faces.cli import main; sys.exit(main(sys.argv[1:]))"
+_MAIN = "from roundq.__main__ import rq; rq()"
 
 
 def on_terminal(

@@ -465,6 +465,7 @@ def test_every_class_of_error_has_its_own_code() -> None:
         "SpoolError": 1,
         "SpoolUnsafe": 77,
         "SpoolFull": 73,
+        "PartlySubmitted": 1,
         "RecordError": 1,
         "ConfigError": 78,
         "WaitTimeout": 124,

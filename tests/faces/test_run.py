@@ -335,12 +335,21 @@ def test_rq_run_loads_no_library_that_it_does_not_need(desk: Desk) -> None:
     assert heavy.intersection(done.stderr.decode().split()) == set()
 
 
-def test_a_closed_pipe_ends_it_without_a_word(desk: Desk) -> None:
+def test_a_job_whose_id_nobody_reads_is_told(desk: Desk) -> None:
+    """As it ends with an error, a script may think that nothing was submitted."""
     environ = {**desk.homes.environ("ann"), "RQ_AUTO_START": "no"}
-    shell = ["sh", "-c", f"{sys.executable} -m roundq run true | true; exit 0"]
     environ |= {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
-    done = subprocess.run(shell, env=environ, capture_output=True, check=True, timeout=20)
-    assert done.stderr == b""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "roundq", "run", "true"]
+    done = subprocess.run(
+        command, env=environ, stdout=writer, stderr=subprocess.PIPE, timeout=20, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr.decode().splitlines()) == (
+        141,
+        ["rq: job 1 is in the queue, but nobody reads its id", "hint: if it is not wanted: rq cancel 1"],
+    )
 
 
 def test_a_full_disk_behind_standard_output_is_told(desk: Desk) -> None:

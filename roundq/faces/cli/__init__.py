@@ -56,6 +56,7 @@ VERBS = {
     "nodes": Verb("looking", "list the nodes, and what is in use"),
     "users": Verb("looking", "list the users, and what they use"),
     "daemon": Verb("daemon", "run your daemon on this node"),
+    "doctor": Verb("doctor", "check the home file system, the queue and this node"),
 }
 #: What else stands where a verb does.
 _HELPERS = ("help", "version")

@@ -12,14 +12,15 @@ from collections.abc import Iterable
 from roundq.actors import outcome, queue
 from roundq.actors.listing import Row, row_of
 from roundq.actors.reasons import silent_nodes
-from roundq.faces.cli import interrupted
+from roundq.faces.cli import say
 from roundq.faces.cli.named import find, find_all, no_such_job, only_current, title
 from roundq.faces.cli.parser import Parser
 from roundq.faces.cli.person import Person, person
 from roundq.faces.cli.progress import progress
+from roundq.faces.cli.stopping import hold, interrupted, interruptible, noted
 from roundq.records import spool as spools
 from roundq.words.errors import RoundqError, UsageError
-from roundq.words.quantities import format_age, parse_duration, visible
+from roundq.words.quantities import format_age, format_ids, parse_duration, visible
 from roundq.words.states import CANCELED, ENDED_STATES, OWNED_STATES, PENDING_STATES, RUNNING
 
 #: Some of what was asked for could not be done, or a job that was waited for failed.
@@ -91,12 +92,6 @@ def run(verb: str, options: argparse.Namespace) -> int:
     return {"cancel": cancel, "restart": restart, "wait": wait}[verb](options, person())
 
 
-def _complain(what: str, hint: str | None = None) -> None:
-    print(f"rq: {visible(what)}", file=sys.stderr)
-    if hint:
-        print(f"hint: {visible(hint)}", file=sys.stderr)
-
-
 class _Printer:
     """Prints what was done, line by line; that nobody can read it does not stop the doing."""
 
@@ -125,33 +120,50 @@ def cancel(options: argparse.Namespace, asker: Person) -> int:
     if options.waiting:
         rows = [row for row in rows if row.state in PENDING_STATES or row.id in options.jobs]
     asked: list[Row] = []
-    say = _Printer()
-    for row in rows:
+    tell = _Printer()
+    # Each job is done with, and told of, or left alone.
+    hold()
+    for place, row in enumerate(rows):
+        if (stop := noted()) is not None:
+            return _left(rows[place:], "canceled", stop)
         try:
             became = queue.cancel(asker.spool, row, asker.node, time.time_ns(), only_pending=options.waiting)
         except RoundqError as error:
-            _complain(str(error), error.hint)
+            say(str(error), error.hint)
+            code = SOME_FAILED
+            continue
+        except OSError as error:
+            say(f"cannot cancel {row.id}: {error.strerror or error}")
             code = SOME_FAILED
             continue
         if became == queue.ASKED:
             asked.append(row)
         if became == queue.BEGUN and row.id in options.jobs:
-            _complain(f"not canceled, since a node has taken it: {title(row)}")
+            say(f"not canceled, since a node has taken it: {title(row)}")
             code = SOME_FAILED
         if options.quiet:
             continue
         if became == queue.GONE:
-            say(f"canceled {title(row)}")
+            tell(f"canceled {title(row)}")
         elif became == queue.ASKED and not options.wait:
-            say(f"canceling {title(row)}{_on(row)}")
+            tell(f"canceling {title(row)}{_on(row)}")
         elif became == queue.ENDED and not options.all:
-            _complain(f"{title(row)} has ended already: {_ended_how(asker, row)}")
+            say(f"{title(row)} has ended already: {_ended_how(asker, row)}")
             code = SOME_FAILED
-    say.end()
+    with interruptible():
+        tell.end()
+        if not options.wait:
+            _tell_silent(asker, asked)
     if options.wait and asked:
         return _until_dead(asker, asked, options.quiet) or code
-    _tell_silent(asker, asked)
     return code
+
+
+def _left(rows: Iterable[Row], done: str, stop: KeyboardInterrupt) -> int:
+    """Says which jobs were not come to before a signal came; the exit code."""
+    ids = [row.id for row in rows]
+    say(f"interrupted; not {done}: {format_ids(ids)}")
+    return interrupted(stop)
 
 
 def _chosen(options: argparse.Namespace, asker: Person, verb: str) -> tuple[list[Row], int]:
@@ -168,7 +180,7 @@ def _chosen(options: argparse.Namespace, asker: Person, verb: str) -> tuple[list
     rows, unknown = find(asker.spool, options.jobs, options.job_name)
     for word in unknown:
         error = no_such_job(word)
-        _complain(str(error), error.hint)
+        say(str(error), error.hint)
     return _without_history(rows, options.jobs), SOME_FAILED if unknown else 0
 
 
@@ -204,10 +216,10 @@ def _ended_how(asker: Person, row: Row) -> str:
 def _until_dead(asker: Person, asked: list[Row], is_quiet: bool) -> int:
     """Waits until the jobs that were asked to end have ended, and says how."""
     try:
-        with progress(asker) as on_look:
+        with interruptible(), progress(asker) as on_look:
             ended = queue.wait(asker.spool, [row.id for row in asked], node=asker.node, on_look=on_look)
     except KeyboardInterrupt as stop:
-        _complain("interrupted; what was asked for is done all the same")
+        say("interrupted; what was asked for is done all the same")
         return interrupted(stop)
     code = 0
     for row in ended.values():
@@ -215,7 +227,7 @@ def _until_dead(asker: Person, asked: list[Row], is_quiet: bool) -> int:
             if not is_quiet:
                 print(f"canceled {title(row)}")
         elif not is_quiet:
-            _complain(f"{title(row)} ended before it could be canceled: {outcome.sentence(row)}")
+            say(f"{title(row)} ended before it could be canceled: {outcome.sentence(row)}")
             code = SOME_FAILED
     return code
 
@@ -228,7 +240,7 @@ def _tell_silent(asker: Person, asked: Iterable[Row]) -> None:
     everybody = queue.everybody(asker.spool, asker.config.homes)
     for node, seconds in silent_nodes(asker.spool, asker.node, everybody).items():
         if node in elsewhere:
-            _complain(
+            say(
                 f"{node} has not been seen for {format_age(seconds)}",
                 "the request is kept; it takes effect when the node returns",
             )
@@ -242,23 +254,26 @@ def restart(options: argparse.Namespace, asker: Person) -> int:
     rows, code = _chosen(options, asker, "restart")
     if options.all:
         rows = [row for row in rows if row.state == RUNNING and row.record and row.record.job.restartable]
-    say = _Printer()
-    for row in rows:
+    tell = _Printer()
+    hold()
+    for place, row in enumerate(rows):
+        if (stop := noted()) is not None:
+            return _left(rows[place:], "restarted", stop)
         try:
             became = queue.restart(asker.spool, row, asker.node)
         except RoundqError as error:
-            _complain(str(error), error.hint)
+            say(str(error), error.hint)
             code = SOME_FAILED
             continue
         if became == queue.ASKED:
-            say(f"restarting {title(row)}{_on(row)}")
+            tell(f"restarting {title(row)}{_on(row)}")
         else:
-            _complain(f"{title(row)} has ended already: {_ended_how(asker, row)}")
+            say(f"{title(row)} has ended already: {_ended_how(asker, row)}")
             code = SOME_FAILED
     if asker.config.auto_start and rows:
         with contextlib.suppress(OSError, RoundqError):
             queue.start_daemon(asker.spool, os.environ, asker.node)
-    say.end()
+    tell.end()
     return code
 
 

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from roundq.actors import submission
-from roundq.faces.cli import look_for_signals
 from roundq.faces.cli.person import Person
+from roundq.faces.cli.stopping import look_for_signals
 from roundq.records import neighbours
 from roundq.records.spool import Entry
 from roundq.words.quantities import format_age, visible
@@ -38,19 +38,59 @@ def progress(asker: Person) -> Iterator[OnLook]:
 
         yield on_look
         return
-    from rich.console import Console
-    from rich.text import Text
-
-    console = Console(stderr=True)
-    with console.status("looking", spinner="line") as status:
+    with _status("looking") as (show, print_above):
 
         def on_look_on_terminal(met: dict[str, Entry]) -> None:
             look_for_signals()
             for said in listener(met, time.monotonic()):
-                console.print(Text(said))
-            status.update(Text(sentence(met)))
+                print_above(said)
+            show(sentence(met))
 
         yield on_look_on_terminal
+
+
+@contextlib.contextmanager
+def _status(text: str) -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+    """How to change the text of a line at the bottom of the terminal, and how to print a line above it.
+
+    A terminal that was closed stops nothing.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    status = console.status(Text(text), spinner="line")
+
+    def show(text: str) -> None:
+        with contextlib.suppress(OSError):
+            status.update(Text(text))
+
+    def print_above(text: str) -> None:
+        with contextlib.suppress(OSError):
+            console.print(Text(text))
+
+    try:
+        with contextlib.suppress(OSError):
+            status.start()
+        yield show, print_above
+    finally:
+        with contextlib.suppress(OSError):
+            status.stop()
+
+
+@contextlib.contextmanager
+def share(doing: str) -> Iterator[Callable[[float], None]]:
+    """What to tell which share of something is done. Raises Stopped when a signal has come."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda _: look_for_signals()
+        return
+    with _status(doing) as (show, _):
+
+        def on_step(done: float) -> None:
+            look_for_signals()
+            show(f"{doing}: {done:.0%}")
+
+        yield on_step
 
 
 class Listener:

@@ -7,14 +7,24 @@ and nothing else; tests/bench measures it.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-import sys
+from collections.abc import Callable, Iterator, Sequence
 
 from roundq.actors import submission
-from roundq.faces.cli import as_stopped, interrupted, load_reader
+from roundq.faces.cli import say
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, person
-from roundq.words.errors import JobRefused, RoundqError, UsageError
+from roundq.faces.cli.stopping import (
+    as_stopped,
+    hold,
+    interrupted,
+    interruptible,
+    load_reader,
+    look_for_signals,
+    noted,
+)
+from roundq.words.errors import JobRefused, RoundqError, SubmissionInterrupted, UsageError
 from roundq.words.job import Job
 from roundq.words.states import COMPLETED
 
@@ -22,6 +32,8 @@ PRIORITIES = {"high": 10, "normal": 0, "low": -10}
 #: What a record can carry.
 _PRIORITY_MAX = (1 << 31) - 1
 _CHARS_SHOWN = 200
+#: Of fewer jobs the submission takes no time to speak of.
+MANY = 100
 
 
 class RunParser(Parser):
@@ -39,7 +51,7 @@ def build_parser(verb: str) -> Parser:
     """The options that may stand before the command."""
     parser = RunParser(
         verb,
-        "[OPTION...] [--] COMMAND [ARGUMENT...]",
+        "[OPTION...] [--] COMMAND [ARGUMENT...] | --from FILE",
         "Put a command into the queue. Everything after COMMAND belongs to it. The job gets your environment,"
         " directory and umask, and begins on any node where a daemon of yours runs.",
         "rq run -J fit -c 4 -m 8G ./fit -n 3",
@@ -91,6 +103,12 @@ def build_parser(verb: str) -> Parser:
         type=_priority,
         default=0,
         help="among your jobs: high, normal, low, or a number, higher first (default: normal)",
+    )
+    add(
+        "--from",
+        metavar="FILE",
+        dest="source",
+        help="submit a job for each command line of a file, or of standard input (-), all or none",
     )
     add("--wait", action="store_true", help="wait for its end, and exit with its exit code")
     add("--parsable", action="store_true", help="print only the id")
@@ -179,56 +197,134 @@ def _last_option(parser: Parser, word: str) -> tuple[str, bool]:
 
 
 def run(_verb: str, options: argparse.Namespace) -> int:
-    """Submits; prints the id; with --wait returns the job's exit code."""
+    """Submits; prints the ids; with --wait returns the exit code that tells of the jobs."""
     try:
         with as_stopped():
             asker = person()
-            job = describe(options, asker)
-            warnings = submission.check(job, os.environ, asker.spool, asker.config.homes, asker.node)
-            (job_id,) = submission.submit(asker.spool, [job], os.environ, asker.node)
+            jobs, warnings = _described(options, asker)
+            # From here on something is done that has to be told.
+            hold()
     except KeyboardInterrupt as stop:
-        _say("interrupted; nothing was submitted")
+        say("interrupted; nothing was submitted")
         return interrupted(stop)
     try:
-        with as_stopped():
-            return _accepted(asker, job, job_id, warnings, options)
+        with _submitting(jobs) as on_step:
+            ids = submission.submit(asker.spool, jobs, os.environ, asker.node, on_step)
+    except SubmissionInterrupted as stop:
+        return _taken_back(stop.__cause__, stop.ids, len(jobs))
     except KeyboardInterrupt as stop:
-        _say(f"interrupted; job {job_id} stays in the queue")
-        print(f"hint: rq wait {job_id} waits for it, rq cancel {job_id} cancels it", file=sys.stderr)
-        return interrupted(stop)
+        # It had not come to the jobs.
+        return _taken_back(stop, (), len(jobs))
+    return _accepted(asker, jobs, ids, warnings, options)
 
 
-def _accepted(asker: Person, job: Job, job_id: str, warnings: list[str], options: argparse.Namespace) -> int:
-    """What comes after the acceptance, which nothing here can undo."""
-    unsaid: OSError | None = None
-    try:
-        print(job_id if options.parsable else f"submitted {job_id} {_named(job)}", flush=True)
-    except OSError as error:
-        unsaid = error
-    if not options.parsable:
-        # Programs that read the id may read standard error with it.
-        for warning in warnings:
-            _say(f"warning: {warning}")
-    if asker.config.auto_start:
-        _start_daemon(asker, options)
-    if isinstance(unsaid, BrokenPipeError):
-        raise unsaid
-    if unsaid is not None:
-        raise RoundqError(
-            f"job {job_id} is in the queue, but its id cannot be printed: {unsaid.strerror}",
-            f"if it is not wanted: rq cancel {job_id}",
-        )
-    if options.verbose:
-        _say(f"its output goes to {os.path.join(job.directory, job.output or f'rq-{job_id}.out')}")
-    return follow(asker, job_id, options.parsable) if options.wait else 0
+def _described(options: argparse.Namespace, asker: Person) -> tuple[list[Job], list[str]]:
+    """The jobs that are asked for, each of which could run, and sentences of warning."""
+    if options.source is not None:
+        from roundq.faces.cli import from_file
 
-
-def describe(options: argparse.Namespace, asker: Person) -> Job:
-    """The job that the options and the command describe. Raises UsageError or JobRefused."""
+        return from_file.jobs(options, lambda words: describe(words, options, asker), asker)
     if not options.command:
         raise UsageError(
             "no command to run", "give one after the options, such as: rq run -J hello echo Hello"
         )
+    job = describe(options.command, options, asker)
+    return [job], submission.check(job, os.environ, asker.spool, asker.config.homes, asker.node)
+
+
+@contextlib.contextmanager
+def _submitting(jobs: Sequence[Job]) -> Iterator[Callable[[float], None]]:
+    """What to call after each step of a submission, which ends there if a signal came."""
+    if len(jobs) < MANY:
+        yield lambda _: look_for_signals()
+        return
+    from roundq.faces.cli.progress import share
+
+    with share(f"submitting {len(jobs):,} jobs") as on_step:
+        yield on_step
+
+
+def _taken_back(stop: BaseException | None, ids: Sequence[str], count: int) -> int:
+    """Says which jobs of an interrupted submission are in the queue; the exit code."""
+    if not ids:
+        say("interrupted; nothing was submitted")
+    else:
+        from roundq.words.quantities import format_ids, shell_ids
+
+        of = "the job" if count == 1 else f"{len(ids):,} of {count:,} jobs"
+        say(
+            f"interrupted; {of} had begun already and stay in the queue: {format_ids(ids)}",
+            f"if they are not wanted: rq cancel {shell_ids(ids)}",
+        )
+    return interrupted(stop)
+
+
+def _accepted(
+    asker: Person, jobs: Sequence[Job], ids: list[str], warnings: list[str], options: argparse.Namespace
+) -> int:
+    """What comes after the acceptance, which nothing here can undo; signals are held back."""
+    unsaid: OSError | None = None
+    stop: KeyboardInterrupt | None = None
+    try:
+        with as_stopped(), interruptible():
+            _print_ids(jobs, ids, options)
+    except OSError as error:
+        unsaid = error
+    except KeyboardInterrupt as signaled:
+        stop = signaled
+    if not options.parsable:
+        # Programs that read the id may read standard error with it.
+        for warning in warnings:
+            say(f"warning: {warning}")
+    if asker.config.auto_start:
+        _start_daemon(asker, options)
+    if unsaid is None and stop is None:
+        if options.verbose and len(jobs) == 1:
+            say(f"its output goes to {os.path.join(jobs[0].directory, jobs[0].output or f'rq-{ids[0]}.out')}")
+        stop = noted()
+        if stop is None and options.wait:
+            try:
+                with as_stopped(), interruptible():
+                    return follow(asker, ids, options.parsable)
+            except KeyboardInterrupt as signaled:
+                stop = signaled
+    return _ended_early(ids, stop, unsaid)
+
+
+def _print_ids(jobs: Sequence[Job], ids: Sequence[str], options: argparse.Namespace) -> None:
+    told = zip(ids, jobs, strict=True)
+    lines = ids if options.parsable else [f"submitted {job_id} {_named(job)}" for job_id, job in told]
+    print("\n".join(lines), flush=True)
+
+
+def _ended_early(ids: Sequence[str], stop: KeyboardInterrupt | None, unsaid: OSError | None) -> int:
+    """Says which jobs are in the queue if that may not have been read; the exit code."""
+    if stop is None and unsaid is None:
+        return 0
+    from roundq.words.quantities import format_ids, shell_ids
+
+    which, are, their = ("job", "is", "its id") if len(ids) == 1 else ("jobs", "are", "their ids")
+    cancel = f"rq cancel {shell_ids(ids)}"
+    if stop is not None:
+        stay, them = ("stays", "it") if len(ids) == 1 else ("stay", "them")
+        say(
+            f"interrupted; {which} {format_ids(ids)} {stay} in the queue",
+            f"rq wait {shell_ids(ids)} waits for {them}, {cancel} cancels {them}",
+        )
+        return interrupted(stop)
+    hint = f"if {'it is' if len(ids) == 1 else 'they are'} not wanted: {cancel}"
+    if isinstance(unsaid, BrokenPipeError):
+        say(f"{which} {format_ids(ids)} {are} in the queue, but nobody reads {their}", hint)
+        raise unsaid
+    assert unsaid is not None
+    raise RoundqError(
+        f"{which} {format_ids(ids)} {are} in the queue, but {their} cannot be printed: {unsaid.strerror}",
+        hint,
+    )
+
+
+def describe(command: Sequence[str], options: argparse.Namespace, asker: Person) -> Job:
+    """The job that the options and a command describe. Raises UsageError or JobRefused."""
     name = options.job_name
     if name is not None:
         from roundq.words.quantities import check_name
@@ -244,11 +340,11 @@ def describe(options: argparse.Namespace, asker: Person) -> Job:
     umask = os.umask(0o077)
     os.umask(umask)
     return Job(
-        command=tuple(options.command),
+        command=tuple(command),
         directory=_directory(options.chdir),
         jobname=name or "",
-        # Without a name the id makes one, and it is given at submission.
-        output=options.output or (f"{name}.out" if name else ""),
+        # Without a name the id makes one, and it is given at submission; so it is where many bear one name.
+        output=options.output or (f"{name}.out" if name and options.source is None else ""),
         error=options.error,
         cores=options.cpus,
         memory_required=options.mem,
@@ -290,30 +386,24 @@ def _start_daemon(asker: Person, options: argparse.Namespace) -> None:
     except (OSError, RoundqError) as error:
         # The job is accepted; that it is not begun here is not its failure.
         if not options.parsable:
-            _say(f"warning: no daemon could be started on {asker.node}: {error}")
+            say(f"warning: no daemon could be started on {asker.node}: {error}")
         return
     if started and options.verbose:
-        _say(f"started your daemon on {asker.node}")
-
-
-def _say(text: str) -> None:
-    from roundq.words.quantities import visible
-
-    print(f"rq: {visible(text)}", file=sys.stderr)
+        say(f"started your daemon on {asker.node}")
 
 
 # ---------------------------------------------------------------- --wait
 
 
-def follow(asker: Person, job_id: str, is_quiet: bool) -> int:
-    """Waits for the end of a job of mine; the exit code that tells it."""
+def follow(asker: Person, ids: Sequence[str], is_quiet: bool) -> int:
+    """Waits for the end of jobs of mine; the exit code that tells it, of several the highest."""
     from roundq.actors import outcome, queue
     from roundq.faces.cli.progress import progress
 
     load_reader()
     with progress(asker) as on_look:
-        rows = queue.wait(asker.spool, [job_id], node=asker.node, on_look=on_look)
-    row = rows[job_id]
-    if row.state != COMPLETED and not is_quiet:
-        _say(f"job {job_id} {outcome.sentence(row)}")
-    return outcome.exit_code(row)
+        rows = queue.wait(asker.spool, ids, node=asker.node, on_look=on_look)
+    for row in rows.values():
+        if row.state != COMPLETED and not is_quiet:
+            say(f"job {row.id} {outcome.sentence(row)}")
+    return max(outcome.exit_code(row) for row in rows.values())

@@ -14,10 +14,10 @@ from roundq.actors import queue
 from roundq.actors.listing import Row
 from roundq.actors.reasons import silent_nodes
 from roundq.actors.streams import error_path, output_path
-from roundq.faces.cli import look_for_signals
 from roundq.faces.cli.named import find_all, only_current, title
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, person
+from roundq.faces.cli.stopping import look_for_signals
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words.errors import NoSuchJob, RoundqError, UsageError

@@ -1,0 +1,133 @@
+"""`rq run --from FILE`: a job for each line of a file, all or none."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Iterator
+
+from roundq.actors import checks, submission
+from roundq.faces.cli.parser import shown
+from roundq.faces.cli.person import Person
+from roundq.words.errors import JobRefused, RoundqError, UsageError
+from roundq.words.job import Job
+
+STDIN = "-"
+#: Jobs of one submission: a directory of more names is no longer listed whole.
+LINES_MAX = 100_000
+#: What becomes one record must fit into it.
+LINE_BYTES_MAX = 1 << 20
+#: What shlex says of a line, in the words of a person.
+_FINDINGS = {
+    "No closing quotation": "a quote is not closed",
+    "No escaped character": "nothing follows the backslash",
+}
+
+
+def jobs(
+    options: argparse.Namespace, describe: Callable[[list[str]], Job], asker: Person
+) -> tuple[list[Job], list[str]]:
+    """The jobs of the lines, each of which could run, and sentences of warning.
+
+    `describe` makes a job of the words of a line. Raises UsageError, JobRefused and the like, with the
+    number of the line.
+    """
+    name = options.source
+    if options.command:
+        raise UsageError(
+            "option --from: the commands are in the file, so none may stand behind it", "see: rq run -h"
+        )
+    described: list[Job] = []
+    warnings: list[str] = []
+    known: set[str] = set()
+    for number, words in _numbered(name):
+        try:
+            job = describe(words)
+            if not described:
+                # What the options say is the same for all.
+                warnings = submission.check(job, os.environ, asker.spool, asker.config.homes, asker.node)
+            elif words[0] not in known:
+                checks.check_command(job, os.environ)
+            checks.check_record(job)
+        except JobRefused as error:
+            raise type(error)(f"{_where(name, number)}: {error}", error.hint) from None
+        known.add(words[0])
+        described.append(job)
+        if len(described) > LINES_MAX:
+            raise UsageError(
+                f"{_called(name)} has more than {LINES_MAX:,} commands", "submit them in several parts"
+            )
+    if not described:
+        raise UsageError(f"{_called(name)} holds no command", "write one command line per line")
+    return described, warnings
+
+
+def _called(name: str) -> str:
+    return "standard input" if name == STDIN else shown(name)
+
+
+def _where(name: str, number: int) -> str:
+    return f"line {number} of {_called(name)}"
+
+
+def _numbered(name: str) -> Iterator[tuple[int, list[str]]]:
+    """The words of each line that has some, with its number."""
+    for number, line in enumerate(_lines(name), 1):
+        try:
+            words = split(line)
+        except ValueError as error:
+            raise UsageError(
+                f"{_where(name, number)}: {_FINDINGS.get(str(error), error)}",
+                "write one command line per line, quoted as in sh",
+            ) from None
+        if words:
+            yield number, words
+
+
+def _lines(name: str) -> Iterator[str]:
+    try:
+        with _opened(name) as stream:
+            yield from _bounded(stream, name)
+    except OSError as error:
+        raise RoundqError(f"{_called(name)} cannot be read: {error.strerror or error}") from None
+
+
+def _opened(name: str) -> io.BufferedReader:
+    if name != STDIN:
+        return open(name, "rb")
+    if sys.stdin is None:
+        raise OSError("it is closed")
+    return open(sys.stdin.fileno(), "rb", closefd=False)
+
+
+def _bounded(stream: io.BufferedReader, name: str) -> Iterable[str]:
+    number = 0
+    while line := stream.readline(LINE_BYTES_MAX + 1):
+        number += 1
+        if len(line) > LINE_BYTES_MAX:
+            raise UsageError(f"{_where(name, number)}: it is longer than {LINE_BYTES_MAX} bytes")
+        if b"\0" in line:
+            raise UsageError(f"{_where(name, number)}: it holds a null byte, which no command line can")
+        yield os.fsdecode(line)
+
+
+def split(line: str) -> list[str]:
+    """The words of a command line as sh(1) would split and unquote it, without what follows a #.
+
+    Nothing is expanded. Raises ValueError for a quote that is not closed.
+    """
+    stream = io.StringIO(line)
+    lexer = shlex.shlex(stream, posix=True)
+    lexer.whitespace_split = True
+    # shlex takes one in the middle of a word, as in a#b, for a comment, too.
+    lexer.commenters = ""
+    words: list[str] = []
+    while True:
+        rest = line[stream.tell() :].lstrip(lexer.whitespace)
+        word = None if rest.startswith("#") else lexer.get_token()
+        if word is None:
+            return words
+        words.append(word)
