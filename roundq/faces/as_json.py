@@ -10,6 +10,7 @@ from roundq.actors.listing import Listing, Row
 from roundq.faces import queue_view
 from roundq.faces.cluster import NodeFacts, UserFacts
 from roundq.faces.queue_view import Facts
+from roundq.words.findings import Finding
 from roundq.words.job import NS
 from roundq.words.quantities import ALL_CORES
 from roundq.words.states import ENDED_STATES
@@ -87,6 +88,16 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             nodes              where a daemon of the user lives
         cores       of all nodes that are heard of
         hidden      as above
+
+    `rq doctor --json`:
+
+        findings    a list of objects, in the order in which they were made:
+            group, check       what was looked at
+            level              ok, warning, problem
+            found, why, remedy sentences for people; remedy is empty where all is well
+            exit_code          of a problem, else 0
+            facts              what was measured: an object, whose names depend on the check
+        skipped     names of checks that were not made, since what they need has a problem
     """
     return {"schema": SCHEMA, "now": moment(now_ns), **lists}
 
@@ -192,6 +203,29 @@ def _node(node: NodeFacts) -> dict[str, Any]:
         "memory": node.memory,
         "memory_available": node.memory_available,
         "versions": [text_of(version) for version in node.versions],
+    }
+
+
+def findings(found: Sequence[tuple[str, Finding]], skipped: Sequence[str]) -> dict[str, Any]:
+    """The lists of `rq doctor --json`; each finding comes with its group."""
+    return {
+        "findings": [
+            {
+                "group": group,
+                "check": one.check,
+                "level": one.level,
+                "found": text_of(one.found),
+                "why": text_of(one.why),
+                "remedy": text_of(one.remedy),
+                "exit_code": one.exit_code,
+                "facts": {
+                    name: text_of(value) if isinstance(value, str) else value
+                    for name, value in one.facts.items()
+                },
+            }
+            for group, one in found
+        ],
+        "skipped": list(skipped),
     }
 
 

@@ -217,17 +217,31 @@ def _clipped(painted: Painted, available: int) -> Painted:
 def show(columns: Sequence[Column], rows: Iterable[Row], out: TextIO | None = None) -> None:
     """Prints a table, painted if `out` is a terminal, plain and complete if it is not."""
     out = sys.stdout if out is None else out
+    put(lay_out(columns, rows, columns_of(out), "…" if can_say("…", out) else "..."), out)
+
+
+def columns_of(out: TextIO) -> int | None:
+    """The width of a terminal, None of anything else, where nothing is cut."""
+    if not out.isatty():
+        return None
+    from rich.console import Console
+
+    return Console(file=out, force_terminal=True).width
+
+
+def put(lines: Iterable[Painted], out: TextIO | None = None) -> None:
+    """Prints lines as they were laid out, painted if `out` is a terminal. Their texts must be visible."""
+    out = sys.stdout if out is None else out
     encoding = getattr(out, "encoding", None) or "utf-8"
     if not out.isatty():
-        for line in lay_out(columns, rows, None):
+        for line in lines:
             out.write(sayable("".join(cell.text for cell in line).rstrip(), encoding) + "\n")
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(file=out, force_terminal=True, highlight=False, markup=False, emoji=False)
-    ellipsis = "…" if can_say("…", out) else "..."
-    for line in lay_out(columns, rows, console.width, ellipsis):
+    for line in lines:
         text = Text.assemble(*((sayable(cell.text, encoding), cell.style) for cell in line))
         text.rstrip()
         console.print(text, soft_wrap=True)

@@ -173,6 +173,16 @@ def delegated(root: str = "") -> str | None:
     return None
 
 
+def delegated_above(path: str, root: str = "") -> str | None:
+    """The same for another process of this user, whose group is `path` as /proc/PID/cgroup has it."""
+    for point in _mount_points(root):
+        own = f"{root}{point}".rstrip("/") + path.rstrip("/")
+        base = os.path.dirname(own) if os.path.basename(own) == SUBGROUP else own
+        if path and os.path.isdir(own) and _is_delegated(base):
+            return base
+    return None
+
+
 def _is_delegated(directory: str) -> bool:
     """Whether a group was handed to this user to be divided.
 

@@ -123,6 +123,11 @@ def _locked(path: str) -> int | None:
         os.close(descriptor)
 
 
+def usable_places(places: tuple[str, ...] = PLACES) -> list[str]:
+    """The places that can have this user's locks; a daemon that starts here finds the same."""
+    return [place for place in places if _is_usable(f"{place}/roundq-{os.geteuid()}/probe.lock")]
+
+
 def _is_there(path: str, descriptor: int) -> bool:
     try:
         mine, there = os.fstat(descriptor), os.lstat(path)

@@ -209,6 +209,15 @@ def _blindness(number: int | None, error: Exception) -> str:
     return f"inotify: {os.strerror(number) if number else error}"
 
 
+def limit(name: str, root: str = "") -> int | None:
+    """A limit of inotify(7), such as `max_user_watches`; None if it cannot be told."""
+    try:
+        with open(f"{root}/proc/sys/fs/inotify/{name}", encoding="ascii") as file:
+            return int(file.read(32))
+    except (OSError, ValueError):
+        return None
+
+
 @dataclass
 class Rhythm:
     """How long to wait until the next look: soon after activity, seldom when nothing happens.
