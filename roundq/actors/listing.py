@@ -107,6 +107,9 @@ def age_key(job_id: str) -> tuple[int, tuple[int, ...], str]:
         parts = job_id.split(separator)
         if len(parts) <= 2 and len(job_id) < 40 and all(part.isdecimal() for part in parts):
             return kind, tuple(int(part) for part in parts), job_id
+    number, _, node = job_id.partition(".")
+    if node and number.isdecimal() and len(number) < 19:
+        return NUMBERED, (int(number),), job_id
     return FOREIGN, (), job_id
 
 

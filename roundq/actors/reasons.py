@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from roundq.actors import outcome
 from roundq.actors.listing import Row
-from roundq.records import neighbours
+from roundq.records import cards, neighbours
 from roundq.records import spool as spools
 from roundq.records.cards import LEAVING, Card
 from roundq.records.neighbours import SILENT_S, Seen
@@ -34,11 +34,7 @@ def why(spool: Spool, row: Row, node: str, now_ns: int, of: Iterable[Spool] = ()
     if row.record is None:
         return [f"its job file cannot be read: {row.problem}; no daemon will start it"]
     if row.state in OWNED_STATES:
-        does = (
-            _runs(row, now_ns)
-            if row.state == RUNNING
-            else f"{row.node} has taken it and is about to start it"
-        )
+        does = _runs(row, now_ns) if row.state == RUNNING else _begins(spool, row)
         return [does, *_asked(spool, row), *_unseen(row, silent_nodes(spool, node, of))]
     seen = neighbours.seen_now([spool], spool, node, time.monotonic())
     held = ["it is held, and does not start before it is released"] if row.state == HELD else []
@@ -49,6 +45,17 @@ def _runs(row: Row, now_ns: int) -> str:
     assert row.record is not None
     since_s = max(0, now_ns - row.record.started_ns) / NS if row.record.started_ns else 0.0
     return f"it runs on {row.node or 'a node of roundqueue 0.2.9'}, for {format_age(since_s)} now"
+
+
+def _begins(spool: Spool, row: Row) -> str:
+    node = row.node or "a node"
+    try:
+        jobs = cards.read(spool, node).jobs
+    except (OSError, RoundqError):
+        jobs = ()
+    if any(job.id == row.id and job.settling for job in jobs):
+        return f"{node} has taken it; its claim is settling, until it is known that no other node has it"
+    return f"{node} has taken it and is about to start it"
 
 
 def _asked(spool: Spool, row: Row) -> list[str]:

@@ -146,7 +146,9 @@ class Round:
             self.tenants.look()
             self._tenants_s = now_s
             self.tenants.recover()
-        settling.look(self.tenants, now_s, self.config.settle_s)
+        if settling.look(self.tenants, now_s, self.config.settle_s):
+            # What was asked of it meanwhile is answered before it is born.
+            self.asked.forget()
         self.waiting.look(now_s, self.config.poll_max_s)
         self._look_at_requests(now_s)
         again_s = self._again_s(now_s)

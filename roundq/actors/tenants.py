@@ -47,7 +47,7 @@ class Tenant:
     `stamp_ns` is the boot-time clock at the claim; `settled` that it passed the check
     or was born before this daemon; `child` that this daemon forked its supervisor. `settling`
     is how far it is looked who else has it, where a rename may have two winners; `goes_back`
-    why it is withdrawn once nobody else has it.
+    why it is withdrawn once nobody else has it, `obstacle` what hides whether anybody has.
     """
 
     entry: Entry
@@ -58,6 +58,7 @@ class Tenant:
     claimed_s: float = 0.0
     settling: Settling | None = None
     goes_back: str | None = None
+    obstacle: str | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -132,7 +133,7 @@ class Tenants:
             # A supervisor that has not been reaped yet says itself how its job ended.
             if self.by_id[job_id].child is None:
                 del self.by_id[job_id]
-        self.trouble.clear()
+        self.trouble = {job_id: one.obstacle for job_id, one in self.by_id.items() if one.obstacle}
         is_complete = True
         for job_id, entry in listed.items():
             known = self.by_id.get(job_id)

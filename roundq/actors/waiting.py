@@ -167,5 +167,6 @@ class WaitingList:
 
 def _age_first(entry: Entry) -> tuple[int, int, str]:
     """Numbers by value, as they were given; names after them."""
-    is_number = entry.id.isdecimal() and len(entry.id) < 19
-    return (0, int(entry.id), "") if is_number else (1, 0, entry.id)
+    number = entry.id.partition(".")[0]
+    is_number = number.isdecimal() and len(number) < 19
+    return (0, int(number), entry.id) if is_number else (1, 0, entry.id)

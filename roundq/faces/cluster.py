@@ -56,7 +56,8 @@ class NodeFacts:
     """A node. `offers` are what different users' daemons offer, if they do not agree.
 
     `silent_s` is for how long nothing was heard of it, None while it is heard of.
-    `drainers` are the users for whom it drains. Memory is in bytes.
+    `drainers` are the users for whom it drains, `settling` counts claims that are not trusted
+    yet. Memory is in bytes.
     """
 
     name: str
@@ -75,6 +76,7 @@ class NodeFacts:
     users: tuple[str, ...]
     drainers: tuple[str, ...]
     versions: tuple[str, ...]
+    settling: int = 0
 
     @property
     def is_live(self) -> bool:
@@ -197,6 +199,7 @@ def _node(name: str, seen: list[Seen], jobs: list[Occupancy], *, is_here: bool) 
         users=tuple(sorted({one.card.user for one in alive})),
         drainers=tuple(sorted(card.user for card in draining)),
         versions=tuple(sorted({one.card.version or LEGACY_VERSION for one in told}, key=natural)),
+        settling=sum(job.settling for one in alive for job in one.card.jobs),
     )
 
 

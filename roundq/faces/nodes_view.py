@@ -74,6 +74,11 @@ def node_rows(nodes: Sequence[NodeFacts], *, ascii_only: bool = False) -> list[R
         if node.offers:
             said = ", ".join(f"{user} {cores}" for user, cores in sorted(node.offers.items()))
             rows.append(Line(f"* {node.name}: its users offer different numbers of cores: {said}", "yellow"))
+        if node.settling:
+            what = f"{node.settling} claims are" if node.settling > 1 else "1 claim is"
+            rows.append(
+                Line(f"{node.name}: {what} settling, until it is known that no other node has the job")
+            )
         if node.is_live and node.used > node.cores:
             rows.append(
                 Line(f"{node.name} is overbooked: {node.used} of {node.cores} cores are promised", "red")

@@ -41,7 +41,8 @@ class Cluster:
     nodes:     how many (n1, n2, ...) or their names
     users:     names; each gets an account on all nodes and a home
     groups:    more groups and their members, as {"lab": ("ann", "bob")}
-    fs:        "nfs", or "local": /home without anything between, for comparison
+    fs:        "nfs"; "loose": two nodes may both rename one file, see loose; or "local": /home without
+               anything between, for comparison
     fsopts:    mount options of the homes, see cache.Options
     home_mode: of the homes that are made
     env:       added to the environment of every process
@@ -64,8 +65,8 @@ class Cluster:
         self.options()  # A misspelled option is told here, not in the log of a helper.
         if reason := missing():
             raise RuntimeError(f"no cluster without {reason}")
-        if fs not in ("nfs", "local"):
-            raise ValueError(f"fs is nfs or local, not {fs!r}")
+        if fs not in ("nfs", "loose", "local"):
+            raise ValueError(f"fs is nfs, loose or local, not {fs!r}")
         scratch.sweep()
         runtime()
         self.fs = fs

@@ -49,6 +49,8 @@ class Options:
     # The server's clock minus ours, and the grain of its time stamps.
     skew: float = 0.0
     gran: float = 0.0
+    # With fs="loose": what this node does, others learn after this time at the latest.
+    late: float = 0.0
     # Every request takes so much longer.
     latency: float = 0.0
     # Names, also those that do not exist, never expire: directory delegations of the newest kernels.

@@ -2,8 +2,8 @@
 
 Started by machine for a Cluster with fs="loose". Every node works on the same backing directory, as with
 nfsim, and sees at once what it does itself. Of a file that another node made, moved or removed it learns
-within `late` seconds (an option of the mount), of each half of a move at a time of its own, which a seed
-decides. Until then
+within `late` seconds (an option of that node's mount), of each half of a move at a time of its own, which a
+seed decides. Until then
 
     a listing does not show the new name, and shows the old one;
     the old name can be opened, and reads as it did;
@@ -60,6 +60,8 @@ class Change:
     replaced: bool
     #: A copy of what went.
     ghost: str
+    #: After how many seconds everybody knows.
+    late: float
 
 
 class Journal:
@@ -105,7 +107,8 @@ class Journal:
 
     def note(self, *, gone: str = "", made: str = "", replaced: bool = False, ghost: str = "") -> None:
         """Writes down what has just been done by this node. Only while `locked`."""
-        change = Change(self._serial, time.monotonic(), self.node, gone, made, replaced, ghost)
+        late = self.options.late
+        change = Change(self._serial, time.monotonic(), self.node, gone, made, replaced, ghost, late)
         os.pwrite(self._fd, json.dumps(asdict(change)).encode() + b"\n", self._read)
         self.refresh()
 
@@ -124,8 +127,7 @@ class Journal:
         if not changes:
             return None
         now = time.monotonic()
-        if now - changes[-1][0].at > self.options.late:
-            # Everybody knows of this and of all that was before.
+        if all(now - change.at > change.late for change, _ in changes):
             del self._by_name[path]
             self._by_directory[os.path.dirname(path)].discard(path)
             return None
@@ -152,7 +154,7 @@ class Journal:
         chance = random.Random(f"{self.options.seed} {change.serial} {half} {self.node}")
         # Mostly as late as may be.
         part = 1.0 if chance.random() < 0.6 else chance.random()
-        return now - change.at >= part * self.options.late
+        return now - change.at >= part * change.late
 
 
 def copy(source: str, target: str) -> None:
@@ -192,7 +194,7 @@ class Client(nfs.Client):
     def op_create(self, directory: Inode, request: Request) -> bytes:
         path = self._below(directory, request.names[0])
         with self.journal.locked():
-            was_there = os.path.lexists(self._real(path))
+            was_there = _mode(directory, request.names[0]) is not None
             answer = super().op_create(directory, request)
             if not was_there:
                 self.journal.note(made=path)
@@ -211,15 +213,15 @@ class Client(nfs.Client):
         if target is None:
             raise OSError(errno.ESTALE, "unknown node")
         old, new = (self._below(*at) for at in zip((directory, target), request.names, strict=True))
-        if os.path.isdir(self._real(old)):
+        if stat.S_ISDIR(_mode(directory, request.names[0]) or 0):
             return super().op_rename(directory, request)
         with self.journal.locked():
             seen = self.journal.view(old)
             if seen is False:
                 raise OSError(errno.ENOENT, "not known here yet")
-            replaced = os.path.lexists(self._real(new))
+            replaced = _mode(target, request.names[1]) is not None
             if isinstance(seen, Change):
-                if not seen.ghost or time.monotonic() - seen.at > WINDOW * self.options.late:
+                if not seen.ghost or time.monotonic() - seen.at > WINDOW * seen.late:
                     raise OSError(errno.ENOENT, "gone")
                 if any(os.fstat(at.fd).st_uid != request.uid for at in (directory, target)):
                     raise OSError(errno.EACCES, "only in directories of one's own")
@@ -257,6 +259,14 @@ class Client(nfs.Client):
             elif isinstance(seen, Change) and name not in there and seen.ghost:
                 listing = [*listing, (os.fsencode(name), GHOST_INODES + seen.serial, nfs.DT_REG)]
         return listing
+
+
+def _mode(directory: Inode, name: bytes) -> int | None:
+    """The mode of what is really there, None for nothing."""
+    try:
+        return os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return None
 
 
 class Simulator(nfsim.Simulator):

@@ -13,9 +13,9 @@ import select
 import signal
 import socket
 import struct
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from tests.cluster import kernel, nfsim
+from tests.cluster import kernel, loose, nfsim
 from tests.cluster.runtime import runtime
 
 if TYPE_CHECKING:
@@ -38,7 +38,12 @@ def serve_homes(node: Node, ready: int) -> None:
     kernel.unshare(kernel.NEWNS)
     kernel.make_mounts_private()
     groups = {user.uid: user.groups for user in c.users.values()}
-    simulator = nfsim.Simulator(c.server, node.homes, c.options(), control=node.control_path, groups=groups)
+    more: dict[str, Any] = {"control": node.control_path, "groups": groups}
+    simulator = (
+        loose.Simulator(c.server, node.homes, c.options(), shared=c.directory, node=node.name, **more)
+        if c.fs == "loose"
+        else nfsim.Simulator(c.server, node.homes, c.options(), **more)
+    )
     simulator.run(ready, c.owner)
 
 
@@ -51,7 +56,7 @@ def be_init(node: Node, homes_namespace: int, ready: int) -> NoReturn:
         kernel.setns(homes_namespace, kernel.NEWNS)
         os.close(homes_namespace)
     kernel.unshare(kernel.NEWNS | kernel.NEWUTS | kernel.NEWIPC | kernel.NEWNET)
-    kernel.set_hostname(node.name)
+    kernel.set_hostname(node.hostname)
     kernel.make_mounts_private()
     _mount_all(node.cluster, node)
     _bring_up_loopback()
@@ -62,7 +67,7 @@ def be_init(node: Node, homes_namespace: int, ready: int) -> NoReturn:
 
 
 def _mount_all(c: Cluster, node: Node) -> None:
-    kernel.bind(node.homes if c.fs == "nfs" else c.server, "/home")
+    kernel.bind(c.server if c.fs == "local" else node.homes, "/home")
     for name in ("passwd", "group"):
         kernel.bind(os.path.join(c.directory, "etc", name), f"/etc/{name}")
     for name in ("hostname", "machine-id", "hosts"):

@@ -64,13 +64,16 @@ class Client:
         operation: Callable[[Inode, Request], bytes] | None = getattr(self, "op_" + request.op, None)
         if operation is None:
             raise OSError(errno.ENOSYS, request.op)
-        squashed = request.uid == 0 and self.options.root_squash
-        uid, gid = (self.options.anon,) * 2 if squashed else (request.uid, request.gid)
-        kernel.become(uid, gid, self._groups.get(uid, ())[:AUTH_SYS_GROUPS_MAX])
+        self._become_caller(request)
         try:
             return operation(inode, request)
         finally:
             kernel.become_root()
+
+    def _become_caller(self, request: Request) -> None:
+        squashed = request.uid == 0 and self.options.root_squash
+        uid, gid = (self.options.anon,) * 2 if squashed else (request.uid, request.gid)
+        kernel.become(uid, gid, self._groups.get(uid, ())[:AUTH_SYS_GROUPS_MAX])
 
     def disown(self, request: Request, answer: bytes) -> None:
         """An answer the kernel will not get to see: it will never close or forget what that gave it."""

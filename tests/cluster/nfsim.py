@@ -50,6 +50,8 @@ class Hung:
 class Simulator:
     """Serves one mount until it is unmounted, told to quit, or its owner dies."""
 
+    client_type = nfs.Client
+
     def __init__(
         self,
         backing: str,
@@ -73,7 +75,7 @@ class Simulator:
         self._quit = False
         self._control_path = control
         self._device = fuse.Device()
-        self._client = nfs.Client(
+        self._client = self.client_type(
             backing, options, self._device, groups=groups or {}, later=self._send_later, distort=self._distort
         )
 

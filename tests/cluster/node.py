@@ -34,6 +34,8 @@ class Node:
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.cluster = cluster
         self.name = name
+        #: May be changed while it is off: a machine that bears the name of another.
+        self.hostname = name
         self.machine_id = uuid.uuid4().hex
         self.boot_id = ""
         self.boots = 0
@@ -68,7 +70,7 @@ class Node:
         self.boot_id = str(uuid.uuid4())
         os.makedirs(self.cgroup, exist_ok=True)
         self._write_etc()
-        if self.cluster.fs == "nfs":
+        if self.cluster.fs != "local":
             self._start_nfsim()
         try:
             self._start_init()
@@ -237,6 +239,10 @@ class Node:
         argv = [f"{INSIDE}/bin/python", "-S", "-c", code, *args]
         return self.run(argv, user, timeout=timeout, check=True, cwd=cwd, merge=True).stdout
 
+    def outside(self, path: str) -> str:
+        """A path of this node, such as /run/x, as it is reached from outside, even while it is frozen."""
+        return f"/proc/{self._init_pid}/root{path}"
+
     def hand(self, user: str = "root") -> Hand:
         """A process of this user that does, line by line, what the test tells it."""
         return Hand(self, user)
@@ -262,14 +268,23 @@ class Node:
                 pass
         return found
 
+    def commands(self) -> list[str]:
+        """The command lines of all processes, one string each; of what is dead, none."""
+        found = []
+        for pid in self.pids():
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/cmdline") as file:
+                if words := file.read().replace("\0", " "):
+                    found.append(words)
+        return found
+
     # ------------------------------------------------------------------ how it starts
 
     def _write_etc(self) -> None:
         for name, text in (
-            ("hostname", self.name),
+            ("hostname", self.hostname),
             ("machine-id", self.machine_id),
             ("boot_id", self.boot_id),
-            ("hosts", f"127.0.0.1 localhost\n127.0.1.1 {self.name}"),
+            ("hosts", f"127.0.0.1 localhost\n127.0.1.1 {self.hostname}"),
         ):
             path = os.path.join(self.etc, name)
             with open(path, "w") as f:
