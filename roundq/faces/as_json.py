@@ -52,7 +52,7 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             silent             for how long nothing was heard of its node
         counts      user -> state -> number of jobs, also of those not listed
         problems    user -> why the queue cannot be listed
-        hidden      closed homes, whose queues, if there are any, cannot be seen
+        hidden      homes that are closed or do not answer, whose queues, if any, cannot be seen
 
     `rq show --json`:
 
@@ -130,7 +130,7 @@ def jobs(found: Listing, facts: Facts) -> dict[str, Any]:
         "jobs": [_job(row, facts) for row in found.rows],
         "counts": {text_of(user): counts for user, counts in found.counts.items()},
         "problems": {text_of(user): text_of(problem) for user, problem in found.problems.items()},
-        "hidden": [text_of(home) for home in facts.hidden],
+        "hidden": [text_of(home) for home in [*facts.hidden, *facts.late]],
     }
 
 

@@ -91,6 +91,7 @@ class Facts:
     gone: frozenset[tuple[str, str]] = frozenset()
     starts_nothing: bool = False
     hidden: Sequence[str] = ()
+    late: Sequence[str] = ()
     troubles: Sequence[tuple[str, str]] = ()
 
 
@@ -302,13 +303,23 @@ def notes(found: Listing, facts: Facts) -> list[Line]:
     lines += [Line(f"{node}: {trouble}", "yellow") for node, trouble in facts.troubles]
     if facts.hidden:
         lines.append(Line(hidden_text(facts.hidden), "dim"))
+    if facts.late:
+        lines.append(Line(late_text(facts.late), "yellow"))
     return lines
 
 
 def hidden_text(homes: Sequence[str]) -> str:
     """Whose queues cannot be seen, in one line."""
-    named = ", ".join(sorted(homes)[:3]) + (f" and {len(homes) - 3:,} more" if len(homes) > 3 else "")
-    return f"Closed homes, whose queues, if any, cannot be seen: {named}."
+    return f"Closed homes, whose queues, if any, cannot be seen: {_named(homes)}."
+
+
+def late_text(homes: Sequence[str]) -> str:
+    """Whose queues cannot be seen now, in one line."""
+    return f"Homes that do not answer, whose queues, if any, cannot be seen now: {_named(homes)}."
+
+
+def _named(homes: Sequence[str]) -> str:
+    return ", ".join(sorted(homes)[:3]) + (f" and {len(homes) - 3:,} more" if len(homes) > 3 else "")
 
 
 #: For a queue without jobs.

@@ -131,42 +131,44 @@ def show_nodes(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq nodes`: prints the nodes."""
     from roundq.faces import nodes_view, tables
 
-    looked, hidden = _cluster(environ)
+    looked, hidden, late = _cluster(environ)
     found = cluster.nodes_of(looked)
     if options.json:
         from roundq.faces import as_json
 
-        _print_json(time.time_ns(), as_json.nodes(found, hidden))
+        _print_json(time.time_ns(), as_json.nodes(found, [*hidden, *late]))
         return
     if not found:
         tables.show((), [tables.Line("No daemon has ever run on any node. Start one here: rq daemon")])
     else:
         is_ascii = not tables.can_say(nodes_view.FULL + nodes_view.EMPTY)
         tables.show(nodes_view.NODE_COLUMNS, nodes_view.node_rows(found, ascii_only=is_ascii))
-    _show_hidden(hidden)
+    _show_hidden(hidden, late)
 
 
 def show_users(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq users`: prints who uses what."""
     from roundq.faces import nodes_view, tables
 
-    looked, hidden = _cluster(environ)
+    looked, hidden, late = _cluster(environ)
     of, on = cluster.users_of(looked), cluster.nodes_of(looked)
     if options.json:
         from roundq.faces import as_json
 
-        _print_json(time.time_ns(), as_json.users(of, on, hidden))
+        _print_json(time.time_ns(), as_json.users(of, on, [*hidden, *late]))
         return
     is_ascii = not tables.can_say(nodes_view.FULL + nodes_view.EMPTY)
     tables.show(nodes_view.USER_COLUMNS, nodes_view.user_rows(of, on, ascii_only=is_ascii))
-    _show_hidden(hidden)
+    _show_hidden(hidden, late)
 
 
-def _show_hidden(hidden: Sequence[str]) -> None:
+def _show_hidden(hidden: Sequence[str], late: Sequence[str]) -> None:
     from roundq.faces import queue_view, tables
 
-    if hidden:
-        tables.show((), [tables.Line(""), tables.Line(queue_view.hidden_text(hidden), "dim")])
+    lines = [tables.Line(queue_view.hidden_text(hidden), "dim")] if hidden else []
+    lines += [tables.Line(queue_view.late_text(late), "yellow")] if late else []
+    if lines:
+        tables.show((), [tables.Line(""), *lines])
 
 
 def _print_json(now_ns: int, lists: dict[str, Any], out: TextIO | None = None) -> None:
@@ -186,10 +188,15 @@ def _here(environ: Mapping[str, str]) -> Here:
     return Here(asker.spool, asker.node, submission.everybody(asker.spool, homes), homes)
 
 
-def _cluster(environ: Mapping[str, str]) -> tuple[cluster.Look, list[str]]:
+def _cluster(environ: Mapping[str, str]) -> tuple[cluster.Look, list[str], list[str]]:
+    """What cards tell, the homes that are closed, and those that do not answer."""
     here = _here(environ)
     looked = cluster.look(here.everybody, here.me, here.node, time.monotonic())
-    return looked, neighbours.hidden(here.homes, submission.helpers())
+    return looked, neighbours.hidden(here.homes, submission.helpers()), _late()
+
+
+def _late() -> list[str]:
+    return [os.path.basename(home) for home in submission.helpers().late()]
 
 
 def _chosen(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
@@ -202,6 +209,10 @@ def _chosen(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
         return of
     if user in neighbours.hidden(here.homes, submission.helpers()):
         raise RoundqError(f"the queue of {user} cannot be seen: the home is closed to you")
+    if user in _late():
+        raise RoundqError(
+            f"the queue of {user} cannot be seen: the home does not answer", "its file server may be away"
+        )
     known = ", ".join(sorted({spool.user for spool in here.everybody})[:10])
     raise RoundqError(f"no user {shown(user)} has a queue here", f"those who have one: {known}")
 
@@ -253,6 +264,7 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
         # One that is just starting has no card yet.
         starts_nothing=waits and not mine and not submission.daemon_runs(here.me, here.node),
         hidden=[] if is_narrow else neighbours.hidden(here.homes, submission.helpers()),
+        late=[] if is_narrow else _late(),
         troubles=[(one.card.node, trouble) for one in mine for trouble in one.card.trouble][:TROUBLES_MOST],
     )
 
