@@ -103,7 +103,9 @@ class Daemon:
         deadline_s = time.monotonic() + 5.0
         # A claim that is not decided yet is looked at again; a long queue is read in several rounds.
         try:
-            while (again_s := self.round.run(time.monotonic())) < 0.05 or self.round.is_settling:
+            while (again_s := self.round.run(time.monotonic())) < 0.05 or (
+                self.round.is_settling or self.round.is_burying
+            ):
                 if time.monotonic() >= deadline_s + 2 * self.round.config.settle_s:
                     break
                 time.sleep(min(max(again_s, 0.003), 0.05))

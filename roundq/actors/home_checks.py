@@ -84,9 +84,7 @@ def judge_mount(mount: Mount | None) -> Finding:
     """What is to be said of the file system of a queue; None if it could not be told which it is."""
     check, why = "file system", "what it promises decides whether a job can run twice or be lost"
     if mount is None:
-        return warning(
-            check, "it cannot be told which one the queue is on", why, "see mount(8)"
-        )
+        return warning(check, "it cannot be told which one the queue is on", why, "see mount(8)")
     kind, facts = mount.kind, {"type": mount.kind, "source": mount.source, "mounted_on": mount.point}
     told = f"{kind} on {mount.point}, from {mount.source}{_telling_options(mount)}"
     if mount.option("ro") is not None:

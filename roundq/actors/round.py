@@ -166,7 +166,13 @@ class Round:
         if self.tenants.has_seized:
             return 0.0
         again_s = min(again_s, settling.again_s(self.tenants, now_s, self.config.settle_s))
+        again_s = min(again_s, self.tenants.burial.again_s())
         return min(again_s, UNDECIDED_S) if undecided else again_s
+
+    @property
+    def is_burying(self) -> bool:
+        """Whether what dead supervisors left is being ended."""
+        return self.tenants.burial.again_s() < float("inf")
 
     @property
     def is_settling(self) -> bool:

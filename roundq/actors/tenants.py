@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from roundq.actors import attempt, environ, supervisor
 from roundq.actors.attempt import Terms
+from roundq.actors.burial import Burial
 from roundq.records import copies
 from roundq.records import spool as spools
 from roundq.records.cards import Occupant
@@ -31,11 +32,6 @@ from roundq.words.states import CLAIMED, OWNED_STATES, RUNNING
 from roundq.world import procs, spawn
 from roundq.world.procs import Liveness
 
-#: What a dead supervisor left gets this long between TERM and KILL, and the killing this long.
-AFTERMATH_GRACE_S = 5.0
-AFTERMATH_PATIENCE_S = 10.0
-#: How long a process that shows no environment is waited for to show one.
-HIDING_MOST_S = 5.0
 #: How often the spool is looked at anew because a job moved on meanwhile.
 LOOKS = 3
 
@@ -100,6 +96,7 @@ class Tenants:
         self.has_seized = False
         #: For how long a claim is not trusted, where a rename may have two winners; 0 elsewhere.
         self.settle_s = 0.0
+        self.burial = Burial(log)
         self._is_frozen = False
         # What every supervisor needs is loaded once, here, and shared by them all.
         spawn.prepare()
@@ -360,8 +357,7 @@ class Tenants:
                     self.withdraw(tenant, "it was claimed, but never begun")
             elif self._is_left(tenant):
                 dead.append(tenant)
-        if dead:
-            self._bury(dead)
+        self._bury(dead)
 
     def _is_of_here(self, tenant: Tenant) -> bool:
         """Whether this node began it; what it seized names another node, and is dead by somebody's word."""
@@ -428,50 +424,34 @@ class Tenants:
             self.say(entry.id, RUNNING, f"is taken over from {entry.node}, {why}", logging.WARNING)
 
     def _bury(self, dead: list[Tenant]) -> None:
+        # What holds the facts of its end was written after the death of all its processes.
         unknown = [tenant for tenant in dead if spools.destination(tenant.record) is None]
-        marks = [environ.mark(t.record.process) for t in unknown if t.record.process is not None]
-
-        def find() -> list[Identity]:
-            table = procs.table()
-            # Not this process, which bears the mark if a job has started it.
-            return [one for mark in marks for one in procs.remains(mark=mark, among=table)]
-
-        def none_hides() -> bool:
-            # In the middle of an exec a process shows no environment, and so no mark.
-            until_s = time.monotonic() + HIDING_MOST_S
-            while procs.unreadable() and time.monotonic() < until_s:
-                time.sleep(0.01)
-            return not find()
-
-        if unknown and not procs.kill_tree(
-            find,
-            grace_s=AFTERMATH_GRACE_S,
-            patience_s=AFTERMATH_PATIENCE_S,
-            clock=time.monotonic,
-            pause=time.sleep,
-            proof=none_hides,
-        ):
-            self.log.warning("what jobs without a supervisor left does not die yet: %s", find())
-            dead = [tenant for tenant in dead if tenant not in unknown]
+        buried = self.burial.step(t.record.process for t in unknown if t.record.process is not None)
         for tenant in dead:
             record = tenant.record
             if spools.destination(record) is None:
+                if record.process is not None and record.process not in buried:
+                    continue
                 now_ns = time.time_ns()
-                was = (
-                    f"its supervisor on {self.node} died"
-                    if self._is_of_here(tenant)
-                    else f"{record.node} was lost"
-                )
-                detail = f"{was}; nobody knows how it ended"
-                record = replace(record, completed_ns=now_ns, reason="lost", detail=detail)
+                reason, detail = self._how_lost(tenant)
+                record = replace(record, completed_ns=now_ns, reason=reason, detail=detail)
                 if record.job.restartable:
-                    record = record.next_attempt(now_ns, "lost")
+                    record = record.next_attempt(now_ns, reason)
                 state = spools.settle(self.spool, tenant.entry, record, self.node)
             else:
                 # It wrote how it ended, and died before the move.
                 state = spools.conclude(self.spool, tenant.entry, record)
             self.say(tenant.entry.id, state or RUNNING, f"lost its supervisor: {state}", logging.WARNING)
             self.by_id.pop(tenant.entry.id, None)
+
+    def _how_lost(self, tenant: Tenant) -> tuple[str, str]:
+        """Reason and detail of an attempt whose end nobody knows."""
+        process = tenant.record.process
+        if not self._is_of_here(tenant):
+            return "lost", f"{tenant.record.node} was lost; nobody knows how it ended"
+        if process is not None and process.boot != procs.boot_id():
+            return "rebooted", f"{self.node} crashed or was rebooted; nobody knows how it ended"
+        return "lost", f"its supervisor on {self.node} died; nobody knows how it ended"
 
     def leave(self) -> None:
         """Before the daemon ends: what is not born goes back."""

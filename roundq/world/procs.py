@@ -267,13 +267,21 @@ def marked(mark: str, name: str = "RQ_MARK", among: Table | None = None) -> list
     was started with an empty environment, overwrote it, or may not be dumped is not found.
     Reading may wait for a process that itself waits for a file server.
     """
-    entry = os.fsencode(f"{name}={mark}")
+    return bearers([mark], name, among)[mark]
+
+
+def bearers(
+    marks: Collection[str], name: str = "RQ_MARK", among: Table | None = None
+) -> dict[str, list[Identity]]:
+    """Those whom `marked` finds, for each of these marks, with one look at each process."""
+    entries = {os.fsencode(f"{name}={mark}"): mark for mark in marks}
+    found: dict[str, list[Identity]] = {mark: [] for mark in marks}
     processes = table() if among is None else among
-    return [
-        process.identity
-        for process in processes.values()
-        if not process.dead and entry in _environ(process.pid).split(b"\0")
-    ]
+    for process in processes.values() if marks else ():
+        if not process.dead:
+            for entry in entries.keys() & set(_environ(process.pid).split(b"\0")):
+                found[entries[entry]].append(process.identity)
+    return found
 
 
 def unreadable(among: Table | None = None) -> list[Identity]:
@@ -463,9 +471,7 @@ def kill_tree(
     without a search (`cgroup.Group.kill`), after the grace and before each search.
     """
     if grace_s > 0:
-        # TERM before CONT: each meets it as soon as it goes on. Who is forked after this gets no TERM: it may
-        # be what a TERM handler started to save its work.
-        _send_all(_stopped(find, clock, pause), signal.SIGTERM, signal.SIGCONT)
+        tell_to_end(find, clock, pause)
     end = clock() + grace_s
     look_again_s = _LOOK_AGAIN_MIN_S
     while clock() < end:
@@ -481,13 +487,35 @@ def kill_tree(
     while True:
         if at_once is not None:
             at_once()
-        _send_all(_stopped(find, clock, pause), signal.SIGKILL)
+        kill(find, clock, pause)
         pause(look_again_s)
         if _all_dead(find, proof):
             return True
         if clock() >= end:
             return False
         look_again_s = min(look_again_s * 1.5, _LOOK_AGAIN_MAX_S)
+
+
+def tell_to_end(
+    find: Callable[[], Collection[Identity]],
+    clock: Callable[[], float],
+    pause: Callable[[float], None],
+    most_s: float | None = None,
+) -> None:
+    """TERM for all that `find` finds, as `kill_tree` does it; within about `most_s` seconds."""
+    # TERM before CONT: each meets it as soon as it goes on. Who is forked after this gets no TERM: it may
+    # be what a TERM handler started to save its work.
+    _send_all(_stopped(find, clock, pause, most_s), signal.SIGTERM, signal.SIGCONT)
+
+
+def kill(
+    find: Callable[[], Collection[Identity]],
+    clock: Callable[[], float],
+    pause: Callable[[float], None],
+    most_s: float | None = None,
+) -> None:
+    """KILL for all that `find` finds; within about `most_s` seconds."""
+    _send_all(_stopped(find, clock, pause, most_s), signal.SIGKILL)
 
 
 def _all_dead(find: Callable[[], Collection[Identity]], proof: Callable[[], bool] | None) -> bool:
@@ -497,14 +525,19 @@ def _all_dead(find: Callable[[], Collection[Identity]], proof: Callable[[], bool
 
 
 def _stopped(
-    find: Callable[[], Collection[Identity]], clock: Callable[[], float], pause: Callable[[float], None]
+    find: Callable[[], Collection[Identity]],
+    clock: Callable[[], float],
+    pause: Callable[[float], None],
+    most_s: float | None = None,
 ) -> list[Identity]:
     """All that is found, now stopped: what is stopped cannot fork, so nobody slips through between a
     search and a signal. Those who fork faster than we look are left over after a few rounds."""
     stopped: dict[Identity, None] = {}
-    end = clock() + _STOP_S
+    end = clock() + (_STOP_S if most_s is None else most_s)
     quiet = 0
-    for _ in range(_STOP_ROUNDS_MAX):
+    for number in range(_STOP_ROUNDS_MAX):
+        if number and most_s is not None and clock() >= end:
+            break
         newcomers = [one for one in find() if one not in stopped]
         quiet = 0 if newcomers else quiet + 1
         # Once is not enough: a search misses who forks and dies while it runs, and the child with it.

@@ -400,7 +400,8 @@ def test_a_process_in_the_middle_of_an_exec_is_not_overlooked(
     job = home.shell("true")
     running = spools.begin(home.spool, born(home.spool, home.claim(job)), NODE)
     assert running is not None
-    gone = Identity("another boot", 1, 1)
+    # A process of this boot that is no more: no pid is this large.
+    gone = Identity(procs.boot_id(), (1 << 30) - 1, 1)
     spools.rewrite(
         home.spool, running, replace(home.record(job), process=gone, started_ns=1, node=NODE), NODE
     )
@@ -412,18 +413,21 @@ def test_a_process_in_the_middle_of_an_exec_is_not_overlooked(
     def unreadable(*_: object) -> list[Identity]:
         return hidden.pop() if hidden else []
 
-    def marked(*_: object, **__: object) -> list[Identity]:
-        return [identity] if not hidden and left.poll() is None else []
+    def bearers(marks: list[str], **_: object) -> dict[str, list[Identity]]:
+        return {mark: [identity] if not hidden and left.poll() is None else [] for mark in marks}
 
     monkeypatch.setattr(procs, "unreadable", unreadable)
-    monkeypatch.setattr(procs, "marked", marked)
+    monkeypatch.setattr(procs, "bearers", bearers)
     tenants = Tenants(home.spool, NODE, logging.getLogger("test"))
     tenants.look()
 
-    tenants.recover()
+    def is_buried() -> bool:
+        tenants.recover()
+        return home.state(job) == ZOMBIE
+
+    wait_until(is_buried, 20, on_timeout=home.story)
 
     assert left.poll() is not None
-    assert home.state(job) == ZOMBIE
 
 
 def test_a_restartable_job_that_lost_its_supervisor_runs_again(home: SpoolHome) -> None:

@@ -14,6 +14,7 @@ from roundq.records import spool as spools
 from roundq.records.spool import Entry
 from roundq.words.job import Identity, Record
 from roundq.words.states import COMPLETED, RUNNING
+from roundq.world import procs
 from tests.actors.spoolhome import NODE, SpoolHome
 from tests.records.crowd import born
 
@@ -72,9 +73,11 @@ def test_facts_that_were_written_while_it_is_judged_are_believed(home: SpoolHome
 def test_a_daemon_does_not_end_itself_with_the_job_it_was_started_from(home: SpoolHome) -> None:
     """It bears the mark of that job, which lost its supervisor: by its own hand it would sleep for ever."""
     job = home.submit("true")
-    running(home, job, DEAD)
+    # Of this boot: what ran before it left nothing. No pid is as large as this one.
+    dead = Identity(procs.boot_id(), (1 << 30) - 1, 4)
+    running(home, job, dead)
 
-    home.daemon(RQ_MARK=environ.mark(DEAD))
+    home.daemon(RQ_MARK=environ.mark(dead))
 
     assert home.wait_for(job).reason == "lost"
 
