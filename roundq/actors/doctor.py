@@ -87,6 +87,8 @@ CHECKS = (
     Check("processes", HERE, node_checks.processes, (), "looking who can be seen"),
     Check("versions", HERE, node_checks.versions, (), "asking for versions"),
 )
+#: With it begins what leaves files, were its helper killed.
+_WRITES = "writing"
 #: Left out when the answer is wanted at once.
 SLOW = frozenset({"delay"})
 
@@ -113,9 +115,9 @@ class Examination:
     findings: list[Finding] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     _ping: str = field(default_factory=pings.token)
-    _pids: set[int] = field(default_factory=set)
     _failed: set[str] = field(default_factory=set)
-    _is_untidy: bool = False
+    #: Helpers that may have left files.
+    _untidy: set[int] = field(default_factory=set)
 
     def run(self) -> Generator[Report, None, None]:
         """Makes all checks, one after the other, and tells of them as they go."""
@@ -131,15 +133,15 @@ class Examination:
 
     def _examine(self, left: list[Check]) -> Iterator[Report]:
         """One helper's life; takes what it did from `left`."""
-        self._is_untidy = True
         with _helper(lambda told: self._help(tuple(left), told)) as helper:
-            self._pids.add(helper.pid)
             deadline_s = time.monotonic() + left[0].deadline_s
             while (line := helper.line(deadline_s)) is not None:
                 if not line:
-                    self._is_untidy = bool(left)
                     if left:
                         yield self._unmade(left.pop(0), "the helper process that looked died", "try again")
+                    else:
+                        # It ended by itself, and has tidied up before.
+                        self._untidy.discard(helper.pid)
                     return
                 said = json.loads(line)
                 if "finding" in said:
@@ -149,12 +151,16 @@ class Examination:
                     yield Report(left[0], finding=finding)
                 elif "about" in said:
                     if said.get("begins"):
+                        if _WRITES in (left[0].name, *left[0].needs):
+                            self._untidy.add(helper.pid)
                         deadline_s = time.monotonic() + left[0].deadline_s
                     yield Report(left[0], said["about"])
                 else:
                     done = left.pop(0)
                     if "skip" in said:
                         self.skipped.append(done.name)
+            if not left:
+                return
             late = left.pop(0)
             remedy = "see dmesg, and whether the file server is up; a hard mount waits for it for ever"
             yield self._unmade(late, f"no answer within {late.deadline_s:g} s, while {late.about}", remedy)
@@ -195,13 +201,13 @@ class Examination:
                     probes.tidy(patient.spool, patient.node, {os.getpid()})
 
     def _tidy(self) -> None:
-        """Removes what a helper that was killed left, if the home answers in time."""
-        if not self._is_untidy:
+        """Removes what a helper left that was killed, if the home answers in time."""
+        if not self._untidy:
             return
 
         def clean(_: _Tell) -> None:
             patient = Patient(self.environ)
-            probes.tidy(patient.spool, patient.node, self._pids)
+            probes.tidy(patient.spool, patient.node, self._untidy)
             pings.remove(patient.spool, self._ping)
 
         with contextlib.suppress(OSError), _helper(clean) as helper:

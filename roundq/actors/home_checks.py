@@ -77,11 +77,14 @@ def home(patient: Patient) -> list[Finding]:
 def file_system(patient: Patient) -> list[Finding]:
     """What the queue is on, and how it is mounted."""
     path = os.path.realpath(patient.spool.path)
-    return [judge_mount(mounts.mount_of(path, patient.root))]
+    return [judge_mount(mounts.mount_of(path, patient.root), is_settling=patient.config.settle_s > 0)]
 
 
-def judge_mount(mount: Mount | None) -> Finding:
-    """What is to be said of the file system of a queue; None if it could not be told which it is."""
+def judge_mount(mount: Mount | None, *, is_settling: bool = False) -> Finding:
+    """What is to be said of the file system of a queue; None if it could not be told which it is.
+
+    `is_settling` says that claims are looked at until it is known who has them, see roundqueue(7), Settle.
+    """
     check, why = "file system", "what it promises decides whether a job can run twice or be lost"
     if mount is None:
         return warning(check, "it cannot be told which one the queue is on", why, "see mount(8)")
@@ -110,6 +113,10 @@ def judge_mount(mount: Mount | None) -> Finding:
                 facts=facts,
             )
         return ok(check, told, why, facts=facts)
+    is_loose = kind in _SMB_KINDS or kind == "davfs" or mount.source.startswith(("http://", "https://"))
+    is_loose |= kind.partition(".")[0] == "fuse" and kind not in _GOOD_FUSE
+    if is_loose and is_settling:
+        return ok(check, f"{told}; claims settle, as they should here", why, facts=facts)
     if kind in _SMB_KINDS or kind == "davfs" or mount.source.startswith(("http://", "https://")):
         name = "SMB" if kind in _SMB_KINDS else "WebDAV"
         return warning(
@@ -289,7 +296,7 @@ def judge_race(check: str, race: Race, did: str, why: str, if_broken: Callable[.
         "no_winner": race.lost,
         "untold_winners": race.unsaid,
     }
-    told = f"{probes.RACERS} processes {did}, {race.rounds} times"
+    told = f"{probes.RACERS} processes of this node {did}, {race.rounds} times"
     errors = f": {_errors(race)}" if race.errors else ""
     if race.doubled:
         return if_broken(check, f"{told}: two had it in {race.doubled} of them", why, _ELSEWHERE, facts=facts)
@@ -332,7 +339,11 @@ def replacing(patient: Patient) -> list[Finding]:
 def space(patient: Patient) -> list[Finding]:
     """Room and inodes, as far as the file system tells."""
     path = patient.spool.path if os.path.isdir(patient.spool.path) else patient.home
-    told = os.statvfs(path)
+    try:
+        told = os.statvfs(path)
+    except OSError as error:
+        why, remedy = "a job cannot be submitted where there is no room", "see `df -h ~` and `quota -s`"
+        return [warning("space", f"it cannot be told how much is left: {error.strerror}", why, remedy)]
     return [judge_room("space", told.f_bavail * told.f_frsize, told.f_favail if told.f_files else None, path)]
 
 

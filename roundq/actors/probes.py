@@ -20,7 +20,7 @@ from roundq.records.spool import Spool
 from roundq.world import files
 
 #: How many processes race, how often, and for how long at most; a slow server has fewer rounds.
-RACERS, ROUNDS, RACE_S = 4, 300, 1.5
+RACERS, ROUNDS, RACE_S = 4, 300, 1.0
 #: Of these bytes is a file whose replacement is watched.
 WHOLE_BYTES = 16_384
 #: What the loser of a race is told.

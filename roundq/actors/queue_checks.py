@@ -164,7 +164,7 @@ def clocks(patient: Patient) -> list[Finding]:
         if abs(ahead_s) > CLOCK_S:
             found.append(
                 warning(
-                    "clock",
+                    "clocks",
                     f"the clock of {card.node} is about {abs(ahead_s):,.0f} s"
                     f" {'ahead of' if ahead_s > 0 else 'behind'} the file server's",
                     "times in lists and the order of your jobs come from it; nothing else depends on clocks",
