@@ -35,6 +35,8 @@ ROWS_MOST = 10_000
 NAMES_OF_OTHERS_MOST = 50_000
 #: Bytes of somebody else's records that one look reads; an honest record has a thousand.
 BYTES_OF_OTHERS_MOST = 16 << 20
+#: Records of somebody else that are read at once.
+AHEAD = 32
 #: Ended records of each state that are read to find a name.
 FOUND_MOST = 1000
 #: A record that moves while it is looked for is looked for this often.
@@ -170,10 +172,14 @@ def _rows_of(
 ) -> list[Row]:
     """The rows of a state that is not ended, oldest first; only some of those that wait are read."""
     if entries and entries[0].state in OWNED_STATES:
+        if allowance is not None:
+            allowance.expect(entries[:OWNED_MOST])
         return [row_of(spool, entry, is_mine, allowance) for entry in entries[:OWNED_MOST]]
     if len(entries) > ROWS_MOST:
         entries = [*entries[: ROWS_MOST - 1], entries[-1]]
     last = len(entries) - 1
+    if allowance is not None:
+        allowance.expect(entries[:pending_most])
     return [
         row_of(spool, entry, is_mine, allowance)
         if place < pending_most or place == last
@@ -204,6 +210,8 @@ def _newest_ended(
             reverse=True,
         )[:most]
     ]
+    if allowance is not None:
+        allowance.expect(newest)
     rows = [row_of(spool, entry, is_mine, allowance) for entry in newest]
     rows.sort(key=lambda row: 0 if row.record is None else -ended_ns(row.record))
     return rows
@@ -237,12 +245,24 @@ class Allowance:
 
     def __init__(self, left_bytes: int = BYTES_OF_OTHERS_MOST) -> None:
         self.left_bytes = left_bytes
+        self._expected: list[Entry] = []
+        self._ahead: dict[Entry, bytes | Exception] = {}
+
+    def expect(self, entries: Iterable[Entry]) -> None:
+        """These will be read in this order: some at once, since a helper reads them."""
+        self._expected = list(reversed(list(entries)))
+        self._ahead = {}
 
     def read(self, spool: Spool, entry: Entry) -> Record:
         """The record of an entry. Raises RecordError also when too much was read before."""
         if self.left_bytes <= 0:
             raise RecordError("not read, since the files of this queue are too large")
-        data = spools.content(spool, entry)
+        if self._expected and self._expected[-1] == entry:
+            some, self._expected[-AHEAD:] = self._expected[: -AHEAD - 1 : -1], []
+            self._ahead = dict(zip(some, spools.contents(spool, some), strict=True))
+        data = self._ahead.pop(entry, None) or spools.content(spool, entry)
+        if isinstance(data, Exception):
+            raise data
         self.left_bytes -= len(data)
         return jobs.parse(data)
 

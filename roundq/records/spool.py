@@ -291,10 +291,28 @@ def read(spool: Spool, entry: Entry) -> Record:
 
 def content(spool: Spool, entry: Entry) -> bytes:
     """The bytes of the file of a record, for a reader who counts them; see `read`."""
+    (found,) = contents(spool, [entry])
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def contents(spool: Spool, entries: Sequence[Entry]) -> list[bytes | Exception]:
+    """The bytes of the files of these records, or why there are none, read together."""
     # What I am to run, nobody else may have written; what has begun is told by us.
-    is_order = entry.state in PENDING_STATES and spool.uid == os.geteuid()
-    path = path_of(spool, entry)
-    return spool.way.read(path, most=jobs.RECORD_BYTES_MAX, owner=spool.uid, only_owner_writes=is_order)
+    is_mine = spool.uid == os.geteuid()
+    return reading.each(
+        [
+            spool.way.call(
+                "read",
+                path_of(spool, entry),
+                most=jobs.RECORD_BYTES_MAX,
+                owner=spool.uid,
+                only_owner_writes=is_mine and entry.state in PENDING_STATES,
+            )
+            for entry in entries
+        ]
+    )
 
 
 def requests(spool: Spool) -> dict[str, set[str]]:
@@ -331,16 +349,16 @@ def submit(
     from roundq.records.batch import Batch
 
     batch = Batch(spool, node, [jobs.dump(Record(job)) for job in described])
-    with files.explained(f"submit to {spool.path}"):
-        try:
+    try:
+        with files.explained(f"submit to {spool.path}"):
             return batch.submit(lambda count: _take_ids(spool, count, node, of_node=counts_alone), on_step)
-        except BaseException as error:
-            kept = batch.take_back()
-            if isinstance(error, KeyboardInterrupt):
-                raise SubmissionInterrupted(kept) from error
-            if kept:
-                raise PartlySubmitted(str(error), kept) from error
-            raise
+    except BaseException as error:
+        kept = batch.take_back()
+        if isinstance(error, KeyboardInterrupt):
+            raise SubmissionInterrupted(kept) from error
+        if kept:
+            raise PartlySubmitted(str(error), kept) from error
+        raise
 
 
 # ---------------------------------------------------------------- transitions
