@@ -45,6 +45,7 @@ _ELSEWHERE = (
     "keep ~/.roundqueue on NFS or another file system with atomic renames (it may be a symbolic link), or set"
     " settle in roundq.toml(5)"
 )
+_MORE_ROOM = "free some space or raise the quota (see `quota -s`, `df -h ~`, `df -i ~`)"
 #: An NFS client that believes for longer than this shows changes late, see nfs(5).
 _CACHE_MOST_S = 60
 
@@ -350,7 +351,7 @@ def space(patient: Patient) -> list[Finding]:
 def judge_room(check: str, room: int, inodes: int | None, path: str) -> Finding:
     """What is to be said of so many bytes and inodes that are left; None: there is no such limit."""
     why = "a job cannot be submitted, nor its end recorded, where there is no room"
-    remedy = "free some space or raise the quota (see `quota -s`, `df -h ~`, `df -i ~`)"
+    remedy = _MORE_ROOM
     said = (
         f"{format_memory(room)} left" + ("" if inodes is None else f", and {inodes:,} files") + f" at {path}"
     )
@@ -453,9 +454,10 @@ def some(names: Sequence[str]) -> str:
 def refusal(check: str, error: OSError) -> Finding:
     """The problem that an error of the system is."""
     why = "what is refused to a probe is refused to the queue"
-    if error.errno in (errno.EIO, errno.ESTALE):
-        remedy = "see dmesg, and whether the file server is well"
-    else:
-        remedy = "see dmesg, and `ls -ld` of what is named here"
     what = f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
-    return problem(check, f"the system refused: {what}", why, remedy)
+    told = f"the system refused: {what}"
+    if error.errno in files.FULL:
+        return problem(check, told, why, _MORE_ROOM, SpoolFull)
+    if error.errno in (errno.EIO, errno.ESTALE):
+        return problem(check, told, why, "see dmesg, and whether the file server is well")
+    return problem(check, told, why, "see dmesg, and `ls -ld` of what is named here")
