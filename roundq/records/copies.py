@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping
 
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
-from roundq.words import copies
 from roundq.words.copies import Copy
 from roundq.words.errors import RecordError
 from roundq.words.job import Record
-from roundq.words.states import CLAIMED, ENDED_STATES
+from roundq.words.states import CLAIMED, ENDED_STATES, PENDING_STATES
 from roundq.world import files
 
 
@@ -25,7 +24,7 @@ def others(spool: Spool, mine: Mapping[str, Record], node: str) -> dict[str, lis
     cannot be listed.
     """
     found: dict[str, list[Copy | Entry]] = {}
-    for entry in spools.scan(spool, copies.STATES):
+    for entry in spools.scan(spool):
         if entry.id in mine and entry.node != node:
             found.setdefault(entry.id, []).extend(_copy(spool, entry, mine[entry.id]))
     return found
@@ -37,8 +36,8 @@ def _copy(spool: Spool, entry: Entry, mine: Record) -> Iterable[Copy | Entry]:
     except (OSError, RecordError):
         # Also if it is not there: what lists it may be late, or what opens it.
         return (entry,)
-    if entry.state == CLAIMED:
-        # Its daemon sees it so, too: one that a user moved back has the end of its last attempt in it.
+    if entry.state in (*PENDING_STATES, CLAIMED):
+        # Whoever claims it sees it so: one that a user moved back has the end of its last attempt in it.
         record = record.unbegun()
     if (record.job.command, record.job.submitted_ns) != (mine.job.command, mine.job.submitted_ns):
         return ()

@@ -10,20 +10,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from roundq.words.states import CLAIMED, ENDED_STATES, RUNNING
+from roundq.words.states import CLAIMED, ENDED_STATES, PENDING_STATES, RUNNING
 
 #: Looks of a claim before it is trusted. What another node did is seen after a fifth of the settle time. A
 #: copy moves at most three times in a settle time, and each move hides it from at most one look, as the
 #: lateness of its first appearance does: so one look of five shows it.
 LOOKS = 5
 
-_RANKS = {CLAIMED: 0, RUNNING: 1, **dict.fromkeys(ENDED_STATES, 2)}
-#: The states in which a copy counts. One that waits is claimed some day, and then that claim looks.
-STATES = tuple(_RANKS)
+#: How far on a copy is. One that waits gives way to a claim: whoever claims it looks, too.
+_RANKS = {**dict.fromkeys(PENDING_STATES, 0), CLAIMED: 1, RUNNING: 2, **dict.fromkeys(ENDED_STATES, 3)}
 
 
 class Copy(NamedTuple):
-    """A record of a job where more than one may have its id. `node` owns it, None once it ended."""
+    """A record of a job where more than one may have its id. `node` owns it, None if nobody does."""
 
     state: str
     node: str | None

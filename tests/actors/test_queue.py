@@ -253,16 +253,18 @@ def test_a_job_that_moves_while_it_is_read_is_followed(
 
 
 def test_ids_are_in_the_order_in_which_they_were_given() -> None:
-    mixed = ["10", "9", "9_2", "9_10", "1790000000.5", "1790000000.20", "fit", "dropped"]
+    mixed = ["10", "9", "10.n1", "9.n2", "9_2", "9_10", "1790000000.5", "1790000000.20", "fit", "dropped"]
     assert sorted(mixed, key=listings.age_key) == [
         "1790000000.5",
         "1790000000.20",
         "dropped",
         "fit",
         "9",
+        "9.n2",
         "9_2",
         "9_10",
         "10",
+        "10.n1",
     ]
 
 

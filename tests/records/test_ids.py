@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from roundq.records import ids
 from roundq.records import spool as spools
 from roundq.words.errors import SpoolError
+from roundq.words.job import Job
 from roundq.words.states import STATES
 from roundq.world import files
 from tests.records.crowd import crowd, drop, leftovers, new_spool, submitted
@@ -221,3 +223,46 @@ def test_a_number_that_a_foreign_file_has_is_passed_over(tmp_path: Path) -> None
     assert submitted(spool, 3) == ["1", "4", "3"]
     assert Path(path).read_bytes() == b"theirs"
     assert leftovers(spool) == []
+
+
+# ---------------------------------------------------------------- where a rename may have two winners
+
+
+def test_nodes_that_count_for_themselves_share_no_number(tmp_path: Path) -> None:
+    """Ids of different nodes differ by their names, whatever the others count, and whenever."""
+    spool = new_spool(tmp_path)
+    described = [Job(("true",), directory="/")] * 2
+
+    given = [spools.submit(spool, described, node, counts_alone=True) for node in ("n1", "n2", "n1")]
+
+    assert given == [["1.n1", "2.n1"], ["1.n2", "2.n2"], ["3.n1", "4.n1"]]
+    assert spools.submit(spool, described, "n3") == ["1", "2"]
+    assert sorted(name for name in tokens(spool.path) if name.startswith("of.")) == ["of.n1", "of.n2"]
+
+
+def test_processes_of_a_node_that_counts_for_itself_never_get_the_same_number(tmp_path: Path) -> None:
+    """Its mount shows them each other's renames at once, also that which founds the count."""
+    spool = new_spool(tmp_path)
+
+    def ask(_: int) -> list[str]:
+        return [spools.submit(spool, [Job(("true",))], "n1", counts_alone=True)[0] for _ in range(25)]
+
+    given = [one for mine in crowd(4, ask) for one in mine]
+
+    assert sorted(given) == sorted(f"{number}.n1" for number in range(1, 101))
+
+
+def test_a_count_that_was_lost_begins_above_every_number_of_its_node(tmp_path: Path) -> None:
+    spool = new_spool(tmp_path)
+    spools.submit(spool, [Job(("true",))] * 3, "n1", counts_alone=True)
+    shutil.rmtree(f"{spool.path}/ids/of.n1")
+    drop(spool, "77.n2.job")
+
+    assert spools.submit(spool, [Job(("true",))], "n1", counts_alone=True) == ["4.n1"]
+
+
+def test_a_node_whose_name_is_no_part_of_an_id_is_told_so(tmp_path: Path) -> None:
+    spool = new_spool(tmp_path)
+    with pytest.raises(SpoolError, match="name of this node is too long"):
+        spools.submit(spool, [Job(("true",))], "n" * 110, counts_alone=True)
+    assert os.listdir(f"{spool.path}/waiting") == os.listdir(f"{spool.path}/tmp") == []

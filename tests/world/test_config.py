@@ -166,6 +166,8 @@ def test_what_a_file_may_say(place: Place, line: str, field: str, value: object)
         ("RQ_MAX_OUTPUT=4k", "max_output", 4096),
         ("RQ_GRACE=2", "grace_s", 2),
         ("RQ_PATIENCE=90s", "patience_s", 90),
+        ("RQ_SETTLE=5m", "settle_s", 300),
+        ("RQ_SETTLE=0", "settle_s", 0),
         ("RQ_HOMES=/home:/data/*/home", "homes", ("/home", "/data/*/home")),
     ],
 )
