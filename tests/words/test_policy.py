@@ -180,7 +180,6 @@ def test_my_jobs_go_by_priority_then_submission_then_number() -> None:
         Want("3_2", 1, 0, 3),
         Want("3_10", 1, 0, 3),
         Want("20", 1, 0, 3),
-        Want("20.n1", 1, 0, 3),
         Want("100.n1", 1, 0, 3),
         Want("backup", 1, 0, 3),
         Want("1", 1, 0, 4, priority=-1),
