@@ -46,10 +46,10 @@ class Burial:
     def __init__(
         self,
         log: logging.Logger,
-        clock: Callable[[], float] = time.monotonic,
-        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] | None = None,
+        pause: Callable[[float], None] | None = None,
     ) -> None:
-        self.log, self.clock, self.pause = log, clock, pause
+        self.log, self.clock, self.pause = log, clock or time.monotonic, pause or time.sleep
         self._left: dict[Identity, _Left] = {}
 
     def again_s(self) -> float:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 _LOOK_AGAIN_MIN_S, _LOOK_AGAIN_MAX_S = 0.01, 0.5
 #: How many times in a row newcomers are stopped before the killing starts.
 _STOP_ROUNDS_MAX = 8
-#: How long is waited for them to stand still: on a busy machine a stop takes until they have the processor,
-#: and in uninterruptible sleep, or between vfork and exec of a child, they do not stop at all.
-_STOP_S, _STOP_LOOK_AGAIN_S = 0.5, 0.001
+#: How long is waited for them to stand still: on a busy machine a stop takes until they have the processor;
+#: and for how long for those in uninterruptible sleep, or between vfork and exec of a child, who may never.
+_STOP_S, _STOP_ASLEEP_S, _STOP_LOOK_AGAIN_S = 5.0, 0.5, 0.001
 #: How often those that a tracer holds are looked for in a row.
 _HELD_LOOKS = 3
 #: proc(5): a stat line is far shorter; a name may hold any bytes, but only 15 (64 for kernel threads).
@@ -533,7 +533,8 @@ def _stopped(
     """All that is found, now stopped: what is stopped cannot fork, so nobody slips through between a
     search and a signal. Those who fork faster than we look are left over after a few rounds."""
     stopped: dict[Identity, None] = {}
-    end = clock() + (_STOP_S if most_s is None else most_s)
+    began = clock()
+    end = began + (_STOP_S if most_s is None else most_s)
     quiet = 0
     for number in range(_STOP_ROUNDS_MAX):
         if number and most_s is not None and clock() >= end:
@@ -546,33 +547,27 @@ def _stopped(
         _send_all(newcomers, signal.SIGSTOP)
         stopped.update(dict.fromkeys(newcomers))
         # Who was in the middle of a fork completes it: only then does the next search find the child.
-        while not all(map(_stands_still, newcomers)) and clock() < end:
+        while (moving := set().union(*map(_moving_states, newcomers))) and clock() < end:
+            if moving == {"D"} and clock() >= began + _STOP_ASLEEP_S:
+                break
             pause(_STOP_LOOK_AGAIN_S)
     return list(stopped)
 
 
-def _stands_still(one: Identity) -> bool:
-    """Whether this process is stopped or gone, or hidden so that nobody can tell."""
+def _moving_states(one: Identity) -> set[str]:
+    """The states, proc(5), of those threads of a process that are not stopped; none if all are, or have gone,
+    or are hidden so that nobody can tell."""
     try:
         process = _look(one.pid)
-    except OSError:
-        return True
-    if process is None or process.identity != one or process.dead:
-        return True
-    # Its first thread may stand still, or have left, while another one is in the middle of a fork.
-    states = _thread_states(one.pid)
-    return states <= {"T", "t", "Z", "X", "x"} if states else process.stopped
-
-
-def _thread_states(pid: int) -> set[str]:
-    """The states that the threads of a process are in, proc(5); none if they cannot be seen."""
-    found = set()
-    try:
-        for name in os.listdir(f"/proc/{pid}/task"):
+        if process is None or process.identity != one or process.dead:
+            return set()
+        found = set()
+        # Its first thread may stand still, or have left, while another one is in the middle of a fork.
+        for name in os.listdir(f"/proc/{one.pid}/task"):
             # A thread may end while we look.
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                line = _read(f"/proc/{pid}/task/{name}/stat", _STAT_BYTES_MAX)
+                line = _read(f"/proc/{one.pid}/task/{name}/stat", _STAT_BYTES_MAX)
                 found.add(line[line.rfind(b")") + 2 :][:1].decode())
     except OSError:
         return set()
-    return found
+    return found - {"T", "t", "Z", "X", "x"}

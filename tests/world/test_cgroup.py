@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -192,6 +193,36 @@ def test_a_fork_bomb_dies_with_its_group() -> None:
 
     with delegation.group(owner=UID) as path:
         assert on_stage_in(path, act) == (True, True)
+
+
+def test_what_became_another_user_dies_with_its_group(way: str) -> None:
+    """By sudo, say: no signal of ours reaches it, but the kernel's kill does, since Linux 5.14."""
+
+    def become_root() -> None:
+        # The test is root still; the group's owner is not.
+        with open(f"{path}/roundq-1-2/cgroup.procs", "w") as file:
+            file.write("0")
+        time.sleep(30)
+
+    def act() -> bool:
+        group = Group(f"{path}/roundq-1-2")
+        with pytest.raises(PermissionError):
+            os.kill(group.pids()[0], signal.SIGKILL)
+        group.kill()
+        end = time.monotonic() + (15 if way == "cgroup.kill" else 0.2)
+        while group.is_populated() and time.monotonic() < end:
+            time.sleep(0.01)
+        return not group.is_populated()
+
+    with delegation.group(owner=UID) as path:
+        on_stage_in(path, made)
+        pid = forked(become_root)
+        try:
+            wait_until(Group(f"{path}/roundq-1-2").is_populated)
+            assert on_stage_in(path, act) == (way == "cgroup.kill")
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def test_a_zombie_does_not_populate_a_group() -> None:
