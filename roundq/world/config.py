@@ -205,6 +205,9 @@ def _from_file(path: str, data: bytes, node: str | None) -> dict[str, _Setting]:
         raise ConfigError(f"{where}: it is not TOML: {_visible(why)}") from None
     except RecursionError:
         raise ConfigError(f"{path}: it is nested too deeply") from None
+    except ValueError:
+        # That of int(), for a number of thousands of digits; its errors of its own were met above.
+        raise ConfigError(f"{path}: a number or a date in it is none") from None
 
     def where_is(keys: tuple[str, ...]) -> str:
         line = _line_of(text, keys)

@@ -606,3 +606,10 @@ def test_the_short_way_accepts_what_the_validator_accepts(found: dict[str, Any])
         judged = None
 
     assert plain == judged
+
+
+def test_a_number_of_thousands_of_digits_is_a_mistake_in_the_file(place: Place) -> None:
+    """Found by fuzzing: the interpreter refuses to read one, with an error of its own."""
+    place.user.write_text(f"cores = {'9' * 5000}\n")
+
+    assert f"{place.user}: a number or a date in it is none" in str(place.refusal())
