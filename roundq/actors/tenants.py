@@ -25,7 +25,7 @@ from roundq.records.spool import Entry, Spool
 from roundq.words import job as jobs
 from roundq.words.copies import Copy, Settling
 from roundq.words.errors import RecordError, RoundqError
-from roundq.words.job import Identity, Record
+from roundq.words.job import Attempt, Identity, Record
 from roundq.words.policy import Want
 from roundq.words.room import cores_text
 from roundq.words.states import CLAIMED, OWNED_STATES, RUNNING
@@ -44,6 +44,7 @@ class Tenant:
     or was born before this daemon; `child` that this daemon forked its supervisor. `settling`
     is how far it is looked who else has it, where a rename may have two winners; `goes_back`
     why it is withdrawn once nobody else has it, `obstacle` what hides whether anybody has.
+    `earlier` is the supervisor of an attempt that was called lost, and still lives here.
     """
 
     entry: Entry
@@ -55,11 +56,14 @@ class Tenant:
     settling: Settling | None = None
     goes_back: str | None = None
     obstacle: str | None = None
+    earlier: Identity | None = None
 
     @property
     def is_ready(self) -> bool:
         """Whether its claim may be checked beside those of the neighbours, and then be born or canceled."""
-        return self.goes_back is None and (self.settling is None or self.settling.is_settled)
+        if self.goes_back is not None or self.earlier is not None:
+            return False
+        return self.settling is None or self.settling.is_settled
 
     @property
     def is_born(self) -> bool:
@@ -208,8 +212,16 @@ class Tenants:
             return None
         if not is_what_it_was:
             tenant.goes_back = "it is not what it was"
+        tenant.earlier = next((one for one in map(self._earlier, record.attempts) if one is not None), None)
         self.by_id[entry.id] = tenant
         return tenant
+
+    def _earlier(self, ended: Attempt) -> Identity | None:
+        """The supervisor of an ended attempt if it lives, since its node was called lost and was not.
+
+        Only of this node: there the record of both would have one name, and each would take it for his.
+        """
+        return ended.process if ended.node == self.node and _may_live(ended.process) else None
 
     def _settling(self, entry: Entry) -> Settling | None:
         return Settling() if self.settle_s and entry.state == CLAIMED else None
@@ -351,13 +363,23 @@ class Tenants:
         for tenant in list(self.by_id.values()):
             if tenant.child is not None or (self._is_of_here(tenant) and _may_live(tenant.record.process)):
                 continue
-            if tenant.entry.state == CLAIMED:
+            if tenant.earlier is not None:
+                self._wait_for_earlier(tenant, tenant.earlier)
+            elif tenant.entry.state == CLAIMED:
                 if tenant.settled:
                     # Its daemon, or its supervisor, died before it began.
                     self.withdraw(tenant, "it was claimed, but never begun")
             elif self._is_left(tenant):
                 dead.append(tenant)
         self._bury(dead)
+
+    def _wait_for_earlier(self, tenant: Tenant, earlier: Identity) -> None:
+        """Has the supervisor of an earlier attempt see that the job was given away, which ends both."""
+        if not _may_live(earlier):
+            tenant.earlier = None
+            return
+        with contextlib.suppress(PermissionError):
+            procs.send(earlier, signal.SIGUSR1)
 
     def _is_of_here(self, tenant: Tenant) -> bool:
         """Whether this node began it; what it seized names another node, and is dead by somebody's word."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from roundq.records.spool import Spool
 from roundq.words.job import Attempt, Identity
 from roundq.words.policy import Want
 from roundq.words.states import CLAIMED, WAITING
+from roundq.world import procs
 from tests.records.crowd import born, entry_of, new_spool, record_of, submitted, where
 
 DEAD = Identity("an-earlier-boot", 4711, 1)
@@ -93,3 +95,32 @@ def test_a_job_that_is_not_what_it_was_goes_back(spool: Spool, tenants: Tenants)
     assert where(spool) == {"1": WAITING}
     assert record_of(spool, "1").job.cores == 3
     assert len(tenants) == 0
+
+
+def test_a_job_is_not_born_here_while_an_earlier_attempt_of_it_lives_here(
+    spool: Spool, tenants: Tenants
+) -> None:
+    """This node was called lost, and was not: both attempts would be running/1@n1.job, and the earlier
+    supervisor would write its end into the record of the later one. Found by the simulation, seed 119."""
+    with subprocess.Popen(["sleep", "1000"]) as earlier:
+        identity = procs.identity(earlier.pid)
+        assert identity is not None
+        submitted(spool)
+        entry = spools.claim(spool, entry_of(spool, "1"), "n1")
+        assert entry is not None
+        lost = replace(spools.read(spool, entry), process=identity, node="n1").next_attempt(9, "lost")
+        sealed = spools.rewrite(spool, entry, lost, "n1")
+        assert sealed is not None
+        spools.withdraw(spool, sealed)
+
+        tenant = tenants.claim(entry_of(spool, "1"), want("1"), 4, 7, 0.0)
+        assert tenant is not None
+        is_ready_beside = tenant.is_ready
+        # It is asked to look, and would see that the job is not its own any more; a sleep dies of that.
+        tenants.recover()
+        earlier.wait()
+        tenants.recover()
+
+    assert not is_ready_beside
+    assert tenant.is_ready
+    assert where(spool) == {"1": CLAIMED}
