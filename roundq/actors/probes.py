@@ -167,9 +167,11 @@ def _race(
             is_count = kind == "link" and told == 1
             race.lost += there == 0 and not is_count
             race.counts += there == 0 and is_count
+            listed = _listed(bench.directory)
             for path in (sources[place], targets[place], *names[place]):
-                with contextlib.suppress(OSError):
-                    os.unlink(path)
+                if os.path.basename(path) in listed:
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
     return race
 
 

@@ -31,9 +31,9 @@ STILL_S = 3 * cards.BEAT_S
 PONG_MARGIN_S, PONG_MOST_S = 5.0, 40.0
 #: A request that is older meets nobody who answers; a daemon takes a minute to find one moot.
 REQUEST_S = 300.0
-#: Records that are read, names that are looked at: the doctor is waited for.
-READ_MOST, NAMES_MOST = 2000, 50_000
-#: Troubles of one daemon that are told; its log has them all.
+#: Names that are looked at, and for how long files are read: the doctor is waited for.
+NAMES_MOST, READ_S = 50_000, 3.0
+#: Troubles of daemons that are told; their logs have them all.
 TROUBLES_TOLD = 5
 
 
@@ -55,6 +55,7 @@ def daemons(patient: Patient) -> list[Finding]:
     seen = _seen(patient)
     for one in seen:
         found += _of_daemon(one, patient)
+    found += _complaints(seen)
     if not any(_serves(one) for one in seen):
         waiting = len(spools.scan(patient.spool, PENDING_STATES, most=NAMES_MOST))
         if waiting:
@@ -135,14 +136,20 @@ def _of_daemon(one: Seen, patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield ok("daemons", told, why, facts=facts)
-    for text in card.trouble[:TROUBLES_TOLD]:
-        yield warning(
-            "daemons",
-            f"{node} says: {visible(text)}",
-            "your daemon cannot use it",
-            f"see {node}.log",
-            {"node": node},
-        )
+
+
+def _complaints(seen: Sequence[Seen]) -> Iterator[Finding]:
+    """What living daemons complain of; each of them sees the same queue, and says the same of it."""
+    nodes: dict[str, list[str]] = {}
+    for one in seen:
+        if _serves(one):
+            for text in one.card.trouble:
+                nodes.setdefault(text, []).append(one.card.node)
+    for text, theirs in list(nodes.items())[:TROUBLES_TOLD]:
+        says = "says" if len(theirs) == 1 else "say"
+        told = f"{some(theirs)} {says}: {visible(text)}"
+        remedy = f"see {theirs[0]}.log in ~/.roundqueue"
+        yield warning("daemons", told, "it is not used until it is right", remedy, {"nodes": len(theirs)})
 
 
 def clocks(patient: Patient) -> list[Finding]:
@@ -197,7 +204,8 @@ def delays(patient: Patient) -> list[Finding]:
                     answers[node] = time.monotonic() - began_s
             left = [one.card.node for one in asked if one.card.node not in answers]
             if left:
-                patient.say(f"waiting up to {most_s:.0f} s for {', '.join(map(visible, left[:NAMES_TOLD]))}")
+                since_s = time.monotonic() - began_s
+                patient.say(f"waiting for {some(left)}: {since_s:.0f} of at most {most_s:.0f} s")
                 time.sleep(pause_s)
                 pause_s = min(0.25, 1.3 * pause_s)
     finally:
@@ -305,7 +313,12 @@ def records(patient: Patient) -> list[Finding]:
     known = {entry.name for entry in cards.names(spool)}
     found = []
     broken: list[str] = []
-    for entry in entries[:READ_MOST]:
+    count = 0
+    end_s = time.monotonic() + READ_S
+    for entry in entries:
+        if time.monotonic() > end_s:
+            break
+        count += 1
         try:
             spools.read(spool, entry)
         except FileNotFoundError:
@@ -334,9 +347,9 @@ def records(patient: Patient) -> list[Finding]:
                 facts={"node": node, "count": len(theirs)},
             )
         )
-    count = len(entries)
+    of = f" of {len(entries):,}" if count < len(entries) else ""
     return found or [
-        ok("records", f"{count:,} jobs that have not ended can all be read", facts={"count": count})
+        ok("records", f"{count:,}{of} jobs that have not ended can be read", facts={"count": count})
     ]
 
 
@@ -352,7 +365,10 @@ def requests(patient: Patient) -> list[Finding]:
     spool = patient.spool
     server_ns = neighbours.stamped_ns(spool)
     old = []
-    for job_id, verbs in sorted(spools.requests(spool).items())[:READ_MOST]:
+    end_s = time.monotonic() + READ_S
+    for job_id, verbs in sorted(spools.requests(spool).items()):
+        if time.monotonic() > end_s:
+            break
         for verb in sorted(verbs):
             with contextlib.suppress(OSError):
                 age_s = (

@@ -108,9 +108,7 @@ def test_a_winner_who_is_told_an_error_is_one(bench: Bench, monkeypatch: pytest.
     in_racers(monkeypatch, "rename", unsaid)
     race = probes.rename_race(bench, ROUNDS, 60)
     assert race == Race(ROUNDS, unsaid=ROUNDS)
-    assert (
-        home_checks.judge_race("renaming", race, "renamed one file", "why", problem).level == OK
-    )
+    assert home_checks.judge_race("renaming", race, "renamed one file", "why", problem).level == OK
 
 
 def test_a_system_that_refuses_is_quoted(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -432,6 +430,9 @@ def test_what_a_daemon_complains_of_is_told(home: SpoolHome, patient: Patient) -
     alive, complaint = queue_checks.daemons(patient)
     assert (alive.level, complaint.level) == (OK, WARNING)
     assert "n2 says: waiting/x.job is not a job" in complaint.found
+    publish(home, "n3", trouble=("waiting/x.job is not a job: it is empty",))
+    *_, complaint = queue_checks.daemons(patient)
+    assert "n2, n3 say: " in complaint.found
 
 
 def test_jobs_that_wait_without_any_daemon_are_told(home: SpoolHome, patient: Patient) -> None:
@@ -499,7 +500,7 @@ def test_a_node_that_does_not_answer_is_told_after_a_deadline(
     patient = Patient({**home.environ, "RQ_POLL_MAX": "0.1", "RQ_POLL_MIN": "0.1"}, say=said.append)
     (finding,) = queue_checks.delays(patient)
     assert (finding.level, finding.facts["seconds"]) == (WARNING, None)
-    assert said[0].endswith("for n2")
+    assert said[0].startswith("waiting for n2: 0 of at most")
     assert left(home) == []
 
 
@@ -565,6 +566,17 @@ def test_a_check_that_hangs_is_a_problem_and_the_others_go_on(home: SpoolHome) -
     assert time.monotonic() - began_s < 20
     assert left(home) == []
     assert procs.childless()
+
+
+def test_what_waits_for_somebody_else_does_not_blame_the_home(home: SpoolHome) -> None:
+    """Such as the server of quotas: a warning, and the rest is looked at."""
+    bad = check_of(hang, deadline_s=0.5, of_home=False)
+    needy = check_of(lambda _: [ok("needy", "fine")], "needy")
+    examination = Examination(home.environ, [*USUAL, bad, needy])
+    made = levels(examination)
+    assert (made["bad"], made["needy"]) == (WARNING, OK)
+    assert examination.skipped == []
+    assert left(home) == []
 
 
 def test_a_home_that_cannot_be_entered_is_the_finding(tmp_path: Path) -> None:

@@ -135,7 +135,8 @@ def test_a_home_that_cannot_be_written_is_a_problem(c: Cluster, errno: str, expe
 
 def test_a_home_that_hangs_is_a_problem_after_a_deadline(c: Cluster) -> None:
     """Of this node all is looked at that does not need the home; the command ends."""
-    c["n1"].partition()
+    # Not even SIGKILL ends what waits there.
+    c["n1"].fault(hang="D")
     began_s = time.monotonic()
     code, findings, skipped = doctor(c["n1"])
     assert time.monotonic() - began_s < 30
@@ -144,7 +145,7 @@ def test_a_home_that_hangs_is_a_problem_after_a_deadline(c: Cluster) -> None:
     assert (first["level"], "no answer within 10 s" in first["found"]) == ("problem", True)
     assert {one["check"] for one in rest} == {"locks", "inotify", "processes", "versions"}
     assert "renaming" in skipped
-    c["n1"].heal()
+    c["n1"].clear_faults()
     wait_until(lambda: leftovers(c) == [], 10, on_timeout=lambda: str(leftovers(c)))
 
 
