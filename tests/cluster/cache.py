@@ -181,11 +181,13 @@ class Cache:
         self._remember(inode, st)
         return changed
 
-    def revalidate(self, directory: Inode, *, always: bool = False) -> None:
-        """What a client does before it believes the names in a directory."""
+    def revalidate(self, directory: Inode, *, always: bool = False) -> bool:
+        """What a client does before it believes the names in a directory. Did that change?"""
         if always or self.attributes_valid_s(directory) <= 0:
             if self.refresh(directory, self.ask(directory)):
                 self.forget_names(directory)
+                return True
+        return False
 
     def forget_names(self, directory: Inode, keep: Iterable[bytes] = ()) -> None:
         if self.options.sticky:

@@ -34,9 +34,12 @@ ENDED = ("completed", "failed", "canceled", "zombie")
 STATES = OPEN + ENDED
 
 # Ends by which no command was executed.
-NEVER_RAN = ("no command", "no directory", "no output", "no environment", "cannot start")
+NEVER_RAN = tuple(f"no {what}" for what in ("command", "interpreter", "directory", "output", "environment"))
+NEVER_RAN += ("not executable", "cannot start")
+# Nobody knows how the attempt ended.
+LOST = ("lost", "rebooted")
 # Why an attempt that may have ended well is followed by another.
-RUN_AGAIN = ("restarted", "shutdown", "lease", "lost")
+RUN_AGAIN = ("restarted", "shutdown", "lease", *LOST)
 # Earlier attempts that a record remembers.
 REMEMBERED = 100
 # A process that was frozen needs this long to notice that its attempt was given to others.
@@ -356,7 +359,7 @@ def lost_for_a_cause(homes: str, runs: Iterable[Interval], blows: Iterable[Blow]
     for f in find(homes):
         record = f.record or {}
         for said in [*record.get("attempts", []), record]:
-            if said.get("reason") != "lost":
+            if said.get("reason") not in LOST:
                 continue
             number = said.get("number", record.get("attempt", 1))
             began = [run.start for run in by_job.get((f.user, f.id), []) if run.attempt == number]

@@ -184,13 +184,8 @@ class Lab:
 
     def living(self) -> list[str]:
         """Ledger jobs that live anywhere."""
-        return [
-            f"{node.name}: {words}"
-            for node in self.cluster
-            if node.is_on
-            for pid in node.pids()
-            if "/ledger.py" in (words := _words(pid))
-        ]
+        on = [node for node in self.cluster if node.is_on]
+        return [f"{node.name}: {words}" for node in on for words in node.commands() if "/ledger.py" in words]
 
     # ------------------------------------------------------------------ judging
 
@@ -207,13 +202,5 @@ def _comm(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/comm") as f:
             return f.read().strip()
-    except OSError:
-        return ""
-
-
-def _words(pid: int) -> str:
-    try:
-        with open(f"/proc/{pid}/cmdline") as f:
-            return f.read().replace("\0", " ").strip()
     except OSError:
         return ""

@@ -323,7 +323,9 @@ class Client:
     # ------------------------------------------------------------------ directories
 
     def op_opendir(self, directory: Inode, request: Request) -> bytes:  # noqa: ARG002
-        self._cache.revalidate(directory, always=self.options.cto)
+        if self._cache.revalidate(directory, always=self.options.cto):
+            # Close-to-open holds for directories, too: fstat() of this descriptor tells what is so now.
+            self._device.invalidate_attributes(directory.number)
         fd = os.open(directory.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             if directory.listing is None or directory.listed != directory.signature:

@@ -329,6 +329,19 @@ def test_a_listing_that_shows_a_change_renews_names(place: str, hand: Callable[.
     wait_until(lambda: two.do(names_seen) == [False, True], 2)
 
 
+def test_opening_a_directory_shows_when_it_changed(place: str, hand: Callable[..., Hand]) -> None:
+    """Close-to-open holds for directories too: open, then fstat, without any listing."""
+    one, two = hand("n1"), hand("n2")
+    opened = f'd = os.open("{place}", os.O_RDONLY); at = os.fstat(d).st_mtime_ns; os.close(d)'
+    two.do(opened)
+    before = two.do("at")
+
+    one.do(f'write("{place}/new", "1")')
+
+    two.do(opened)
+    assert two.do("at") > before
+
+
 def test_cached_names_expire(c: Cluster, place: str, hand: Callable[..., Hand]) -> None:
     """After the time of the directory's attributes the truth is seen, without any listing."""
     c["n2"].fs(set=INSTANT)
