@@ -59,12 +59,14 @@ _LOOKS_IN_VAIN = 3
 # ---------------------------------------------------------------- cancel, restart
 
 
-def cancel(spool: Spool, row: Row, node: str, now_ns: int, *, only_pending: bool = False) -> str:
+def cancel(
+    spool: Spool, row: Row, node: str, now_ns: int, *, only_pending: bool = False, late_s: float = 0.0
+) -> str:
     """Cancels one of my jobs: GONE if it never began, ASKED of its owner, or ENDED before that.
 
     What was asked is durable when this returns, and done as soon as the job's supervisor sees it: at
     once if it runs on this `node`. With `only_pending` a job that a node has taken is left to run: BEGUN.
-    Raises RoundqError if nobody here can cancel it.
+    What others do is seen after `late_s` at the latest. Raises RoundqError if nobody here can cancel it.
     """
     for _ in range(_TRIES):
         if row.state in ENDED_STATES:
@@ -72,13 +74,19 @@ def cancel(spool: Spool, row: Row, node: str, now_ns: int, *, only_pending: bool
         if only_pending and row.state in OWNED_STATES:
             return BEGUN
         if row.state in PENDING_STATES:
-            if spools.cancel(spool, row.entry, now_ns, node):
-                return GONE
+            try:
+                if spools.cancel(spool, row.entry, now_ns, node):
+                    return GONE
+            except FileNotFoundError:
+                if not late_s:
+                    raise
+                # It is listed, and has moved on: this node learns it late.
+                time.sleep(min(late_s / _TRIES, WAIT_MAX_S))
         elif not _is_legacy(row):
             spools.request(spool, row.id, "cancel", node)
             _nudge(row, node)
             # It may have gone back to waiting before the request was there to be seen.
-            entry = _refreshed(spool, row).entry
+            entry = _refreshed(spool, row, late_s).entry
             if entry.state in OWNED_STATES:
                 return ASKED
             if entry.state in ENDED_STATES:
@@ -89,14 +97,15 @@ def cancel(spool: Spool, row: Row, node: str, now_ns: int, *, only_pending: bool
                 f"cannot cancel {row.id}: a daemon of roundqueue 0.2.9 runs it on {row.node or 'some node'}",
                 "cancel it with the rq 0.2.9 it was submitted with",
             )
-        row = _refreshed(spool, row)
+        row = _refreshed(spool, row, late_s)
     raise RoundqError(f"cannot cancel {row.id}: it keeps moving between nodes", "try again")
 
 
-def restart(spool: Spool, row: Row, node: str) -> str:
+def restart(spool: Spool, row: Row, node: str, *, late_s: float = 0.0) -> str:
     """Asks for one of my running jobs to be stopped and to wait again: ASKED, or ENDED before that.
 
-    Raises RoundqError if it does not run, or was not submitted as restartable.
+    What others do is seen after `late_s` at the latest. Raises RoundqError if it does not run, or was not
+    submitted as restartable.
     """
     if row.state in ENDED_STATES:
         return ENDED
@@ -118,7 +127,7 @@ def restart(spool: Spool, row: Row, node: str) -> str:
     process = row.record.process
     spools.request(spool, row.id, "restart", node, "" if process is None else environ.mark(process))
     _nudge(row, node)
-    entry = _refreshed(spool, row).entry
+    entry = _refreshed(spool, row, late_s).entry
     if entry.state not in OWNED_STATES:
         # Its attempt is over; the request must not meet the next one.
         spools.answer(spool, row.id, ("restart",))
@@ -130,13 +139,15 @@ def _is_legacy(row: Row) -> bool:
     return row.state in OWNED_STATES and row.entry.node is None
 
 
-def _refreshed(spool: Spool, row: Row) -> Row:
+def _refreshed(spool: Spool, row: Row, late_s: float) -> Row:
     """The row of the same job as it is now. Raises NoSuchJob if it is met nowhere, again and again."""
-    for look in range(_LOOKS_IN_VAIN):
+    looks, began_s = 0, time.monotonic()
+    while looks < _LOOKS_IN_VAIN or time.monotonic() - began_s < late_s:
         entry = locate(spool, (row.id,)).get(row.id)
         if entry is not None:
             return row_of(spool, entry, row.is_mine)
-        time.sleep(WAIT_MIN_S * (look + 1))
+        looks += 1
+        time.sleep(min(WAIT_MIN_S * looks, WAIT_HERE_S))
     raise NoSuchJob(f"job {row.id} is no longer in the queue")
 
 
@@ -161,6 +172,7 @@ def wait(
     timeout_s: float | None = None,
     *,
     node: str = "",
+    late_s: float = 0.0,
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
     on_look: Callable[[dict[str, Entry]], None] | None = None,
@@ -170,13 +182,16 @@ def wait(
     Looks kindly: directories that did not change are not listed again, and pauses grow from
     `WAIT_MIN_S` while nothing happens. `on_look` is told after each look where the jobs are. Raises
     WaitTimeout after `timeout_s`, and NoSuchJob for an id that is nowhere: never after a single look,
-    since a job that moves may be missed.
+    since a job that moves may be missed, and not before `late_s`, after which what others do is seen.
     """
     wanted = dict.fromkeys(ids)
     shelves = [Shelf(spool, state) for state in STATES]
     began_s = clock()
     ended: dict[str, Row] = {}
     missed: dict[str, int] = {}
+    met_s: dict[str, float] = {}
+    for shelf in shelves:
+        shelf.freshness.late_s = late_s
     pause_s = WAIT_MIN_S
     before: dict[str, Entry] = {}
     unreadable_since_s: dict[str, float] = {}
@@ -188,7 +203,9 @@ def wait(
         met = _met(spool, shelves, wanted)
         for job_id in wanted:
             missed[job_id] = 0 if job_id in met or job_id in ended else missed.get(job_id, 0) + 1
-            if missed[job_id] >= _LOOKS_IN_VAIN:
+            if not missed[job_id]:
+                met_s[job_id] = clock()
+            if missed[job_id] >= _LOOKS_IN_VAIN and clock() - met_s.get(job_id, began_s) >= late_s:
                 raise NoSuchJob(f"no such job: {job_id}")
         for job_id, entry in met.items():
             if entry.state in ENDED_STATES and job_id not in ended:

@@ -26,7 +26,7 @@ from roundq.records import cards, neighbours, pings
 from roundq.records import spool as spools
 from roundq.records.cards import Card
 from roundq.records.neighbours import Neighbourhood, Seen
-from roundq.records.spool import Spool
+from roundq.records.spool import Entry, Spool
 from roundq.words import policy
 from roundq.words.errors import RoundqError
 from roundq.words.policy import Decision, Neighbour, Offer, Ruling, Snapshot, Want
@@ -132,7 +132,8 @@ class Round:
         self.config, self.config_error = self.config_of()
         if now_s - self.facts.read_s >= FACTS_S:
             self.facts = _facts(self.node, now_s)
-        self.tenants.settle_s = self.config.settle_s
+        self.tenants.settle_s = self.asked.late_s = self.config.settle_s
+        self.waiting.expect_late(self.config.settle_s)
         if self.config.lease_s and self.draining is None:
             for entry in self.leases.run_out(now_s, self.config.poll_max_s):
                 self.tenants.take_expired(entry)
@@ -212,10 +213,10 @@ class Round:
         for job_id, verbs in asked.items():
             # It was claimed or running when it was asked for, and went back to waiting.
             entry = self.waiting.entry(job_id)
-            if "cancel" in verbs and entry and spools.cancel(self.spool, entry, time.time_ns(), self.name):
+            if "cancel" in verbs and entry and self._canceled(entry):
                 self.tenants.say(job_id, CANCELED, "is canceled before it began")
                 self.waiting.remove([entry])
-        if now_s - self._moot_s >= MOOT_S:
+        if now_s - self._moot_s >= max(MOOT_S, self.config.settle_s):
             self._moot_s = now_s
             active = (
                 {entry.id for entry in spools.scan(self.spool, PENDING_STATES + OWNED_STATES)}
@@ -227,6 +228,15 @@ class Round:
             for job_id in moot & self._moot:
                 spools.answer(self.spool, job_id)
             self._moot = moot
+
+    def _canceled(self, entry: Entry) -> bool:
+        try:
+            return spools.cancel(self.spool, entry, time.time_ns(), self.name)
+        except FileNotFoundError:
+            if not self.config.settle_s:
+                raise
+            # It is listed, and has moved on: this node learns it late.
+            return False
 
     # ------------------------------------------------------------ looking around
 

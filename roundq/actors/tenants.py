@@ -190,7 +190,13 @@ class Tenants:
         if entry.id in self.by_id:
             # The listing is old: it is mine already.
             return None
-        claimed = spools.claim(self.spool, entry, self.node)
+        try:
+            claimed = spools.claim(self.spool, entry, self.node)
+        except FileNotFoundError:
+            if not self.settle_s:
+                raise
+            # It is listed, and has moved on: this node learns it late.
+            return None
         if claimed is None:
             return None
         try:

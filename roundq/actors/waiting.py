@@ -63,6 +63,10 @@ class WaitingList:
             soon.append(files.Freshness.SETTLED_S)
         return min(soon)
 
+    def expect_late(self, late_s: float) -> None:
+        """Says how late a name may be seen after the time of its directory."""
+        self._shelf.freshness.late_s = late_s
+
     def entry(self, job_id: str) -> Entry | None:
         """The file of a job as it was last listed."""
         return self._shelf.entries.get(f"{job_id}{spools.SUFFIX}")

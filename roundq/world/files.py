@@ -112,7 +112,7 @@ class Freshness:
 
     Its time proves a change, but that the time stands still proves nothing for changes
     within one tick of the server's clock: so a listing is good only when the time has
-    stood still for `SETTLED_S` of our own clock before it.
+    stood still for `SETTLED_S` of our own clock before it; for longer where names are seen late.
     """
 
     SETTLED_S = 2.0
@@ -120,6 +120,8 @@ class Freshness:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self.is_settled = False
+        #: How late a name may be seen after the time of its directory.
+        self.late_s = 0.0
         self._time, self._since_s = -1, 0.0
 
     def is_due(self, now_s: float) -> bool:
@@ -129,7 +131,7 @@ class Freshness:
             return False
         if time != self._time:
             self._time, self._since_s = time, now_s
-        self.is_settled = now_s - self._since_s >= self.SETTLED_S
+        self.is_settled = now_s - self._since_s >= max(self.SETTLED_S, self.late_s)
         return True
 
     def forget(self) -> None:

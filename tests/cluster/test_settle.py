@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import random
@@ -46,6 +47,16 @@ def won_twice(cluster: Cluster) -> set[str]:
     return {gone for gone, nodes in claims.items() if len(nodes) > 1}
 
 
+def failed_rounds(cluster: Cluster) -> list[str]:
+    """What daemons complain of: a name that is listed and cannot be renamed is no reason to."""
+    found = []
+    for user in cluster.users:
+        for path in glob.glob(f"{cluster.home(user)}/.roundqueue/*.log"):
+            with open(path) as file:
+                found += [line for line in file if " INFO " not in line]
+    return found
+
+
 def times_run(lab: Lab) -> Counter[str]:
     return Counter(run.label for run in lab.runs())
 
@@ -83,6 +94,7 @@ def test_with_settle_every_job_runs_exactly_once(make_cluster: MakeCluster) -> N
     lab.wait_ended()
 
     assert won_twice(c), "no claim had two winners"
+    assert failed_rounds(c) == []
     assert set(times_run(lab).values()) == {1}
     assert lab.counts() == {"completed": 32}
     lab.check(cores=CORES)
@@ -113,6 +125,7 @@ def test_daemons_killed_while_claims_settle_lose_nothing(make_cluster: MakeClust
     lab.wait_ended()
 
     assert killed_settling, "all had ended before a daemon was killed"
+    assert failed_rounds(c) == []
     assert set(times_run(lab).values()) == {1}
     assert lab.counts() == {"completed": 16}
     lab.check(cores=CORES)

@@ -127,7 +127,14 @@ def cancel(options: argparse.Namespace, asker: Person) -> int:
         if (stop := noted()) is not None:
             return _left(rows[place:], "canceled", stop)
         try:
-            became = queue.cancel(asker.spool, row, asker.node, time.time_ns(), only_pending=options.waiting)
+            became = queue.cancel(
+                asker.spool,
+                row,
+                asker.node,
+                time.time_ns(),
+                only_pending=options.waiting,
+                late_s=asker.config.settle_s,
+            )
         except RoundqError as error:
             say(str(error), error.hint)
             code = SOME_FAILED
@@ -217,7 +224,13 @@ def _until_dead(asker: Person, asked: list[Row], is_quiet: bool) -> int:
     """Waits until the jobs that were asked to end have ended, and says how."""
     try:
         with interruptible(), progress(asker) as on_look:
-            ended = queue.wait(asker.spool, [row.id for row in asked], node=asker.node, on_look=on_look)
+            ended = queue.wait(
+                asker.spool,
+                [row.id for row in asked],
+                node=asker.node,
+                late_s=asker.config.settle_s,
+                on_look=on_look,
+            )
     except KeyboardInterrupt as stop:
         say("interrupted; what was asked for is done all the same")
         return interrupted(stop)
@@ -260,7 +273,7 @@ def restart(options: argparse.Namespace, asker: Person) -> int:
         if (stop := noted()) is not None:
             return _left(rows[place:], "restarted", stop)
         try:
-            became = queue.restart(asker.spool, row, asker.node)
+            became = queue.restart(asker.spool, row, asker.node, late_s=asker.config.settle_s)
         except RoundqError as error:
             say(str(error), error.hint)
             code = SOME_FAILED
@@ -285,7 +298,12 @@ def wait(options: argparse.Namespace, asker: Person) -> int:
     rows = only_current(find_all(asker.spool, options.jobs), options.jobs)
     with progress(asker) as on_look:
         ended = queue.wait(
-            asker.spool, [row.id for row in rows], options.timeout, node=asker.node, on_look=on_look
+            asker.spool,
+            [row.id for row in rows],
+            options.timeout,
+            node=asker.node,
+            late_s=asker.config.settle_s,
+            on_look=on_look,
         )
     code = 0
     for row in ended.values():

@@ -402,7 +402,7 @@ def follow(asker: Person, ids: Sequence[str], is_quiet: bool) -> int:
 
     load_reader()
     with progress(asker) as on_look:
-        rows = queue.wait(asker.spool, ids, node=asker.node, on_look=on_look)
+        rows = queue.wait(asker.spool, ids, node=asker.node, late_s=asker.config.settle_s, on_look=on_look)
     for row in rows.values():
         if row.state != COMPLETED and not is_quiet:
             say(f"job {row.id} {outcome.sentence(row)}")
