@@ -519,6 +519,23 @@ def test_wait_does_not_take_one_missing_look_for_absence(homes: Homes, ann: Spoo
         wait(ann, Time(), "1", "99")
 
 
+def test_where_names_are_seen_late_none_is_called_missing_before(homes: Homes, ann: Spool) -> None:
+    """The old name is gone, and the new one not there yet: a job that moves is met nowhere for a while."""
+    homes.put(ann, WAITING, "1", a_record())
+    hidden = Path(spools.path_of(ann, the_row(ann, "1").entry))
+    away = hidden.with_name(".away")
+    hidden.rename(away)
+    later = Time(*[lambda: None] * 20, lambda: away.rename(Path(ann.directory(COMPLETED), "1.job")))
+
+    ended = queue.wait(ann, ["1"], late_s=60.0, clock=later.clock, pause=later.pause)
+
+    assert ended["1"].state == COMPLETED
+    nowhere = Time()
+    with pytest.raises(NoSuchJob):
+        queue.wait(ann, ["99"], late_s=60.0, clock=nowhere.clock, pause=nowhere.pause)
+    assert nowhere.now_s >= 160.0
+
+
 def test_a_zero_timeout_looks_once(homes: Homes, ann: Spool) -> None:
     homes.put(ann, COMPLETED, "1", a_record(began_s=5, ended_s=1))
     assert wait(ann, Time(), "1", timeout_s=0) == {"1": COMPLETED}

@@ -281,6 +281,24 @@ def test_a_round_wants_the_next_one_for_the_next_look(home: SpoolHome) -> None:
     assert not round_of(home).is_settling
 
 
+def test_a_name_that_is_listed_and_gone_is_no_error(
+    spool: Spool, tenants: Tenants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This node learns late that another one has it; elsewhere it means that a directory is missing."""
+    submitted(spool)
+
+    def gone(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(spools, "claim", gone)
+    entry, want = entry_of(spool, "1"), Want("1", 1, 0, 0, 0)
+
+    assert tenants.claim(entry, want, 4, 7, 0.0) is None
+    tenants.settle_s = 0.0
+    with pytest.raises(FileNotFoundError):
+        tenants.claim(entry, want, 4, 7, 0.0)
+
+
 def test_without_settle_a_claim_is_ready_at_once(spool: Spool) -> None:
     plain = Tenants(spool, "n2", logging.getLogger("tenants"))
     tenant = claimed(spool, plain)

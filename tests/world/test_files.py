@@ -174,6 +174,15 @@ def test_a_second_change_within_a_tick_of_the_servers_clock_is_not_missed(tmp_pa
     assert not fresh.is_due(Freshness.SETTLED_S + 0.1)
 
 
+def test_where_names_are_seen_late_a_directory_is_listed_until_they_are(tmp_path: Path) -> None:
+    """Its time may be there before its names are."""
+    fresh = Freshness(str(tmp_path))
+    fresh.late_s = 60.0
+    for now in (0.0, 30.0, 59.0, 60.0):
+        assert fresh.is_due(now)
+    assert not fresh.is_due(61.0)
+
+
 def test_a_time_that_goes_back_is_a_change(tmp_path: Path) -> None:
     """The server's clock was set."""
     fresh = Freshness(str(tmp_path))
