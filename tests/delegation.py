@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import signal
 from typing import TYPE_CHECKING, TypeVar
 
 from tests import rights
 from tests.cluster import kernel
 from tests.cluster.scratch import Scratch
+from tests.cluster.wait import wait_until
 from tests.world.processes import on_stage
 
 if TYPE_CHECKING:
@@ -67,3 +69,34 @@ def on_stage_in(path: str, act: Callable[[], T], uid: int = UID) -> T:
         return act()
 
     return on_stage(enter)
+
+
+@contextlib.contextmanager
+def memory(most: int) -> Iterator[str]:
+    """The file into which a process writes 0 to share so many bytes of memory, at most, with others there."""
+    v1, v2 = "/sys/fs/cgroup/memory", kernel.cgroup2_root()
+    name = f"rqbox.memory-{os.getpid()}"
+    if os.path.exists(f"{v1}/memory.limit_in_bytes"):
+        path, limit = f"{v1}/{name}", "memory.limit_in_bytes"
+    else:
+        path, limit = f"{v2}/{name}", "memory.max"
+    try:
+        os.mkdir(path)
+    except OSError as error:
+        rights.need(False, f"root and control groups of memory ({error.strerror})")
+    try:
+        if not os.path.exists(f"{path}/{limit}"):
+            rights.need(False, "the memory controller of control groups")
+        kernel.cgroup_write(path, limit, str(most))
+        yield f"{path}/cgroup.procs"
+    finally:
+        for pid in kernel.cgroup_pids(path):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: _removed(path))
+
+
+def _removed(path: str) -> bool:
+    with contextlib.suppress(OSError):
+        os.rmdir(path)
+    return not os.path.isdir(path)

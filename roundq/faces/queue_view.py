@@ -146,6 +146,8 @@ def _reason(state: str, record: Record) -> str:
     if state == COMPLETED:
         # 0.2.9 files what a signal killed under completed, without an exit code.
         return "exit code unknown" if record.exit_code is None and record.reason is None else ""
+    if state == ZOMBIE:
+        return "rebooted" if record.reason == "rebooted" else ""
     if state != FAILED:
         return ""
     if record.reason in (None, "exit", "signal"):
