@@ -22,7 +22,7 @@ from roundq.actors.patient import Patient
 from roundq.records import pings
 from roundq.words.errors import RoundqError
 from roundq.words.findings import PROBLEM, Finding, of_error, problem, warning
-from roundq.world import procs
+from roundq.world import mounts, procs
 
 #: What a check may take before the home is said not to answer.
 DEADLINE_S = 10.0
@@ -175,11 +175,17 @@ class Examination:
             late = left.pop(0)
             told = f"no answer within {late.deadline_s:g} s, while {late.about}"
             if late.of_home:
+                told += self._where()
                 remedy = "see dmesg, and whether the file server is up; a hard mount waits for it for ever"
                 yield self._unmade(late, told, remedy)
             else:
                 finding = warning(late.name, told, "it was not looked at to its end", "try it by hand")
                 yield Report(late, finding=finding)
+
+    def _where(self) -> str:
+        """What the home is on, as far as that can be told without asking it."""
+        mount = mounts.mount_of(self.environ.get("HOME", ""))
+        return "" if mount is None else f"; {mount.point} is {mount.kind}, from {mount.source}"
 
     def _unmade(self, check: Check, found: str, remedy: str) -> Report:
         self._failed.add(check.name)

@@ -268,7 +268,9 @@ def replace_watched(bench: Bench, rounds: int = ROUNDS, most_s: float = RACE_S) 
                 os.write(descriptor, b"%d" % (place % 10) * WHOLE_BYTES)
                 os.close(descriptor)
                 os.rename(path, target)
-            os.write(told, b"1")
+            os.write(told, b"0")
+        except OSError as error:
+            os.write(told, b"%d" % (error.errno or errno.EIO))
         finally:
             os._exit(0)
     os.close(told)
@@ -276,14 +278,16 @@ def replace_watched(bench: Bench, rounds: int = ROUNDS, most_s: float = RACE_S) 
         os.set_blocking(done, False)
         while True:
             try:
-                word = os.read(done, 1)
+                word = os.read(done, 16)
             except BlockingIOError:
                 word = None
             _look(target, seen)
-            if word:
+            if word == b"0":
                 return seen
-            if word == b"":
-                raise OSError(errno.EIO, "files could not be replaced")
+            if word is not None:
+                # It was refused, or killed.
+                number = int(word or errno.EIO)
+                raise OSError(number, os.strerror(number), target)
     finally:
         os.close(done)
         os.waitpid(pid, 0)

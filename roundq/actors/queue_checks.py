@@ -211,7 +211,7 @@ def delays(patient: Patient) -> list[Finding]:
     finally:
         with contextlib.suppress(OSError):
             pings.remove(spool, ping)
-    return [judge_delay(one, answers.get(one.card.node), polls_s, most_s) for one in asked]
+    return [judge_delay(one, answers.get(one.card.node), polls_s, most_s, patient.node) for one in asked]
 
 
 def _answered(patient: Patient, node: str) -> bool:
@@ -221,8 +221,8 @@ def _answered(patient: Patient, node: str) -> bool:
         return False
 
 
-def judge_delay(one: Seen, took_s: float | None, polls_s: float, most_s: float) -> Finding:
-    """What is to be said of a node that took so long to show that it saw a file, None for not at all."""
+def judge_delay(one: Seen, took_s: float | None, polls_s: float, most_s: float, here: str) -> Finding:
+    """What is to be said of a node that took so long to show that it saw a file of `here`, None for never."""
     node = one.card.node
     why = "so long may a submission, a cancel or a claim take to be seen there"
     polls = f"it looks every {polls_s:g} s at the latest"
@@ -230,14 +230,14 @@ def judge_delay(one: Seen, took_s: float | None, polls_s: float, most_s: float) 
     if took_s is None:
         return warning(
             "delay",
-            f"{node} did not show within {most_s:.0f} s that it saw a file of this node; {polls}",
+            f"{node} did not show within {most_s:.0f} s that it saw a file of {here}; {polls}",
             why,
             f"see on {node} whether the home is mounted and answers there, and {node}.log"
             if one.card.version == __version__
             else f"start its daemon anew, it is version {one.card.version}: rq daemon",
             facts=facts,
         )
-    told = f"{node} saw a file of this node, and this node its answer, after {took_s:.2g} s; {polls}"
+    told = f"{node} saw a file of {here}, and {here} its answer, after {took_s:.2g} s; {polls}"
     if took_s > polls_s + PONG_MARGIN_S:
         return warning(
             "delay", told, why, "see how long directories are remembered: acdirmax in nfs(5)", facts=facts

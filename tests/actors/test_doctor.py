@@ -213,6 +213,26 @@ def test_a_replacement_that_copies_is_found(
     assert (found.torn >= ROUNDS - 1, found.missing) == (True, 0)
 
 
+def test_a_disk_that_becomes_full_meanwhile_is_said(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    in_racers(monkeypatch, "open", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        home_checks.replacing(patient)
+    assert home_checks.refusal("replacing", caught.value).exit_code == SpoolFull.exit_code
+    assert os.listdir(patient.bench.directory) == []
+
+
+def test_a_wrong_link_count_is_told(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a server that keeps none."""
+    monkeypatch.setattr(probes, "_links", lambda _: 1)
+    (finding,) = home_checks.linking(patient)
+    assert (finding.level, "link count" in finding.found) == (WARNING, True)
+
+
 def test_a_clock_ahead_of_the_servers_is_told(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
     assert home_checks.clock(patient)[0].level == OK
 
@@ -562,7 +582,8 @@ def test_a_check_that_hangs_is_a_problem_and_the_others_go_on(home: SpoolHome) -
     assert made["bad"] == PROBLEM
     assert made["nothing"] == OK
     assert examination.skipped == ["needy"]
-    assert "no answer within 0.5 s" in next(one.found for one in examination.findings if one.check == "bad")
+    told = next(one.found for one in examination.findings if one.check == "bad")
+    assert told.startswith("no answer within 0.5 s, while being bad; /")
     assert time.monotonic() - began_s < 20
     assert left(home) == []
     assert procs.childless()

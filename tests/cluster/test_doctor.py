@@ -163,3 +163,15 @@ def test_a_private_home_of_another_user_is_told_to_both(c: Cluster) -> None:
         assert "closed to you: bob" in others["found"]
     finally:
         os.chmod(home, 0o755)
+
+
+def test_a_mount_without_atomic_renames_wants_claims_to_settle(make_cluster: MakeCluster) -> None:
+    """By its type: on one node alone nothing of it is to be seen. Where that is configured, all is well."""
+    c = make_cluster(nodes=1, users=("ann",), fs="loose", fsopts="late=1", env=ENV)
+    code, findings, _ = doctor(c["n1"], "--quick")
+    mount, linking = one_of(findings, "file system"), one_of(findings, "linking")
+    assert (code, mount["level"], linking["level"]) == (0, "warning", "warning")
+    assert "set settle" in mount["remedy"]
+    assert "no hard links" in linking["found"]
+    done = c["n1"].run(["env", "RQ_SETTLE=5s", "rq", "doctor", "--json", "--quick"], user="ann", check=True)
+    assert one_of(json.loads(done.stdout)["findings"], "file system")["level"] == "ok"
