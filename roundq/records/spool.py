@@ -471,12 +471,16 @@ def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
     """cancel of a job that is not begun: held or waiting by any command, claimed by NODE's daemon.
 
     False: it moved on meanwhile. The move decides; the facts follow, and if they
-    cannot be written the job is canceled all the same.
+    cannot be written the job is canceled all the same. Raises SpoolError if it is, but not durably.
     """
     file = f"{entry.id}{SUFFIX}"
     if not files.move(path_of(spool, entry), f"{spool.directory(CANCELED)}/{file}"):
         return False
-    files.sync_directory(spool.directory(CANCELED))
+    unsynced: OSError | None = None
+    try:
+        files.sync_directory(spool.directory(CANCELED))
+    except OSError as error:
+        unsynced = error
     ended = Entry(entry.id, CANCELED, None, file, 0)
     with contextlib.suppress(OSError, RecordError):
         record = replace(
@@ -484,6 +488,11 @@ def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
         )
         files.replace(temporary_of(spool, node, jobs.dump(record)), path_of(spool, ended))
     answer(spool, entry.id)
+    if unsynced is not None:
+        raise SpoolError(
+            f"job {entry.id} is canceled, but a crash of the server could undo that: {unsynced.strerror}",
+            "free some space, if that is what is missing, and look again later: rq q --mine",
+        ) from unsynced
     return True
 
 
@@ -494,8 +503,14 @@ def request(spool: Spool, job_id: str, verb: str, node: str, content: str = "") 
     """
     directory = spool.directory("requests")
     with files.explained(f"ask for {verb} of job {job_id}"):
-        files.replace(temporary_of(spool, node, f"{content}\n".encode()), f"{directory}/{job_id}.{verb}")
-        files.sync_directory(directory)
+        path = f"{directory}/{job_id}.{verb}"
+        files.replace(temporary_of(spool, node, f"{content}\n".encode()), path)
+        try:
+            files.sync_directory(directory)
+        except OSError:
+            # It is said that nothing was asked: so it is, unless the owner was faster.
+            if files.remove(path):
+                raise
 
 
 def asked_of(spool: Spool, job_id: str, verb: str) -> str | None:

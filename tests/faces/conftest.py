@@ -17,3 +17,11 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
     parent.mkdir()
     directory.mkdir()
     return Desk(Homes(parent), directory, monkeypatch, capsys)
+
+
+@pytest.fixture
+def homes(tmp_path: Path) -> Homes:
+    """A home parent without users."""
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    return Homes(parent)

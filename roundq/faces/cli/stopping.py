@@ -87,7 +87,8 @@ def as_stopped() -> Iterator[None]:
     """
     try:
         yield
-    except RoundqError:
+    except (RoundqError, GeneratorExit):
+        # A signal between the end of a block and this, and nobody is there who could be told.
         raise
     except BaseException:
         if _heard.is_raised:
