@@ -31,6 +31,19 @@ def need_faketime() -> None:
     need(shutil.which("faketime") is not None, "faketime: apt-get install faketime")
 
 
+def need_strace() -> None:
+    """For tests that watch what a process asks of the kernel."""
+    need(_may_trace(), "strace (apt-get install strace), and the right to trace one's own processes")
+
+
+@functools.cache
+def _may_trace() -> bool:
+    try:
+        return subprocess.run(["strace", "-qq", "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 @functools.cache
 def _may_mount() -> bool:
     probe = ["unshare", "--mount", "mount", "-t", "tmpfs", "none", "/mnt"]
