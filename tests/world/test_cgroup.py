@@ -88,6 +88,23 @@ def test_groups_of_a_user_manager_are_its_own_unless_they_say_otherwise() -> Non
         assert on_stage_in(own, cgroup.delegated) == own
 
 
+def test_what_is_delegated_to_another_process_is_told_by_its_group() -> None:
+    """As that process itself would find it; a group that is not there was delegated to nobody."""
+    with delegation.group(owner=UID) as path:
+        leaf = f"{path}/{cgroup.SUBGROUP}"
+        os.mkdir(leaf)
+        for name in ("", "/cgroup.procs"):
+            os.chown(leaf + name, UID, UID)
+
+        def told() -> list[str | None]:
+            (own,) = [line[3:] for line in Path("/proc/self/cgroup").read_text().split() if line[:3] == "0::"]
+            parent = os.path.dirname(own)
+            return [cgroup.delegated_above(group) for group in (own, parent, f"{own}/none", "")]
+
+        assert on_stage_in(leaf, told) == [path, path, None, None]
+        assert on_stage_in(leaf, told, uid=UID + 1) == [None] * 4
+
+
 def test_a_daemon_in_a_leaf_of_its_own_divides_the_group_above() -> None:
     """DelegateSubgroup=daemon: there no process is in the way of controllers."""
     with delegation.group(owner=UID) as path:

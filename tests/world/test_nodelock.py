@@ -341,3 +341,16 @@ def test_a_full_disk_in_one_place_keeps_no_daemon_from_running(
 
 def test_the_places_are_those_of_the_node() -> None:
     assert set(nodelock.PLACES) == {"/tmp", "/var/tmp", "/dev/shm"}
+
+
+def test_a_place_that_is_not_this_users_alone_is_not_usable(places: tuple[str, ...]) -> None:
+    """As a daemon would find it; what is usable is so for both."""
+    assert nodelock.usable_places(places) == list(places)
+    os.chmod(own(places[0]), 0o777)
+    os.rmdir(own(places[1]))
+    Path(own(places[1])).touch()
+    assert nodelock.usable_places(places) == [places[2]]
+    mine = lock(places)
+    assert mine.acquire()
+    assert [os.path.dirname(os.path.dirname(path)) for path in lock_files(places)] == [places[2]]
+    mine.release()
