@@ -83,6 +83,12 @@ class Client:
             self.handles.close(*struct.unpack_from("<Q", answer, fuse.ENTRY_SIZE))
         if request.op in fuse.GIVES_ENTRY:
             self.forget(struct.unpack_from("<Q", answer)[0], 1)
+        # Nor does it know of the change: names that it believes are doubted when a directory is next opened.
+        if request.op in fuse.NAMES_AT:
+            other = self._other(request) if request.op == "rename" else None
+            for directory in (self.inodes.get(request.node), other):
+                if directory is not None:
+                    directory.settled = False
 
     def forget(self, number: int, times: int) -> None:
         inode = self.inodes.get(number)

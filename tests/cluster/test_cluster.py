@@ -741,6 +741,21 @@ def test_an_operation_was_done_and_says_that_it_failed(
     assert c["n1"].fs()["handles"] == 0
 
 
+def test_after_a_lost_reply_a_listing_shows_what_happened(
+    c: Cluster, place: str, hand: Callable[..., Hand]
+) -> None:
+    """The new name was asked for, in vain, before it was given: after a listing it can be used."""
+    one = hand("n1")
+    one.do(f'write("{place}/old", "1")')
+    assert one.do(f'os.path.exists("{place}/new")') is False
+    c["n1"].fault(op="rename", errno="EIO", when="after", count=1)
+    assert one.do(f'os.rename("{place}/old", "{place}/new")') == "EIO"
+
+    assert one.do(f'ls("{place}")') == ["new"]
+
+    wait_until(lambda: one.do(f'os.rename("{place}/new", "{place}/newer")') is None, 2)
+
+
 def test_a_listing_misses_and_repeats_names(c: Cluster, place: str, hand: Callable[..., Hand]) -> None:
     """As readdir of a directory that is being changed may do."""
     one = hand("n1")
