@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from roundq.words.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from pydantic_core import SchemaValidator
 
@@ -74,16 +74,33 @@ def load(environ: Mapping[str, str], home: str, *, etc: str = ETC, node: str | N
     `[nodes.NAME]` of a file wins over the `cores` above it, but not over a later source. Raises
     `ConfigError` for a value that is not allowed, an unknown key, or a file that cannot be trusted or read.
     """
-    settings: dict[str, _Setting] = {}
-    for path, owners in ((etc, None), (_user_file(environ, home), (0, os.geteuid()))):
-        data = _read(path, owners)
-        if data is not None:
-            settings.update(_from_file(path, data, node))
+    settings = _from_files(((etc, None), (_user_file(environ, home), (0, os.geteuid()))), node)
     # An empty variable is how a shell script says that there is none.
     variables = {name: text for name in _VARIABLES if (text := environ.get(name))}
     if variables:
         settings.update(_from_variables(variables))
+    return _of(settings, home)
 
+
+def without_user(home: str, *, etc: str = ETC, node: str | None = None) -> Config:
+    """What the system's file says, or what is standard if that is wrong, too: for commands that must not wait
+    until somebody has mended a user's own configuration."""
+    try:
+        return _of(_from_files(((etc, None),), node), home)
+    except ConfigError:
+        return _of({}, home)
+
+
+def _from_files(files: Iterable[tuple[str, tuple[int, ...] | None]], node: str | None) -> dict[str, _Setting]:
+    settings: dict[str, _Setting] = {}
+    for path, owners in files:
+        data = _read(path, owners)
+        if data is not None:
+            settings.update(_from_file(path, data, node))
+    return settings
+
+
+def _of(settings: Mapping[str, _Setting], home: str) -> Config:
     fields = {_KEYS[key].field: setting.value for key, setting in settings.items()}
     parent = os.path.dirname(os.path.normpath(home))
     # Root's home is /root as a rule, and its neighbours are not the directories of the file system.

@@ -12,6 +12,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ from roundq.words.errors import SubmissionInterrupted
 from roundq.words.job import Job
 from roundq.words.states import CANCELED, COMPLETED, RUNNING, WAITING
 from roundq.world import files
+from tests.cluster.wait import wait_until
 from tests.faces import moments
 from tests.faces.homes import HERE, Homes, record
 from tests.faces.moments import Happening, Outcome, Stage
@@ -101,10 +103,12 @@ def interruptions(
     first: int = 1,
     late: int = 1 << 30,
     step: int = 0,
+    is_clean: bool = True,
 ) -> Iterator[Outcome]:
     """What becomes of a command that is interrupted, moment by moment, each time in a new home.
 
-    One that waits is ended at the moment `late`, if it was not before.
+    One that waits is ended at the moment `late`, if it was not before. With `is_clean` nothing is left in
+    tmp/; else processes that it started may still write.
     """
     begin = begin or home.new
     begin()
@@ -118,10 +122,10 @@ def interruptions(
         said = home.rq(*words, clock=clock, happens=now, given=given, patches=patches)
         assert "Traceback" not in said.err, (moment, said)
         assert "ignored" not in said.err, (moment, said)
-        assert home.leftovers() == [], moment
+        assert not is_clean or home.leftovers() == [], moment
         if said.code == 0:
             # It was over before.
-            assert (bool(said.out), said.err) == (bool(undisturbed.out), undisturbed.err), moment
+            assert (bool(said.out), said.err) == (bool(undisturbed.out), undisturbed.err), (moment, said)
         else:
             assert said.code == 128 + number, (moment, said)
         yield said
@@ -401,3 +405,38 @@ def test_a_program_is_told_exactly_what_an_interrupted_submission_left(
         if len(told) == 4:
             break
     assert interrupted > 20
+
+
+# ---------------------------------------------------------------- daemons
+
+
+def with_a_waiting_job(homes: Homes, spool: Spool) -> None:
+    """A short job."""
+    short = record("short", job_directory=str(homes.parent / "ann"), job_output="out")
+    homes.put(spool, WAITING, "1", replace(short, job=replace(short.job, command=("true",))))
+
+
+def test_a_single_pass_that_is_interrupted_brings_to_an_end_what_it_began(
+    stage: Stage, tmp_path: Path
+) -> None:
+    """The job waits still, or it is run: nothing is claimed by nobody."""
+    home = Home(stage, tmp_path, with_a_waiting_job)
+    begun = 0
+    for said in interruptions(home, ["daemon", "--fg"], moments.AFTER, step=41, is_clean=False):
+        wait_until(lambda: home.where()["1"] in (WAITING, COMPLETED), 20)
+        begun += home.where()["1"] == COMPLETED
+        assert said.err in ("", "rq: interrupted; what was started goes on\n") or (
+            said.err.startswith("rq: interrupted; your daemon") and home.where()["1"] == WAITING
+        ), said
+    assert begun
+
+
+def test_whoever_interrupts_the_start_of_a_daemon_can_start_and_stop_it(stage: Stage, tmp_path: Path) -> None:
+    home = Home(stage, tmp_path)
+    for said in interruptions(home, ["daemon"], moments.AFTER, step=13, is_clean=False):
+        may = "rq: interrupted; your daemon on here1 may be starting\nhint: rq nodes tells\n"
+        assert said.err in ("", "rq: interrupted\n", may), said
+        again = home.rq("daemon", clock=moments.BEFORE)
+        assert (again.code, again.err) == (0, ""), again
+        stopped = home.rq("daemon", "--stop", clock=moments.BEFORE)
+        assert (stopped.code, stopped.out) == (0, "your daemon on here1 left\n"), stopped

@@ -368,6 +368,40 @@ def test_a_configuration_that_is_wrong(desk: Desk, monkeypatch: pytest.MonkeyPat
     assert said.err.startswith("rq: RQ_POLL_MIN: poll_min is ")
 
 
+@pytest.mark.parametrize(
+    ("words", "out"),
+    [
+        (["cancel", "1"], 'canceled 1 "true"'),
+        (["show", "1"], 'job 1 "true"'),
+        (["why", "1"], '1 "true": no daemon of yours runs on any node: rq daemon starts one'),
+        (["q", "--mine"], "STATE"),
+        (["nodes"], "No daemon has ever run"),
+        (["users"], "USER"),
+        (["daemon", "--stop"], "no daemon of yours served here1"),
+    ],
+    ids=lambda of: of[0] if isinstance(of, list) else "",
+)
+@pytest.mark.parametrize("broken", ["file", "variable"])
+def test_a_configuration_that_is_wrong_hinders_nobody_from_looking_and_ending(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, broken: str, words: list[str], out: str
+) -> None:
+    """What a broken file would keep running could be what has to be stopped."""
+    desk.rq("run", "true")
+    if broken == "file":
+        config = Path(desk.spool.path).parent / ".config"
+        config.mkdir()
+        (config / "roundq.toml").write_text('grace = "soon"\n')
+        where = f"{config}/roundq.toml, line 1: grace"
+    else:
+        monkeypatch.setenv("RQ_POLL_MIN", "often")
+        where = "RQ_POLL_MIN: poll_min"
+    said = desk.rq(*words)
+    assert said.code == 0
+    assert said.out.startswith(out)
+    assert said.err.startswith(f"rq: warning: {where} is ")
+    assert said.err.splitlines()[0].endswith("; the standard holds instead")
+
+
 def test_a_directory_that_is_gone(desk: Desk) -> None:
     gone = desk.directory / "gone"
     gone.mkdir()

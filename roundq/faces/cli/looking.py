@@ -19,7 +19,7 @@ from roundq.actors import submission
 from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, Row, ended_ns, listing
 from roundq.faces import cluster
 from roundq.faces.cli.parser import Parser, shown
-from roundq.faces.cli.person import person
+from roundq.faces.cli.person import any_person
 from roundq.records import neighbours
 from roundq.records import spool as spools
 from roundq.records.neighbours import Seen
@@ -183,7 +183,7 @@ def _print_json(now_ns: int, lists: dict[str, Any], out: TextIO | None = None) -
 
 
 def _here(environ: Mapping[str, str]) -> Here:
-    asker = person(environ)
+    asker = any_person(environ)
     homes = asker.config.homes
     return Here(asker.spool, asker.node, submission.everybody(asker.spool, homes), homes)
 
