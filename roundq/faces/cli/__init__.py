@@ -16,6 +16,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from roundq import __version__
+from roundq.faces.cli.charset import charset
 from roundq.faces.cli.stopping import (
     interrupted,
     interruptible,
@@ -90,7 +91,8 @@ def main(argv: list[str] | None = None) -> int:
     with contextlib.suppress(AttributeError, ValueError, OSError):
         # What cannot be encoded here is shown as its code rather than not at all. The type says that
         # it may be any text stream; one that cannot do this raises AttributeError.
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding=charset(), errors="backslashreplace")  # type: ignore[union-attr]
     try:
         try:
             code = _dispatch(sys.argv[1:] if argv is None else argv)

@@ -13,9 +13,10 @@ from roundq.actors import outcome, queue
 from roundq.actors.listing import Row, row_of
 from roundq.actors.reasons import silent_nodes
 from roundq.faces.cli import say
+from roundq.faces.cli.charset import typed
 from roundq.faces.cli.named import find, find_all, no_such_job, only_current, title
 from roundq.faces.cli.parser import Parser
-from roundq.faces.cli.person import Person, person
+from roundq.faces.cli.person import Person, any_person
 from roundq.faces.cli.progress import progress
 from roundq.faces.cli.stopping import hold, interrupted, interruptible, noted
 from roundq.records import spool as spools
@@ -41,10 +42,16 @@ def _cancel_parser() -> Parser:
         "rq cancel 17 fit",
     )
     add = parser.add_argument
-    add("jobs", metavar="ID|NAME", nargs="*", help="an id, or the exact name of jobs that have not ended")
+    add(
+        "jobs",
+        metavar="ID|NAME",
+        nargs="*",
+        type=typed,
+        help="an id, or the exact name of jobs that have not ended",
+    )
     add("-a", "--all", action="store_true", help="all your jobs that have not ended")
     add("-w", "--waiting", action="store_true", help="only those that no node has taken yet")
-    add("-J", "--job-name", metavar="NAME", action="append", default=[], help="jobs of this name")
+    add("-J", "--job-name", metavar="NAME", type=typed, action="append", default=[], help="jobs of this name")
     add("--wait", action="store_true", help="return when they are dead, not when that is asked for")
     add("-q", "--quiet", action="store_true", help="say nothing of what works, nor of jobs that have ended")
     return parser
@@ -58,9 +65,9 @@ def _restart_parser() -> Parser:
         "rq restart fit",
     )
     add = parser.add_argument
-    add("jobs", metavar="ID|NAME", nargs="*", help="an id, or the exact name of running jobs")
+    add("jobs", metavar="ID|NAME", nargs="*", type=typed, help="an id, or the exact name of running jobs")
     add("-a", "--all", action="store_true", help="all running jobs of yours that may be restarted")
-    add("-J", "--job-name", metavar="NAME", action="append", default=[], help="jobs of this name")
+    add("-J", "--job-name", metavar="NAME", type=typed, action="append", default=[], help="jobs of this name")
     return parser
 
 
@@ -73,7 +80,7 @@ def _wait_parser() -> Parser:
         "rq wait fit && rq run -J plot ./plot fit.out",
     )
     add = parser.add_argument
-    add("jobs", metavar="ID|NAME", nargs="+", help="an id, or the exact name of jobs")
+    add("jobs", metavar="ID|NAME", nargs="+", type=typed, help="an id, or the exact name of jobs")
     add(
         "--timeout",
         metavar="T",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from roundq.actors import submission
 from roundq.faces.cli import say
+from roundq.faces.cli.charset import typed
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, person
 from roundq.faces.cli.stopping import (
@@ -61,6 +62,7 @@ def build_parser(verb: str) -> Parser:
         "-J",
         "--job-name",
         metavar="NAME",
+        type=typed,
         help="name of the job; its output goes to NAME.out (default: the command line)",
     )
     add(

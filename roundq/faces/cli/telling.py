@@ -14,9 +14,10 @@ from roundq.actors import queue
 from roundq.actors.listing import Row
 from roundq.actors.reasons import silent_nodes
 from roundq.actors.streams import error_path, output_path
+from roundq.faces.cli.charset import typed
 from roundq.faces.cli.named import find_all, only_current, title
 from roundq.faces.cli.parser import Parser, shown
-from roundq.faces.cli.person import Person, person
+from roundq.faces.cli.person import Person, any_person
 from roundq.faces.cli.stopping import look_for_signals
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
@@ -39,7 +40,9 @@ def build_parser(verb: str) -> Parser:
 
 def _show_parser() -> Parser:
     parser = Parser("show", "[--json] ID|NAME...", "Tell everything that is known of jobs.", "rq show 17")
-    parser.add_argument("jobs", metavar="ID|NAME", nargs="+", help="an id, or the exact name of jobs")
+    parser.add_argument(
+        "jobs", metavar="ID|NAME", nargs="+", type=typed, help="an id, or the exact name of jobs"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON value, for programs")
     return parser
 
@@ -47,14 +50,16 @@ def _show_parser() -> Parser:
 def _why_parser() -> Parser:
     sentence = "Say why jobs wait, in the words of your daemons, or what became of them."
     parser = Parser("why", "ID|NAME...", sentence, "rq why fit")
-    parser.add_argument("jobs", metavar="ID|NAME", nargs="+", help="an id, or the exact name of jobs")
+    parser.add_argument(
+        "jobs", metavar="ID|NAME", nargs="+", type=typed, help="an id, or the exact name of jobs"
+    )
     return parser
 
 
 def _log_parser() -> Parser:
     sentence = "Print the output of a job. Of a name, the job that was submitted last is meant."
     parser = Parser("log", "[-f] [-e] ID|NAME", sentence, "rq log -f fit")
-    parser.add_argument("job", metavar="ID|NAME", help="an id, or the exact name of a job")
+    parser.add_argument("job", metavar="ID|NAME", type=typed, help="an id, or the exact name of a job")
     parser.add_argument("-f", "--follow", action="store_true", help="go on printing until the job has ended")
     parser.add_argument(
         "-e", "--error", action="store_true", help="its standard error, if that has a file of its own"
