@@ -30,7 +30,7 @@ from roundq.records.spool import Entry, Spool
 from roundq.words import states
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import NS, Job, Record
-from roundq.world import cgroup, notify, procs, spawn
+from roundq.world import cgroup, files, notify, procs, spawn
 
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTSTP)
 #: An end that cannot be recorded is tried again, ever more slowly, for this long without a spool.
@@ -191,7 +191,7 @@ def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str |
     signal.pthread_sigmask(signal.SIG_BLOCK, WAITED)
     spawn.become_subreaper()
     begun_s = clock_s()
-    running = spools.begin(spool, entry, terms.node)
+    running = _begin_for_sure(spool, entry, terms)
     if running is None:
         return None
     outcome, usage = _execute(spool, running, record, terms, begun_s)
@@ -207,6 +207,32 @@ def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str |
     if outcome.state == states.WAITING:
         ended = ended.next_attempt(ended.completed_ns, outcome.reason or "restarted")
     return _record_for_sure(spool, running, ended, terms)
+
+
+def _begin_for_sure(spool: Spool, entry: Entry, terms: Terms) -> Entry | None:
+    """Begins the attempt, and does not return before that is durable. None: it is not ours any more.
+
+    Raises OSError if the record has not moved: the job was not begun, and its daemon gives it back.
+    """
+    try:
+        return spools.begin(spool, entry, terms.node)
+    except OSError as error:
+        failed = error
+    # If it has moved, to die now would make a job that never ran a lost one.
+    file = spools.owned_file(entry.id, terms.node)
+    running = entry._replace(state=states.RUNNING, file=file, node=terms.node)
+    again_s, most_s = RECORD_AGAIN_S
+    while True:
+        notify.complain(f"job {entry.id}: that it begins cannot be recorded yet: {failed}")
+        time.sleep(again_s)
+        again_s = min(again_s * 2, most_s)
+        try:
+            if files.is_listed(spools.path_of(spool, running)):
+                files.sync_directory(spool.directory(states.RUNNING))
+                return running
+        except OSError:
+            continue
+        raise failed
 
 
 def _record_for_sure(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str | None:
