@@ -39,7 +39,7 @@ ENV = {
 PATIENCE_S = 120.0
 
 #: Submits many jobs in one process, as a program would: one ledger job for each object of the list.
-_SUBMIT = """
+SUBMIT = """
 import json, os, sys
 from roundq.actors import queue
 from roundq.words.job import Job
@@ -101,7 +101,7 @@ class Lab:
 
     def bulk(self, node: Node, user: str, jobs: Sequence[dict[str, Any]]) -> list[str]:
         """The ids of many ledger jobs, see ledger_jobs()."""
-        argv = ["python", "-c", _SUBMIT]
+        argv = ["python", "-c", SUBMIT]
         done = node.run(argv, user=user, timeout=PATIENCE_S, input=json.dumps(jobs))
         assert done.returncode == 0, done
         self.accepted.setdefault(user, []).extend(done.stdout.split())
