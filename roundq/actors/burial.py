@@ -1,4 +1,4 @@
-"""The end of what dead supervisors left behind, a step in each round: nothing that does not die holds a daemon up.
+"""The end of what dead supervisors left behind, a step in each round: it never holds a daemon up.
 
 A daemon that leaves forgets how far it was; the next one begins anew, with TERM.
 """

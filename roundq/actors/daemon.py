@@ -26,7 +26,7 @@ from roundq.words.errors import DaemonRunning, RoundqError
 from roundq.words.job import Identity
 from roundq.words.quantities import visible
 from roundq.words.states import WAITING
-from roundq.world import files, procs, reading
+from roundq.world import cgroup, files, procs, reading
 from roundq.world.config import Live
 from roundq.world.helpers import Helpers
 from roundq.world.node import Node
@@ -34,6 +34,8 @@ from roundq.world.nodelock import NodeLock
 from roundq.world.notify import Notifier, open_log
 from roundq.world.watch import Rhythm, Watcher
 
+#: Set by the unit of a user manager: that it delegates its control group.
+DELEGATED_VARIABLE = "RQ_DELEGATED"
 #: How long an older daemon may take to leave before it is killed; jobs do not notice either.
 TAKEOVER_S = 10.0
 #: While jobs run here, requests from other nodes are looked for this often at least.
@@ -281,6 +283,9 @@ def run_foreground(spool: Spool, environ: Mapping[str, str], *, verbose: bool = 
     """`rq daemon --foreground`: serves until it is told to leave. Takes over from an older daemon."""
     # What systemd waits for is asked first: failing is cheap as long as the old daemon serves.
     Notifier(environ)
+    if environ.get(DELEGATED_VARIABLE) == "yes" and "NOTIFY_SOCKET" in environ:
+        # The second is said to this process only: a daemon that inherits the first is in another group.
+        cgroup.declare()
     spools.prepare(spool)
     lock = NodeLock(spool.path)
     _take_over(lock)

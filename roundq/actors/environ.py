@@ -30,7 +30,7 @@ THREAD_VARIABLES = (
 #: What belongs to the daemon, or to another job, and must not reach this one.
 FOREIGN_VARIABLES = frozenset(
     "INVOCATION_ID JOURNAL_STREAM LISTEN_FDNAMES LISTEN_FDS LISTEN_PID MAINPID MEMORY_PRESSURE_WATCH"
-    " MEMORY_PRESSURE_WRITE NOTIFY_SOCKET SYSTEMD_EXEC_PID WATCHDOG_PID WATCHDOG_USEC".split()
+    " MEMORY_PRESSURE_WRITE NOTIFY_SOCKET RQ_DELEGATED SYSTEMD_EXEC_PID WATCHDOG_PID WATCHDOG_USEC".split()
 )
 #: Our own variables of a job. Others that begin with RQ_ are configuration, and stay.
 JOB_VARIABLES = frozenset(

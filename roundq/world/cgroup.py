@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _DELEGATED = ("user.delegate", "trusted.delegate")
 #: A daemon in a group of this name is a leaf of the group that was delegated: DelegateSubgroup=daemon.
 SUBGROUP = "daemon"
-_PREFIX = "roundq-"
+_JOB = re.compile("roundq-[0-9]+-[0-9]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Group:
 
 def name_of(pid: int, start: int) -> str:
     """The name of the group of a job whose supervisor has this pid and start time."""
-    return f"{_PREFIX}{pid}-{start}"
+    return f"roundq-{pid}-{start}"
 
 
 def make(name: str, root: str = "") -> Group | None:
@@ -155,7 +155,7 @@ def find(name: str, root: str = "") -> list[Group]:
             if name in names and _is_delegated(directory):
                 found.append(Group(f"{directory}/{name}"))
             # Below a job nothing is a job's.
-            names[:] = [inner for inner in names if not inner.startswith(_PREFIX)]
+            names[:] = [inner for inner in names if not _JOB.fullmatch(inner)]
     return found
 
 
@@ -181,6 +181,18 @@ def delegated_above(path: str, root: str = "") -> str | None:
         if path and os.path.isdir(own) and _is_delegated(base):
             return base
     return None
+
+
+def declare(root: str = "") -> None:
+    """Marks our own group as delegated, where whoever started us did that and does not say so.
+
+    The manager of a user's own services sets no such attribute (systemd 252). Never of root's.
+    """
+    for own in directories(None, root)[:1]:
+        with contextlib.suppress(OSError):
+            if os.geteuid() and str(os.getpid()) in _read(f"{own}/cgroup.procs").split():
+                if os.stat(own).st_uid == os.geteuid():
+                    os.setxattr(own, _DELEGATED[0], b"1")
 
 
 def _is_delegated(directory: str) -> bool:

@@ -397,6 +397,23 @@ def test_progress_is_shown_on_a_terminal_only(home: SpoolHome) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
 
 
+@pytest.mark.parametrize(
+    ("required", "limit", "told"),
+    [
+        (1 << 33, None, "8G of memory, at most 1M"),
+        (1 << 33, 1 << 33, "8G of memory and no more, at most 1M"),
+        (0, 1 << 30, "at most 1G of memory, at most 1M"),
+        (1 << 33, 1 << 34, "8G of memory, at most 16G of memory, at most 1M"),
+    ],
+)
+def test_show_tells_a_limit_of_memory(desk: Desk, required: int, limit: int | None, told: str) -> None:
+    """That of --mem-limit, and one that a program gave a number of its own; --json has it, too."""
+    put(desk, WAITING, "1", "fit", job_memory_required=required, job_memory_limit=limit)
+    assert f"  asks for   1 core, {told} of output\n" in desk.rq("show", "1").out
+    (facts,) = json.loads(desk.rq("show", "--json", "1").out)["jobs"]
+    assert (facts["memory"], facts["memory_limit"]) == (required, limit)
+
+
 def test_wait_and_cancel_of_a_job_that_runs_here(home: SpoolHome) -> None:
     """Canceled is said when every process is gone; the nudge spares the ten seconds to the next look."""
     job = home.shell("sleep 300 & sleep 300", output="o")

@@ -125,6 +125,11 @@ TRANSCRIPTS = [
         "hint: give a number like 500M, 4G or 1.5T; a plain number counts in G\n",
     ),
     (
+        ["run", "--mem-limit", "true"],
+        2,
+        "rq: option --mem-limit: there is no memory to keep to\nhint: give it with --mem, such as -m 8G\n",
+    ),
+    (
         ["run", "--max-output", "x", "true"],
         2,
         'rq: size "x": it is not a size\n'

@@ -32,18 +32,21 @@ def test_a_plain_job(desk: Desk) -> None:
     assert job.command == ("echo", "-n", "x")
     assert (job.directory, job.output, job.error) == (str(desk.directory), "", None)
     assert (job.cores, job.memory_required, job.max_output) == (1, 0, MAX_OUTPUT_DEFAULT)
+    assert job.memory_limit is None
     assert (job.restartable, job.priority, job.time_limit_s, job.jobname) == (False, 0, None, "")
     assert abs(job.submitted_ns - time.time_ns()) < 60e9
 
 
 def test_every_option(desk: Desk) -> None:
     (desk.directory / "sub").mkdir()
-    words = "run -J fit -c 4 -m 1.5 -o out.txt -e err.txt -D sub -t 2h30m --max-output 2 -R --priority 7 true"
+    words = "run -J fit -c 4 -m 1.5 --mem-limit -o out.txt -e err.txt -D sub -t 2h30m --max-output 2 -R"
+    words += " --priority 7 true"
     assert desk.rq(*words.split()).out == 'submitted 1 "fit"\n'
     job = desk.record("1").job
     assert (job.jobname, job.cores, job.memory_required) == ("fit", 4, 3 << 29)
     assert (job.output, job.error, job.directory) == ("out.txt", "err.txt", f"{desk.directory}/sub")
     assert (job.time_limit_s, job.max_output, job.restartable, job.priority) == (9000.0, 2 << 20, True, 7)
+    assert job.memory_limit == job.memory_required == 3 << 29
 
 
 def test_long_options_and_values_with_units(desk: Desk) -> None:
@@ -54,6 +57,7 @@ def test_long_options_and_values_with_units(desk: Desk) -> None:
     job = desk.record("1").job
     assert (job.jobname, job.output, job.cores, job.memory_required) == ("a.b", "a.b.out", 0, 500 << 20)
     assert (job.time_limit_s, job.max_output, job.restartable, job.priority) == (1800.0, 0, True, -5)
+    assert job.memory_limit is None
 
 
 @pytest.mark.parametrize(("word", "number"), [("high", 10), ("normal", 0), ("low", -10), ("+3", 3)])

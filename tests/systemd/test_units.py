@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster import kernel
 from tests.cluster.wait import wait_until
 from tests.systemd.node import HASTE_S, SHIPPED, ServedNode
 from tests.systemd.sdbox import PREFIX, UIDS
@@ -177,6 +178,49 @@ def test_a_daemon_started_by_hand_replaces_the_unit_s(node: ServedNode) -> None:
     assert job.process() == before
     job.end()
     assert job.outcome() == ("completed", 0)
+
+
+# ---------------------------------------------------------------------- control groups
+
+
+@pytest.mark.parametrize("manager", ["of the system", "of the user"])
+def test_each_job_has_a_control_group_that_dies_with_it(node: ServedNode, manager: str) -> None:
+    """Below the unit, through a restart of the daemon; and with all that is in it."""
+    user, unit = ("root", ANN) if manager == "of the system" else ("ann", "roundq.service")
+    if user == "ann":
+        node.linger(user)
+    node.box.systemctl("start", unit, user=user)
+    job = node.submit("ann", prelude="{ setsid env -i sleep 1234 & }")
+    before = job.started()
+    group = group_of(before.pid)
+    assert re.fullmatch(rf"{re.escape(unit)}/roundq-[0-9]+-[0-9]+", "/".join(group.parts[-2:]))
+    inside = {int(pid) for pid in (group / "cgroup.procs").read_text().split()}
+    assert before.pid in inside
+    assert len(inside) >= 2
+    old = node.main_pid(unit, user=user)
+    daemon = node.box.run(["cat", f"/proc/{old}/cgroup"]).stdout
+    assert f"0::{daemon.partition('0::')[2].strip()}".endswith(f"/{unit}")
+
+    node.box.systemctl("restart", unit, user=user)
+
+    assert node.main_pid(unit, user=user) not in (0, old)
+    assert job.process() == before
+    assert group_of(before.pid) == group
+    later = node.submit("ann")
+    assert group_of(later.started().pid).parent == group.parent
+    node.box.run(["rq", "cancel", "--wait", job.id], user="ann")
+    assert not group.exists()
+    assert not [pid for pid in inside if Path(f"/proc/{pid}").exists()]
+    later.end()
+    assert later.outcome() == ("completed", 0)
+
+
+def group_of(pid: int) -> Path:
+    """The control group of a process of the host."""
+    (line,) = (
+        line for line in Path(f"/proc/{pid}/cgroup").read_text().splitlines() if line.startswith("0::")
+    )
+    return Path(f"{kernel.cgroup2_root()}{line[3:]}")
 
 
 # ---------------------------------------------------------------------- the end of the node

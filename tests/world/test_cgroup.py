@@ -105,6 +105,23 @@ def test_what_is_delegated_to_another_process_is_told_by_its_group() -> None:
         assert on_stage_in(leaf, told, uid=UID + 1) == [None] * 4
 
 
+def test_a_daemon_that_is_told_marks_its_group() -> None:
+    """A user manager says nothing itself. It marks the one that it is in, if it is its own; never root's."""
+    with delegation.group(owner=UID) as manager, delegation.group() as roots:
+        own = f"{manager}/roundq.service"
+        os.mkdir(own)
+        for name in ("", "/cgroup.procs"):
+            os.chown(own + name, UID, UID)
+
+        on_stage_in(own, cgroup.declare)
+        on_stage_in(roots, cgroup.declare)
+        on_stage_in(roots, cgroup.declare, uid=0)
+
+        assert os.getxattr(own, "user.delegate") == b"1"
+        assert [os.listxattr(path) for path in (manager, roots)] == [[], []]
+        assert on_stage_in(own, cgroup.delegated) == own
+
+
 def test_a_daemon_in_a_leaf_of_its_own_divides_the_group_above() -> None:
     """DelegateSubgroup=daemon: there no process is in the way of controllers."""
     with delegation.group(owner=UID) as path:
@@ -277,7 +294,14 @@ def test_a_group_is_found_wherever_its_maker_was() -> None:
 
     with delegation.group(owner=UID) as path, delegation.group(owner=UID + 1) as strange:
         os.mkdir(f"{strange}/{name}")
+        # A unit may have a name of ours, too.
+        unit = f"{path}/roundq-users.service"
+        os.mkdir(unit)
+        os.setxattr(unit, "user.delegate", b"1")
+        for file in ("", "/cgroup.procs"):
+            os.chown(unit + file, UID, UID)
         assert on_stage_in(path, act) == [f"{path}/{name}"]
+        assert sorted(on_stage_in(unit, act)) == [f"{path}/{name}", f"{unit}/{name}"]
 
 
 def test_a_group_that_cannot_be_entered_does_not_hinder_the_command(tmp_path: Path) -> None:
