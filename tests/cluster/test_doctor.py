@@ -141,9 +141,11 @@ def test_a_home_that_hangs_is_a_problem_after_a_deadline(c: Cluster) -> None:
     code, findings, skipped = doctor(c["n1"])
     assert time.monotonic() - began_s < 30
     assert code == 1
-    first, *rest = findings
-    assert (first["level"], "no answer within 10 s" in first["found"]) == ("problem", True)
-    assert {one["check"] for one in rest} == {"locks", "inotify", "processes", "versions"}
+    # What the node remembers may be answered still; the first question to the server is not.
+    (hung,) = [one for one in findings if one["level"] == "problem"]
+    assert "no answer within 10 s" in hung["found"]
+    told = [one["check"] for one in findings]
+    assert told[told.index(hung["check"]) + 1 :] == ["locks", "inotify", "processes", "versions"]
     assert "renaming" in skipped
     c["n1"].clear_faults()
     wait_until(lambda: leftovers(c) == [], 10, on_timeout=lambda: str(leftovers(c)))
