@@ -55,19 +55,27 @@ class Batch:
         self._unknown = None
         return is_placed
 
-    def take_back(self) -> list[str]:
-        """Takes away what no node has taken; the ids of what is in the queue nevertheless."""
+    def take_back(self) -> tuple[list[str], list[str]]:
+        """Takes away what no node has taken; the ids of what is in the queue all the same, and may be."""
         for path in self._temporaries:
             with contextlib.suppress(OSError):
                 files.remove(path)
-        if self._unknown in self._tried and not self._is_there(self._unknown):
-            del self._tried[self._unknown]
-        kept = [job_id for job_id in self._tried if not self._is_taken_back(job_id)]
+        kept: list[str] = []
+        doubtful: list[str] = []
+        for job_id in self._tried:
+            try:
+                if job_id == self._unknown and not self._is_there(job_id):
+                    continue
+                if not files.remove(self._path(job_id)):
+                    kept.append(job_id)
+            except OSError:
+                # A home that does not answer: it may be there, and it may be gone.
+                doubtful.append(job_id)
         if len(kept) < len(self._tried):
             # Nor may they be back after a crash of the server.
             with contextlib.suppress(OSError):
                 files.sync_directory(self._waiting)
-        return kept
+        return kept, doubtful
 
     def _path(self, job_id: str) -> str:
         return f"{self._waiting}/{job_id}{SUFFIX}"
@@ -82,9 +90,3 @@ class Batch:
                 ):
                     return True
         return False
-
-    def _is_taken_back(self, job_id: str) -> bool:
-        try:
-            return files.remove(self._path(job_id))
-        except OSError:
-            return False

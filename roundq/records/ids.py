@@ -50,8 +50,10 @@ def found(spool_path: str, used: Callable[[], int], directory: str = DIRECTORY) 
             # Replaces an absent or an empty directory and fails on any other: one founder wins.
             os.rename(temporary, target)
         except OSError:
-            if not files.listing(target):
-                raise
+            # That something else has the name is said by whoever checks the spool.
+            with contextlib.suppress(NotADirectoryError):
+                if not files.listing(target):
+                    raise
     finally:
         # Of what has its name there is nothing left here.
         _remove(temporary)

@@ -343,7 +343,8 @@ def submit(
     instant of its rename; that is durable when this returns.
 
     Raises SpoolFull or SpoolError, with nothing submitted; PartlySubmitted if nodes had taken some of the
-    jobs before they could be taken back; and SubmissionInterrupted, which names those, for KeyboardInterrupt.
+    jobs before they could be taken back, or that cannot be told; and SubmissionInterrupted, which names
+    those, for KeyboardInterrupt.
     """
     # It builds on what is here.
     from roundq.records.batch import Batch
@@ -353,11 +354,11 @@ def submit(
         with files.explained(f"submit to {spool.path}"):
             return batch.submit(lambda count: _take_ids(spool, count, node, of_node=counts_alone), on_step)
     except BaseException as error:
-        kept = batch.take_back()
+        kept, doubtful = batch.take_back()
         if isinstance(error, KeyboardInterrupt):
-            raise SubmissionInterrupted(kept) from error
-        if kept:
-            raise PartlySubmitted(str(error), kept) from error
+            raise SubmissionInterrupted([*kept, *doubtful]) from error
+        if kept or doubtful:
+            raise PartlySubmitted(str(error), kept, doubtful) from error
         raise
 
 

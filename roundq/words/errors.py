@@ -77,21 +77,29 @@ class SpoolFull(SpoolError):
 
 
 class PartlySubmitted(SpoolError):
-    """A submission failed when nodes had taken some of its jobs: those of `ids` are in the queue."""
+    """A submission failed when nodes had taken some of its jobs: those of `ids` are in the queue.
 
-    def __init__(self, why: str, ids: Sequence[str]) -> None:
+    Those of `doubtful` may be: the home answered no more when they were to be taken back.
+    """
+
+    def __init__(self, why: str, ids: Sequence[str], doubtful: Sequence[str] = ()) -> None:
         from roundq.words.quantities import format_ids, shell_ids
 
+        said = []
+        if ids:
+            said.append(f"these jobs are in the queue already: {format_ids(ids)}")
+        if doubtful:
+            said.append(f"these jobs may be in the queue: {format_ids(doubtful)}")
         super().__init__(
-            f"submission failed ({why}), but these jobs are in the queue already: {format_ids(ids)}",
-            f"if they are not wanted: rq cancel {shell_ids(ids)}",
+            f"submission failed ({why}), but {', and '.join(said)}",
+            f"if they are not wanted: rq cancel {shell_ids([*ids, *doubtful])}",
         )
-        self.ids = tuple(ids)
+        self.ids, self.doubtful = tuple(ids), tuple(doubtful)
 
 
 class SubmissionInterrupted(KeyboardInterrupt):
-    """A submission was interrupted: the jobs of `ids`, which nodes had taken already, are in the queue, and
-    no other. Its cause is what interrupted it."""
+    """A submission was interrupted: the jobs of `ids` could not be taken back, and no other is in the queue.
+    Nodes had taken them already, or the home answered no more. Its cause is what interrupted it."""
 
     def __init__(self, ids: Sequence[str]) -> None:
         super().__init__(", ".join(ids))

@@ -14,7 +14,7 @@ from roundq.world import spawn
 from tests.crashpoints.explore import Tally, explore, record, settle_down
 from tests.crashpoints.mistakes import MISTAKES
 from tests.crashpoints.operations import OPERATIONS
-from tests.crashpoints.steps import FORGET, FULL, INTERRUPT, LOST, POWER, REFUSED, STOP, TAKEN
+from tests.crashpoints.steps import FORGET, FULL, GONE, INTERRUPT, LOST, POWER, REFUSED, STOP, TAKEN
 
 #: A file system in memory makes synchronizing free; what is durable is not asked of it.
 MEMORY = "/dev/shm"
@@ -23,7 +23,7 @@ COLUMNS = {
     "crash points": (STOP, "cancel"),
     "power losses": (POWER, FORGET),
     "lost replies": (LOST, TAKEN),
-    "refusals": (REFUSED, FULL),
+    "refusals": (REFUSED, FULL, GONE),
     "Ctrl-C": (INTERRUPT,),
 }
 

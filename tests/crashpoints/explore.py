@@ -23,7 +23,7 @@ from roundq.world import files, spawn
 from tests.cluster import checkers
 from tests.crashpoints import judges, mistakes, survivors
 from tests.crashpoints.stage import Operation, Stage
-from tests.crashpoints.steps import FORGET, POWER, STOP, Fault, Step, Steps, die, faults
+from tests.crashpoints.steps import FORGET, GONE, INTERRUPT, POWER, STOP, Fault, Step, Steps, die, faults
 from tests.crashpoints.survivors import NODE
 
 #: Of our modules, those that touch files of a spool.
@@ -68,7 +68,7 @@ def _in_child(act: Callable[[], Any], home: str) -> Any:
             try:
                 answer = {"returned": act()}
             except (RoundqError, OSError, KeyboardInterrupt) as error:
-                answer = {"told": f"{type(error).__name__}: {error}", "ids": getattr(error, "ids", ())}
+                answer = {"told": f"{type(error).__name__}: {error}", "ids": _named(error)}
             except BaseException:
                 answer = {"failed": traceback.format_exc()}
             with open(said, "w") as file:
@@ -84,6 +84,11 @@ def _in_child(act: Callable[[], Any], home: str) -> Any:
     if "failed" in answer:
         raise AssertionError(answer["failed"])
     return answer
+
+
+def _named(error: BaseException) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The jobs that a submission that failed calls submitted, and those of which it cannot tell."""
+    return getattr(error, "ids", ()), getattr(error, "doubtful", ())
 
 
 def _reap_all() -> bool:
@@ -222,12 +227,16 @@ class Case:
             time.sleep(0.01)
         return judges.standing(self.homes, accepted)
 
-    def _refused(self, told: str, named: list[str]) -> list[str]:
+    def _refused(self, told: str, named: list[list[str]]) -> list[str]:
         """A submission that failed left nothing but what it names."""
         if not self.operation.name.startswith(("submit", "found ids")):
             return []
         there = {found.id for found in checkers.find(self.homes, "ann")} - set(self.stage.ends)
-        return [f"job {id_} is there although it was said: {told}" for id_ in sorted(there ^ set(named))]
+        ids, doubtful = named
+        if doubtful and self.fault is not None and self.fault.kind not in (GONE, INTERRUPT):
+            return [f"{doubtful} are in doubt, although the home answers"]
+        wrong = (there - set(doubtful)) ^ set(ids)
+        return [f"job {id_} is there, or is not, although it was said: {told}" for id_ in sorted(wrong)]
 
     def _survive(self, accepted: set[str], promised: dict[str, set[str]], cancel: str | None) -> list[str]:
         stage, homes = self.stage, self.homes

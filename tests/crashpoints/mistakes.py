@@ -148,7 +148,7 @@ def _numbers_are_taken_unasked() -> None:
 
 
 def _nothing_is_taken_back() -> None:
-    batch.Batch.take_back = lambda *_: []  # type: ignore[method-assign]
+    batch.Batch.take_back = lambda *_: ([], [])  # type: ignore[method-assign]
 
 
 def _nothing_is_swept() -> None:

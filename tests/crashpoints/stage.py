@@ -25,7 +25,7 @@ RUNS = 'echo "$RQ_JOB_ID $RQ_RESTART_COUNT" >> ledger'
 HOLDS = RUNS + '; [ "$RQ_RESTART_COUNT" -gt 0 ] || while [ ! -e go ]; do sleep 0.03; done'
 
 #: Faults of operations that only touch files; of those that others watch; of those with a process each.
-PURE = (steps.STOP, steps.POWER, steps.FORGET, steps.LOST, steps.TAKEN, steps.REFUSED, steps.FULL)
+PURE = (steps.STOP, steps.POWER, steps.FORGET, steps.LOST, steps.TAKEN, steps.REFUSED, steps.FULL, steps.GONE)
 #: A claim need not be durable.
 MOVES = tuple(kind for kind in PURE if kind != steps.FORGET)
 USERS = (*PURE, steps.INTERRUPT)

@@ -21,7 +21,7 @@ LOOKS = ("scandir", "read", "stat", "lstat", "fstat")
 COUNTED = (*CHANGES, *LOOKS, "close")
 
 #: The kinds of faults, in the order of the table.
-STOP, POWER, FORGET, LOST, TAKEN, REFUSED, FULL, INTERRUPT = (
+STOP, POWER, FORGET, LOST, TAKEN, REFUSED, FULL, GONE, INTERRUPT = (
     "stop",
     "power",
     "forget",
@@ -29,6 +29,7 @@ STOP, POWER, FORGET, LOST, TAKEN, REFUSED, FULL, INTERRUPT = (
     "taken",
     "refused",
     "full",
+    "gone",
     "interrupt",
 )
 
@@ -88,7 +89,8 @@ class Fault:
     stop: the process is killed before it. power: so is the node, and what was not synced of contents is lost.
     forget: likewise, and names that were not synced are lost, too. lost: it happens, and is said not to have.
     taken: likewise, and another node takes the record at once. refused: it does not happen. full: nor does
-    anything after it that needs room. interrupt: Ctrl-C, before it or, with `number`, after it.
+    anything after it that needs room. gone: it happens, and from then on the server does not answer any more.
+    interrupt: Ctrl-C, before it or, with `number`, after it.
     """
 
     kind: str
@@ -139,6 +141,11 @@ class Steps(Refusing):
                 self.tell(["fault"])
                 raise OSError(fault.number, os.strerror(fault.number))
             return self._do(step, name, args, kwargs)
+        if fault.kind == GONE:
+            self.tell(["fault"])
+            if number == fault.at or name == "close":
+                self._do(step, name, args, kwargs)
+            raise OSError(fault.number, os.strerror(fault.number))
         if number > fault.at:
             return self._do(step, name, args, kwargs)
         self.tell(["fault"])
@@ -264,7 +271,9 @@ def faults(steps: list[Step], kinds: tuple[str, ...], *, with_looks: bool = True
         if REFUSED in kinds and (with_looks or step.what not in (*LOOKS, "look")):
             found += [Fault(REFUSED, at, number) for number in REFUSALS.get(step.what, ())]
         if FULL in kinds and step.what in _TAKES_ROOM:
-            found += [Fault(FULL, at, errno.EDQUOT)]
+            found.append(Fault(FULL, at, errno.EDQUOT))
+        if GONE in kinds and step.changes:
+            found.append(Fault(GONE, at, errno.EIO))
     # After all of it: before the caller is told, and, of what is durable by then, after.
     found += [Fault(kind, len(steps)) for kind in (STOP, POWER, FORGET) if kind in kinds]
     return found

@@ -17,7 +17,7 @@ from roundq.records import spool as spools
 from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
 from roundq.words import job as jobs
-from roundq.words.errors import RecordError, SpoolError, SpoolFull, SpoolUnsafe
+from roundq.words.errors import PartlySubmitted, RecordError, SpoolError, SpoolFull, SpoolUnsafe
 from roundq.words.job import Identity, Job, Record
 from roundq.words.states import (
     CANCELED,
@@ -488,6 +488,25 @@ def test_jobs_that_were_taken_before_the_failure_are_told(
     assert leftovers(spool) == []
 
 
+def test_jobs_that_cannot_be_taken_back_are_said_to_be_in_doubt(spool: Spool, system: Refusing) -> None:
+    """The server took the second, and answers no more: neither a refusal nor an acceptance would be true."""
+    rename = os.rename
+
+    def gone(source: str, target: str) -> None:
+        rename(source, target)
+        if target.endswith("waiting/2.job"):
+            for name in ("rename", "unlink", "scandir", "open", "lstat"):
+                system.fail(name, errno.EIO, times=1000)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    system.instead("rename", gone)
+    with pytest.raises(PartlySubmitted, match=r"these jobs may be in the queue: 1, 2$") as caught:
+        submitted(spool, 3)
+    assert (caught.value.ids, caught.value.doubtful) == ((), ("1", "2"))
+    assert str(caught.value.hint).endswith("rq cancel 1 2")
+    assert sorted(os.listdir(spool.directory(WAITING))) == ["1.job", "2.job"]
+
+
 def test_a_submission_that_is_interrupted_leaves_nothing(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -694,7 +713,7 @@ def test_facts_are_durable_before_the_move_and_the_move_before_it_is_told(
 
 
 def test_a_record_is_never_replaced_by_what_is_not_durable(spool: Spool, system: Refusing) -> None:
-    """A node that loses its power then, at a birth or a cancel, would leave the name of a job, and nothing in it."""
+    """A node that loses its power at a birth or a cancel would leave the name of a job and nothing in it."""
     entry = claimed(spool)
     record = replace(spools.read(spool, entry), process=PROCESS, node="n1")
     system.calls.clear()
