@@ -70,7 +70,7 @@ CHECKS = (
         of_home=False,
     ),
     Check("space", HOME, home_checks.space, ("home",), "asking for free space"),
-    # quota(1) waits long for a server that has no service for it.
+    # A program of others, with whatever it may wait for.
     Check("quota", HOME, home_checks.quota, ("home",), "asking for the quota", 3.0, of_home=False),
     Check("writing", HOME, home_checks.writing, ("queue",), "writing and syncing a file"),
     Check("creating", HOME, home_checks.creating, ("writing",), "several processes create one file"),

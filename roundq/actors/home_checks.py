@@ -364,16 +364,22 @@ def judge_room(check: str, room: int, inodes: int | None, path: str) -> Finding:
 
 
 def quota(patient: Patient) -> list[Finding]:
-    """What quota(1) says is left, where there is such a program."""
+    """What quota(1) says is left of a disk of this node, where there is such a program.
+
+    Of NFS it would ask the server over the internet, which no process of ours causes; there `space` often
+    shows the quota.
+    """
     mount = mounts.mount_of(os.path.realpath(patient.home), patient.root)
-    said = _output(("quota", "-w", "-p"), patient)
-    if said is None or mount is None:
+    if mount is None or mount.kind in NETWORK_KINDS:
+        return []
+    said = _output(("quota", "-l", "-w", "-p"), patient)
+    if said is None:
         return []
     return [judge_room("quota", *left, mount.source) for left in quota_left(said, mount.source)]
 
 
 def quota_left(said: str, source: str) -> list[tuple[int, int | None]]:
-    """Bytes and files that are left of the quota on this source, from `quota -w -p`; none without limits.
+    """Bytes and files that are left of the quota on this source, from `quota -lwp`; none without limits.
 
     A line has the source, then for blocks of a KiB and for files: used, quota, limit, grace; used may have
     a star, and 0 is no limit.

@@ -343,17 +343,24 @@ def test_what_is_no_quota_is_none(said: str) -> None:
 
 
 def test_quota_is_asked_for_where_there_is_such_a_program(home: SpoolHome, tmp_path: Path) -> None:
-    """And nothing is said where there is none."""
-    assert home_checks.quota(Patient({**home.environ, "PATH": str(tmp_path)})) == []
+    """Of disks of this node alone: of NFS that program would ask over the internet."""
     root = tmp_path / "root"
     (root / "proc/self").mkdir(parents=True)
-    (root / "proc/self/mountinfo").write_text("1 1 0:1 / / rw - nfs server:/home rw\n")
+    mounted = root / "proc/self/mountinfo"
+    mounted.write_text("1 1 0:1 / / rw - ext4 server:/home rw\n")
+    assert home_checks.quota(Patient({**home.environ, "PATH": str(tmp_path)}, root=str(root))) == []
     program = tmp_path / "quota"
-    program.write_text(f"#!/bin/sh\ncat <<EOF\n{QUOTA.format(used=1000, soft=51000, hard=60000)}EOF\n")
+    said = QUOTA.format(used=1000, soft=51000, hard=60000)
+    program.write_text(f"#!/bin/sh\necho $* > {tmp_path}/asked\ncat <<EOF\n{said}EOF\n")
     program.chmod(0o755)
-    environ = {**home.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    (finding,) = home_checks.quota(Patient(environ, root=str(root)))
+    patient = Patient({**home.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}, root=str(root))
+    (finding,) = home_checks.quota(patient)
     assert (finding.level, finding.facts) == (WARNING, {"bytes": 50000 << 10, "files": 100})
+    assert (tmp_path / "asked").read_text() == "-l -w -p\n"
+    (tmp_path / "asked").unlink()
+    mounted.write_text("1 1 0:1 / / rw - nfs4 server:/home rw\n")
+    assert home_checks.quota(patient) == []
+    assert not (tmp_path / "asked").exists()
 
 
 # ---------------------------------------------------------------- the queue
