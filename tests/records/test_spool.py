@@ -679,7 +679,7 @@ def test_the_facts_tell_where_a_record_goes(state: str, spool: Spool) -> None:
     assert leftovers(spool) == []
 
 
-@pytest.mark.parametrize("reason", set(REASONS) - {"canceled", "lost"})
+@pytest.mark.parametrize("reason", set(REASONS) - {"canceled", "lost", "rebooted"})
 def test_any_other_reason_is_a_failure(reason: str) -> None:
     record = Record(Job(("a",)), process=PROCESS, completed_ns=1, reason=reason)
     assert spools.destination(record) == FAILED
