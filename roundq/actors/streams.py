@@ -6,6 +6,7 @@ The supervisor opens it before the command begins and closes it, durably, after 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -68,8 +69,36 @@ def error_path(job: Job, job_id: str) -> str:
 
 def _open_stream(path: str) -> int:
     # Not blocking: a FIFO without a reader is an error here, not a hang.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY, 0o666)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    directory = os.stat(os.path.dirname(path) or ".")
+    if not directory.st_mode & stat.S_IWOTH:
+        descriptor = os.open(path, flags, 0o666)
+    else:
+        descriptor = _open_among_strangers(path, flags, (os.geteuid(), directory.st_uid))
     fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_APPEND)
+    return descriptor
+
+
+def _open_among_strangers(path: str, flags: int, owners: tuple[int, ...]) -> int:
+    """Opens a file in a directory to which everybody may write, such as /tmp, if it is of these owners.
+
+    A stranger who knows the name may have put a link there that leads to a file of mine, or a file that he
+    reads. Kernels refuse that if they are told to (proc(5), protected_symlinks, protected_regular).
+    """
+    try:
+        of_link = os.lstat(path)
+        follows = stat.S_ISLNK(of_link.st_mode) and of_link.st_uid in owners
+    except FileNotFoundError:
+        follows = False
+    try:
+        descriptor = os.open(path, flags if follows else flags | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP and not follows:
+            raise PermissionError(errno.EACCES, "it is a symbolic link of somebody else", path) from None
+        raise
+    if not follows and os.fstat(descriptor).st_uid not in owners:
+        os.close(descriptor)
+        raise PermissionError(errno.EACCES, "it belongs to somebody else", path)
     return descriptor
 
 

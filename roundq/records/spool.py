@@ -316,13 +316,21 @@ def contents(spool: Spool, entries: Sequence[Entry]) -> list[bytes | Exception]:
 
 
 def requests(spool: Spool) -> dict[str, set[str]]:
-    """What is asked of the owners of records: id -> verbs."""
+    """What the user asks of the owners of records: id -> verbs. What others left there asks nothing."""
     asked: dict[str, set[str]] = {}
     for name, _ in files.listing(spool.directory("requests")):
         job_id, _, verb = name.rpartition(".")
-        if job_id and verb in REQUESTS and not is_conflict_copy(job_id):
+        if job_id and verb in REQUESTS and not is_conflict_copy(job_id) and _is_asked_by_owner(spool, name):
             asked.setdefault(job_id, set()).add(verb)
     return asked
+
+
+def _is_asked_by_owner(spool: Spool, name: str) -> bool:
+    # The directory may have been open to others for a while; root may do what he likes.
+    try:
+        return os.lstat(f"{spool.directory('requests')}/{name}").st_uid in (spool.uid, 0)
+    except FileNotFoundError:
+        return False
 
 
 # ---------------------------------------------------------------- submit

@@ -13,9 +13,11 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import stat
+from collections.abc import Iterable
 
 from roundq.words.errors import RoundqError
 from roundq.words.job import Identity, identity_dict, to_identity
@@ -33,7 +35,7 @@ class NodeLock:
 
     def __init__(self, spool_path: str, places: tuple[str, ...] = PLACES) -> None:
         digest = hashlib.sha256(os.fsencode(os.path.realpath(spool_path))).hexdigest()[:16]
-        self._paths = [f"{place}/roundq-{os.geteuid()}/{digest}.lock" for place in places]
+        self._places, self._file = places, f"{digest}.lock"
         self._descriptors: dict[str, int] = {}
 
     def acquire(self) -> bool:
@@ -44,24 +46,28 @@ class NodeLock:
         if self.is_held():
             return True
         self.release()
+        tried: set[str] = set()
         try:
-            for path in filter(_is_usable, self._paths):
-                try:
-                    descriptor = _locked(path)
-                except OSError:
-                    # Full, or without locks: a place as good as none.
-                    continue
-                if descriptor is None:
-                    self.release()
-                    return False
-                self._descriptors[path] = descriptor
+            # Until there is none that is not held: while it was looked, another may have made one.
+            while paths := [path for path in self._usable() if path not in tried]:
+                tried.update(paths)
+                for path in paths:
+                    try:
+                        descriptor = _locked(path)
+                    except OSError:
+                        # Full, or without locks: a place as good as none.
+                        continue
+                    if descriptor is None:
+                        self.release()
+                        return False
+                    self._descriptors[path] = descriptor
         except BaseException:
             self.release()
             raise
         if not self._descriptors:
             raise RoundqError(
                 "no place for the lock of this node's daemon can be used: "
-                + ", ".join(os.path.dirname(path) for path in self._paths),
+                + ", ".join(map(_directory, self._places)),
                 "one of these must be yours alone, with room: see `ls -ld /tmp/roundq-*` and `df /tmp`",
             )
         mine = json.dumps(identity_dict(procs.own_identity())).encode()
@@ -71,6 +77,15 @@ class NodeLock:
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, mine, 0)
         return True
+
+    def _usable(self) -> list[str]:
+        """The paths of the lock in all directories that are this user's alone.
+
+        Everybody knows their usual name, and a stranger may have taken it in every place, so that this user
+        could run nothing: then they are made by names that nobody guesses, which others of this user find.
+        """
+        found = [directory for place in self._places for directory in _own(place)]
+        return [f"{directory}/{self._file}" for directory in found or _made(self._places)]
 
     def is_held(self) -> bool:
         """Whether this process holds a lock that others would find: a cleaner may have removed its files."""
@@ -96,7 +111,11 @@ class NodeLock:
 
         By what it wrote, not by trying the lock: for that moment nobody else could take it.
         """
-        for path in self._paths:
+        # Those that a stranger made necessary are looked for only if there is need.
+        usual = (_directory(place) for place in self._places)
+        unusual = (directory for place in self._places for directory in _unusual(place))
+        for directory in itertools.chain(usual, unusual):
+            path = f"{directory}/{self._file}"
             try:
                 found = to_identity(json.loads(files.read(path, most=_BYTES_MAX, owner=os.geteuid())))
             except (OSError, RoundqError, ValueError, KeyError, TypeError, RecursionError):
@@ -125,7 +144,40 @@ def _locked(path: str) -> int | None:
 
 def usable_places(places: tuple[str, ...] = PLACES) -> list[str]:
     """The places that can have this user's locks; a daemon that starts here finds the same."""
-    return [place for place in places if _is_usable(f"{place}/roundq-{os.geteuid()}/probe.lock")]
+    return [place for place in places if _own(place)] or [
+        place for place in places if os.access(place, os.W_OK | os.X_OK, effective_ids=True)
+    ]
+
+
+def _directory(place: str) -> str:
+    return f"{place}/roundq-{os.geteuid()}"
+
+
+def _own(place: str) -> list[str]:
+    """The directories for locks in a place that are this user's own; makes the usual one if it can."""
+    with contextlib.suppress(OSError):
+        os.mkdir(_directory(place), 0o700)
+    return [directory for directory in (_directory(place), *_unusual(place)) if _is_own(directory)]
+
+
+def _made(places: Iterable[str]) -> list[str]:
+    """A new directory for locks in each place, of a name that nobody guesses."""
+    made = []
+    for place in places:
+        with contextlib.suppress(OSError):
+            directory = f"{_directory(place)}.{os.urandom(8).hex()}"
+            os.mkdir(directory, 0o700)
+            made.append(directory)
+    return made
+
+
+def _unusual(place: str) -> list[str]:
+    """The directories of names that were not to be guessed, of whoever they are."""
+    begin = f"{os.path.basename(_directory(place))}."
+    try:
+        return [f"{place}/{name}" for name, _ in files.listing(place) if name.startswith(begin)]
+    except OSError:
+        return []
 
 
 def _is_there(path: str, descriptor: int) -> bool:
@@ -136,11 +188,8 @@ def _is_there(path: str, descriptor: int) -> bool:
     return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
 
-def _is_usable(path: str) -> bool:
-    """Whether the directory of a lock file is this user's own, and nobody else can write to it. Makes it."""
-    directory = os.path.dirname(path)
-    with contextlib.suppress(OSError):
-        os.mkdir(directory, 0o700)
+def _is_own(directory: str) -> bool:
+    """Whether a directory is this user's own, and nobody else can write to it."""
     try:
         status = os.lstat(directory)
     except OSError:

@@ -165,7 +165,7 @@ class Targets:
         """The file that says who holds the lock of a node."""
         lock = NodeLock(self.spool.path, (str(self.directory),))
         assert lock.acquire()
-        (path,) = lock._paths
+        (path,) = lock._descriptors
         Path(path).write_bytes(data)
         lock.holder()
         lock.release()

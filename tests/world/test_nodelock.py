@@ -300,15 +300,32 @@ def test_a_stranger_who_makes_way_does_not_let_two_daemons_in(kind: str, places:
         assert lock(places).holder() is not None
 
 
-def test_without_any_place_it_is_said(places: tuple[str, ...]) -> None:
-    for place in places:
-        squat(place, "open")
+def test_without_any_place_it_is_said() -> None:
     with pytest.raises(RoundqError, match="no place for the lock") as caught:
-        lock(places).acquire()
-    assert own(places[0]) in str(caught.value)
-    assert caught.value.hint
-    with pytest.raises(RoundqError, match="no place"):
         lock(("/proc/none", "/none")).acquire()
+    assert own("/none") in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_stranger_who_takes_every_place_keeps_no_daemon_from_running(
+    kind: str, places: tuple[str, ...]
+) -> None:
+    """Anybody may make the directory of the usual name first; the lock is kept by one that nobody guesses."""
+    for place in places:
+        squat(place, kind)
+    with holder(places):
+        assert not lock(places).acquire()
+        assert lock(places).holder() is not None
+        # He makes way, so that the next daemon finds the usual places free.
+        for place in places:
+            os.rename(own(place), f"{place}/away")
+        assert not lock(places).acquire()
+        assert lock(places).holder() is not None
+    mine = lock(places)
+    assert mine.acquire()
+    assert mine.is_held()
+    mine.release()
 
 
 def test_a_file_system_without_locks_is_said(
