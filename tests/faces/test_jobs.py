@@ -341,6 +341,63 @@ def test_log_finds_the_default_file_and_the_error_file(desk: Desk) -> None:
     )
 
 
+def begins(job: str, more: str = "") -> bytes:
+    return f"rq: job {job} 'fit' begins on n1, 2026-11-21T04:00:00+0100{more}: ./fit\n".encode()
+
+
+def test_log_prints_the_part_of_the_job(desk: Desk) -> None:
+    """Of a file to which others were appended: from its first line to its last, whatever it said itself."""
+    at = {"job_directory": str(desk.directory), "job_output": "o", "node": "n1"}
+    for job in ("1", "2", "3"):
+        put(desk, COMPLETED, job, "fit", began_s=5, ended_s=1, **at)
+    one = (
+        begins("1") + b"text\nrq: job 1 completed: not yet\n" + b"x" * 3_000_000 + b"rq: job 1 completed: a\n"
+    )
+    two = begins("2") + b"\xff\0" + begins("2") + b"more\nrq: job 2 failed: b\n"
+    three = begins("3") + b"never told its end"
+    (desk.directory / "o").write_bytes(b"older, and no newline" + one + two + three)
+
+    assert printed(desk, "1") == one
+    assert printed(desk, "2") == two
+    assert printed(desk, "3") == three
+
+
+def test_log_prints_the_last_attempt(desk: Desk) -> None:
+    at = {"job_directory": str(desk.directory), "job_output": "o", "node": "n1"}
+    put(desk, RUNNING, "1", "fit", began_s=5, attempt=12, **at)
+    first, last = begins("1") + b"one\nrq: job 1 requeued: r\n", begins("1", ", attempt 12") + b"two\n"
+    (desk.directory / "o").write_bytes(first + begins("1", ", attempt 2") + last)
+
+    assert printed(desk, "1") == last
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no line of ours\n",
+        b"rq: job 11 'fit' begins on n1, 2026-11-21T04:00:00+0100: ./fit\n",
+        b"rq: job 1 'fit' begins on n2, 2026-11-21T04:00:00+0100: ./fit\n",
+        b"rq: job 1 'fit' begins on n1, 2026-11-21T04:00:00+0100, attempt 2: ./fit\n",
+        b"rq: job 1 could not start: no environment\n",
+    ],
+)
+def test_log_prints_all_where_the_part_cannot_be_told(desk: Desk, content: bytes) -> None:
+    at = {"job_directory": str(desk.directory), "job_output": "o", "node": "n1"}
+    put(desk, COMPLETED, "1", "fit", began_s=5, ended_s=1, **at)
+    (desk.directory / "o").write_bytes(b"before\n" + content + b"after")
+
+    assert printed(desk, "1") == b"before\n" + content + b"after"
+
+
+def test_log_of_a_real_job_is_that_of_its_last_attempt(home: SpoolHome) -> None:
+    """The supervisor's lines are those that are looked for, with a name and without."""
+    for fields in ({}, {"jobname": 'it\'s "fit"'}):
+        for word in ("first", "second"):
+            job = home.shell(f"echo {word}", output="o", **fields)
+            home.run(job)
+        assert process("log", job, environ=home.environ).stdout.splitlines()[1:-1] == [b"second"]
+
+
 def test_log_of_a_name_is_that_of_the_last_one(desk: Desk) -> None:
     for job in ("9", "10"):
         put(desk, COMPLETED, job, "fit", began_s=5, ended_s=1, job_directory=str(desk.directory))

@@ -1,0 +1,96 @@
+"""Where in an output file one attempt's part lies: files are appended to, by every attempt and other jobs.
+
+The supervisor's own lines tell: the first that says that the attempt begins, and the last that says how it
+ended. What cannot be told for sure is not cut off: then the part is all of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from roundq.actors.listing import Row
+from roundq.actors.streams import output_path
+from roundq.words.job import Record
+from roundq.words.states import CANCELED, COMPLETED, FAILED
+from roundq.world import files
+
+_CHUNK_BYTES = 1 << 20
+#: No line of ours is longer up to where its pattern ends, but for a name; and names are short.
+_LINE_BYTES_MAX = 4096
+_TIME = rb"[0-9T:-]{19}[+-][0-9]{4}"
+
+
+class Part(NamedTuple):
+    """A part of the file with this inode number; `end` is None if it goes on to the end of the file."""
+
+    inode: int
+    begin: int
+    end: int | None
+
+
+def find(row: Row) -> Part | None:
+    """The part of the job's output that its present attempt wrote, or the last; None if it cannot be told.
+
+    It is never smaller than that. Raises OSError if the output cannot be read.
+    """
+    record = row.record
+    if record is None or not (began := _begins(row.id, record)):
+        return None
+    path = output_path(record.job, row.id)
+    descriptor = files.open_fresh(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        begin = next(_found(descriptor, began, 0), None)
+        if begin is None:
+            return None
+        end = None
+        if row.state in (COMPLETED, FAILED, CANCELED):
+            # A job may print what looks like this; the last one is ours, written when it was dead.
+            for _, at in _found(descriptor, _ends(row.id), begin[1]):
+                end = at
+        return Part(os.fstat(descriptor).st_ino, begin[0], end)
+    finally:
+        os.close(descriptor)
+
+
+def _begins(job_id: str, record: Record) -> re.Pattern[bytes] | None:
+    """What the first line of the attempt looks like, None if none has begun."""
+    number, node = record.attempt, record.node
+    if not record.started_ns:
+        if not record.attempts:
+            return None
+        number, node = record.attempts[-1].number, record.attempts[-1].node
+    named = f" {record.job.jobname!r}" if record.job.jobname else ""
+    again = f", attempt {number}" if number > 1 else ""
+    return re.compile(
+        _escaped(f"rq: job {job_id}{named} begins on {node}, ") + _TIME + _escaped(f"{again}: ")
+    )
+
+
+def _ends(job_id: str) -> re.Pattern[bytes]:
+    """What the last line of an ended attempt looks like."""
+    how = f"(?:{COMPLETED}|{FAILED}|{CANCELED}|could not start)"
+    return re.compile(_escaped(f"rq: job {job_id} ") + how.encode() + rb": [^\n]*\n")
+
+
+def _escaped(text: str) -> bytes:
+    return re.escape(os.fsencode(text))
+
+
+def _found(descriptor: int, pattern: re.Pattern[bytes], begin: int) -> Iterator[tuple[int, int]]:
+    """Where a pattern is met from `begin` on: its begin and end in the file."""
+    text = b""
+    while chunk := os.pread(descriptor, _CHUNK_BYTES, begin + len(text)):
+        text += chunk
+        last = 0
+        for match in pattern.finditer(text):
+            last = match.end()
+            yield begin + match.start(), begin + last
+        # What may go on in the next chunk is looked at again, what was met is not.
+        cut = max(last, len(text) - _LINE_BYTES_MAX)
+        begin, text = begin + cut, text[cut:]
