@@ -10,8 +10,9 @@ import sys
 import time
 from typing import Any
 
-from roundq.actors import queue
+from roundq.actors import part, queue
 from roundq.actors.listing import Row
+from roundq.actors.part import Part
 from roundq.actors.reasons import silent_nodes
 from roundq.actors.streams import error_path, output_path
 from roundq.faces.cli.charset import typed
@@ -264,7 +265,7 @@ def log(options: argparse.Namespace, asker: Person) -> int:
             f"job {title(row)} has no error file: both streams go to its output",
             f"rq log {visible(options.job)}",
         )
-    copy = _Copy(_output_path(row, is_error=options.error))
+    copy = _Copy(_output_path(row, is_error=options.error), None if options.error else _part(row))
     if options.follow:
         row = _follow(asker.spool, row, asker.node, copy)
     is_there = copy.go_on()
@@ -273,6 +274,14 @@ def log(options: argparse.Namespace, asker: Person) -> int:
             raise RoundqError(f"job {title(row)} has not begun: it has no output yet", f"rq why {row.id}")
         raise RoundqError(f"job {title(row)}: there is no file {shown(copy.path)}: {copy.problem}")
     return 0
+
+
+def _part(row: Row) -> Part | None:
+    try:
+        return part.find(row)
+    except OSError:
+        # Whoever prints it says why it cannot be read.
+        return None
 
 
 def _follow(spool: Spool, row: Row, node: str, copy: _Copy) -> Row:
@@ -293,13 +302,13 @@ def _follow(spool: Spool, row: Row, node: str, copy: _Copy) -> Row:
 
 
 class _Copy:
-    """Prints a file from where it left off; starts anew with a new file, or one that was cut."""
+    """Prints a file, or a part of it, from where it left off; all of a new file, or of one that was cut."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, of: Part | None) -> None:
         self.path = path
         self.problem = ""
         self.printed = False
-        self._offset, self._inode = 0, -1
+        self._inode, self._offset, self._end = of or Part(-1, 0, None)
 
     def go_on(self) -> bool:
         """Prints what is new; whether the file is there."""
@@ -316,14 +325,17 @@ class _Copy:
                 self.problem = "it is not a regular file, so nothing of it was kept"
                 return False
             if status.st_ino != self._inode or status.st_size < self._offset:
-                self._inode, self._offset = status.st_ino, 0
-            while chunk := os.pread(descriptor, _CHUNK_BYTES, self._offset):
+                self._inode, self._offset, self._end = status.st_ino, 0, None
+            while chunk := os.pread(descriptor, self._most(), self._offset):
                 self._offset += len(chunk)
                 self.printed = True
                 _write(chunk)
         finally:
             os.close(descriptor)
         return True
+
+    def _most(self) -> int:
+        return _CHUNK_BYTES if self._end is None else min(_CHUNK_BYTES, self._end - self._offset)
 
 
 def _write(chunk: bytes) -> None:
