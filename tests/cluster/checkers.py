@@ -43,7 +43,7 @@ RUN_AGAIN = ("restarted", "shutdown", "lease", *LOST)
 # Earlier attempts that a record remembers.
 REMEMBERED = 100
 # A process that was frozen needs this long to notice that its attempt was given to others.
-THAW_S = 3.0
+THAW_S = 10.0
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ print(*queue.submit(queue.mine(os.environ), jobs, os.environ, os.uname().nodenam
 """
 
 
-def ledger_jobs(prefix: str, count: int, seconds: float, **more: Any) -> list[dict[str, Any]]:
+def ledger_jobs(prefix: str, count: int, seconds: float | str, **more: Any) -> list[dict[str, Any]]:
     """For Lab.bulk(): label, seconds, cores, exit_code, `leaves` (a process behind), and fields of Job."""
     return [{"label": f"{prefix}-{i}", "seconds": seconds, **more} for i in range(count)]
 

@@ -4,6 +4,7 @@ Every run appends to a file of its own in /opt/ledger, which all nodes share wit
 when it starts, one about every 50 ms while it lives, one when it ends. So even of a job that was killed the
 checkers know when it was last alive. The first line tells what it found in its environment: which attempt of
 which job it is. A label with a `+` is that of a process which a job left behind: its exit code is nobody's.
+SECONDS may be a list, joined by commas: of each attempt, the last of all that follow.
 A file of its own that imports only the standard library and is started with -S: it is quick.
 """
 
@@ -20,7 +21,7 @@ TICK_S = 0.05
 
 
 def main() -> int:
-    label, seconds = sys.argv[1], float(sys.argv[2])
+    label, times = sys.argv[1], sys.argv[2].split(",")
     cores = int(sys.argv[3]) if len(sys.argv) > 3 else 1
     exit_code = int(sys.argv[4]) if len(sys.argv) > 4 else 0
     node = socket.gethostname()
@@ -35,9 +36,10 @@ def main() -> int:
 
     mine = os.environ
     again = mine.get("RQ_RESTART_COUNT")
-    attempt = {"job": mine.get("RQ_JOB_ID"), "attempt": None if again is None else int(again) + 1}
+    attempt = None if again is None else int(again) + 1
+    seconds = float(times[min(attempt or 1, len(times)) - 1])
     who = {"node": node, "uid": os.getuid(), "pid": os.getpid(), "mark": mine.get("RQ_MARK")}
-    note("start", label=label, cores=cores, **who, **attempt)
+    note("start", label=label, cores=cores, **who, job=mine.get("RQ_JOB_ID"), attempt=attempt)
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         time.sleep(min(TICK_S, left))

@@ -4,8 +4,8 @@
 
 Users submit, cancel and restart jobs on nodes that crash, freeze, are cut off from the home or have one that
 misbehaves, while daemons and supervisors are killed and replaced. In the end all is mended, every job ends,
-and the judges of checkers read spools and ledgers. Ends with 1 if anything was lost, ran twice or is told untrue,
-and then prints what, the seed and the schedule. Needs root; takes what CPU there is.
+and the judges of checkers read spools and ledgers. Ends with 1 if anything was lost, ran twice or is told
+untrue, and then prints what, the seed and the schedule. Needs root; takes what CPU there is.
 """
 
 from __future__ import annotations

@@ -242,13 +242,13 @@ def test_attempts_that_begin_twice_or_overlap_are_found() -> None:
 
 def test_only_what_dies_just_after_a_thaw_is_forgiven() -> None:
     """It was given away while it could not know."""
-    overlap = [attempt(1, 0, 5, node="n2"), attempt(2, 2, 8)]
+    overlap = [attempt(1, 0, 15, node="n2"), attempt(2, 2, 18)]
 
     for judge in (checkers.attempts_once, checkers.not_twice_at_once):
-        assert judge(overlap, [("n2", 4.5)]) == []
-        assert len(judge(overlap, [("n1", 4.5)])) == 1
+        assert judge(overlap, [("n2", 14.5)]) == []
+        assert len(judge(overlap, [("n1", 14.5)])) == 1
         assert len(judge(overlap, [("n2", 1)])) == 1
-        assert len(judge(overlap, [("n2", 6)])) == 1
+        assert len(judge(overlap, [("n2", 16)])) == 1
 
 
 def test_a_loss_without_a_cause_is_found(tmp_path: Path) -> None:
