@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +19,10 @@ from roundq.records.spool import Spool
 from roundq.words.copies import LOOKS
 from roundq.words.job import Identity, dump
 from roundq.words.policy import Want
-from roundq.words.states import CANCELED, CLAIMED, WAITING
+from roundq.words.states import CANCELED, CLAIMED, COMPLETED, WAITING
 from tests.actors.spoolhome import SpoolHome
 from tests.actors.test_round import round_of
+from tests.cluster.wait import wait_until
 from tests.records.crowd import entry_of, new_spool, submitted
 
 SETTLE_S = 5.0
@@ -279,6 +282,14 @@ def test_a_round_wants_the_next_one_for_the_next_look(home: SpoolHome) -> None:
     assert one.is_settling
     assert one.run(100.1) <= SETTLE_S / LOOKS
     assert not round_of(home).is_settling
+
+
+def test_one_pass_lasts_until_its_claims_are_settled(home: SpoolHome) -> None:
+    """rq daemon --fg starts what may start, and leaves no claim behind that nobody would look after."""
+    job = home.submit("true")
+    words = [sys.executable, "-m", "roundq", "daemon", "--fg"]
+    subprocess.run(words, env={**home.environ, "RQ_SETTLE": "0.5s"}, check=True, timeout=60, cwd="/")
+    wait_until(lambda: home.state(job) == COMPLETED, 30, on_timeout=home.story)
 
 
 def test_a_name_that_is_listed_and_gone_is_no_error(
