@@ -119,7 +119,7 @@ def test_who_waits_hears_by_her_own_clock_when_a_node_falls_silent(
     assert listen(met, 1001.0) == []
     assert looks == [1000.0]
     late_s = 1000.0 + SILENT_S
-    assert listen(met, late_s) == ["rq: n3 has not been seen for 10 min; what runs there may go on"]
+    assert listen(met, late_s) == ["n3 has not been seen for 10 min; what runs there may go on"]
     assert listen(met, late_s + LISTEN_S) == []
     cards.publish(desk.spool, card("ann", "n3", beat=2))
     assert listen(met, late_s + 2 * LISTEN_S) == []

@@ -13,7 +13,7 @@ import gc
 import importlib
 import os
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from roundq import __version__
 from roundq.faces.cli.charset import charset
@@ -107,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         _give_up_reader()
         return _complain("interrupted", None, interrupted(stop))
     except BrokenPipeError:
-        _abandon_stdout()
+        abandon(sys.stdout)
         return BROKEN_PIPE
     except Exception as error:
         return _unexpected(error)
@@ -211,17 +211,20 @@ def say(what: str, hint: str | None = None) -> None:
     stops nothing."""
     from roundq.words.quantities import visible
 
-    with contextlib.suppress(OSError, AttributeError, ValueError):
+    try:
         print(f"rq: {visible(what)}", file=sys.stderr)
         if hint:
             print(f"hint: {visible(hint)}", file=sys.stderr)
+    except (OSError, AttributeError, ValueError):
+        # Else the interpreter tries again when it ends, and makes 120 of the exit code.
+        abandon(sys.stderr)
 
 
 def _complain(what: str, hint: str | None, code: int) -> int:
     # What was printed before belongs before it.
     if _output_error() is not None:
         # The interpreter would try again when it ends, and complain in its own words.
-        _abandon_stdout()
+        abandon(sys.stdout)
     say(what, hint)
     return code
 
@@ -232,7 +235,7 @@ def _give_up_reader() -> None:
 
     with contextlib.suppress(OSError, AttributeError, ValueError):
         if not select.select([], [sys.stdout.fileno()], [], 0)[1]:
-            _abandon_stdout()
+            abandon(sys.stdout)
 
 
 def _output_error() -> OSError | None:
@@ -261,10 +264,10 @@ def _is_of_output(error: OSError) -> bool:
     return False
 
 
-def _abandon_stdout() -> None:
+def abandon(stream: TextIO) -> None:
     """What is left to print goes nowhere: the interpreter would complain of it when it ends."""
     with contextlib.suppress(OSError, AttributeError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _unexpected(error: Exception) -> int:
@@ -273,7 +276,7 @@ def _unexpected(error: Exception) -> int:
 
         traceback.print_exception(error)
     if isinstance(error, OSError) and _is_of_output(error):
-        _abandon_stdout()
+        abandon(sys.stdout)
         return _complain(f"standard output cannot be written: {error.strerror}", None, 1)
     if isinstance(error, OSError):
         # A file server or a disk that does not do what it should: not our mistake, but not explained either.

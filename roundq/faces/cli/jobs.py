@@ -96,7 +96,7 @@ def _timeout(text: str) -> float:
 
 def run(verb: str, options: argparse.Namespace) -> int:
     """Does what the verb says; its exit code."""
-    return {"cancel": cancel, "restart": restart, "wait": wait}[verb](options, person())
+    return {"cancel": cancel, "restart": restart, "wait": wait}[verb](options, any_person())
 
 
 class _Printer:

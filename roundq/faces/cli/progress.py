@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from roundq.actors import submission
+from roundq.faces.cli import abandon, say
 from roundq.faces.cli.person import Person
 from roundq.faces.cli.stopping import look_for_signals
 from roundq.records import neighbours
@@ -33,8 +34,7 @@ def progress(asker: Person) -> Iterator[OnLook]:
         def on_look(met: dict[str, Entry]) -> None:
             look_for_signals()
             for said in listener(met, time.monotonic()):
-                with contextlib.suppress(OSError):
-                    print(said, file=sys.stderr, flush=True)
+                say(said)
 
         yield on_look
         return
@@ -43,7 +43,7 @@ def progress(asker: Person) -> Iterator[OnLook]:
         def on_look_on_terminal(met: dict[str, Entry]) -> None:
             look_for_signals()
             for said in listener(met, time.monotonic()):
-                print_above(said)
+                print_above(f"rq: {said}")
             show(sentence(met))
 
         yield on_look_on_terminal
@@ -61,21 +61,20 @@ def _status(text: str) -> Iterator[tuple[Callable[[str], None], Callable[[str], 
     console = Console(stderr=True)
     status = console.status(Text(text), spinner="line")
 
-    def show(text: str) -> None:
-        with contextlib.suppress(OSError):
-            status.update(Text(text))
+    def done(do: Callable[[], object]) -> None:
+        try:
+            do()
+        except OSError:
+            abandon(sys.stderr)
 
-    def print_above(text: str) -> None:
-        with contextlib.suppress(OSError):
-            console.print(Text(text))
-
+    done(status.start)
     try:
-        with contextlib.suppress(OSError):
-            status.start()
-        yield show, print_above
+        yield (
+            lambda text: done(lambda: status.update(Text(text))),
+            lambda text: done(lambda: console.print(Text(text))),
+        )
     finally:
-        with contextlib.suppress(OSError):
-            status.stop()
+        done(status.stop)
 
 
 @contextlib.contextmanager
@@ -123,7 +122,7 @@ class Listener:
         fresh = sorted((nodes & silent.keys()) - self._told)
         self._told = nodes & silent.keys()
         return [
-            f"rq: {visible(node)} has not been seen for {format_age(silent[node])}; what runs there may go on"
+            f"{visible(node)} has not been seen for {format_age(silent[node])}; what runs there may go on"
             for node in fresh
         ]
 

@@ -70,7 +70,7 @@ def _log_parser() -> Parser:
 
 def run(verb: str, options: argparse.Namespace) -> int:
     """Does what the verb says; its exit code."""
-    return {"show": show, "why": why, "log": log}[verb](options, person())
+    return {"show": show, "why": why, "log": log}[verb](options, any_person())
 
 
 # ---------------------------------------------------------------- show
