@@ -1,4 +1,4 @@
-"""The real protocol code, many nodes and users in one process, on a simulated world that misbehaves by a seed.
+"""The real protocol code, many nodes and users in one process, on a world that misbehaves by a seed.
 
 `python -m tests.simulation --seed N --verbose` runs one seed and shows what happened; what may break, and
 what may not, is in tests/faults.md.

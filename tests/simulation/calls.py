@@ -41,7 +41,7 @@ def shared(kind: str, text: str, effect: Callable[[], T]) -> T:
     if me.pending and me.actors[0] is world.schedule.current:
         me.handle()
     after = world.faults.before(kind, me)
-    world.schedule.pause(world.random() * world.latency_s * node.slowness)
+    world.schedule.pause(world.random() * world.latency_s * node.slowness * me.slowness)
     while node.is_cut:
         node.waiting_for_server.append(actor())
         world.schedule.wait()

@@ -64,8 +64,18 @@ class Faults:
         #: Mean seconds between what happens by itself.
         self.pace_s = rng.choice((3.0, 10.0, 30.0))
         self.longest_s = rng.choice((2.0, 20.0, 120.0, 900.0))
+        if world.theme in ("lease", "lost"):
+            self.longest_s = 120.0
+            self.pace_s = rng.choice((5.0, 10.0))
         self.at_operations = self._some(AT_OPERATIONS)
         self.by_time = self._some(BY_TIME)
+        if world.theme == "lost":
+            self.by_time[0].append("cut")
+            self.by_time[1].append(10)
+        elif world.theme == "lease":
+            # Else nothing runs for long enough to lose its lease.
+            self.gap, self.pace_s = 1500, 15.0
+            self.by_time = ["cut", "freeze", "kill", "crash"], [6, 3, 1, 1]
         self.has_unknown = rng.random() < 0.2
         self.left = 1 << 60
 
@@ -286,5 +296,6 @@ def calm(world: World) -> None:
         if node.is_cut:
             node.reconnect()
         for process in list(node.processes.values()):
+            process.slowness = 1.0
             if process.is_stopped:
                 process.carry_on()

@@ -26,6 +26,8 @@ ENDED = ("completed", "failed", "canceled", "zombie")
 STATES = frozenset((*OPEN, *ENDED))
 #: What a supervisor may need to see a request without a nudge, and to kill; and some.
 HEED_S = 100.0
+#: What a supervisor may need to kill its job when its node goes on.
+AWAKE_S = 3.0
 
 
 @dataclass
@@ -96,6 +98,8 @@ class Judge:
         self.asked_to_cancel: set[tuple[str, str]] = set()
         self.asked_to_restart: dict[tuple[str, str], set[int]] = {}
         self.called_lost: set[str] = set()
+        #: Marks of attempts whose record another node took, for a reason that was good then.
+        self.seized: set[str] = set()
         #: Marks of attempts that lost their lease while their node stood still.
         self.frozen_out: set[str] = set()
         self._jobs: dict[tuple[str, str], Known] = {}
@@ -128,7 +132,7 @@ class Judge:
                 known.names.add((state, name))
                 arrived.append((user, id_, inode))
                 if state != "waiting" or known.label:
-                    self._arrived(user, id_, state, inode)
+                    self._arrived(user, id_, state, name, inode)
         for user, id_, inode in arrived:
             self._is_same_job(user, id_, self._jobs[user, id_], inode)
         for (user, id_), known in touched.items():
@@ -148,11 +152,26 @@ class Judge:
             self.find(f"{user}'s job {id_} was {known.label} and is {label}", id_)
         known.label = label
 
-    def _arrived(self, user: str, id_: str, state: str, inode: Inode) -> None:
+    def _is_seized(self, user: str, id_: str, record: dict[str, Any]) -> None:
+        """Another node took a running record: there must be a reason at that instant."""
+        process = record.get("process")
+        if isinstance(process, dict):
+            mark = _mark(process)
+            if mark not in self.seized:
+                self._is_lost(user, id_, process, record.get("node"))
+                self.seized.add(mark)
+
+    def _arrived(self, user: str, id_: str, state: str, name: str, inode: Inode) -> None:
         """A record has come to a state: what it says must be true in that instant."""
-        if state in ("claimed", "running", "held"):
+        if state in ("claimed", "held"):
             return
         record = _record(inode.data)
+        if state == "running":
+            if record is not None and not name.removesuffix(".job").rstrip("!").endswith(
+                f"@{record.get('node')}"
+            ):
+                self._is_seized(user, id_, record)
+            return
         runs = [run for run in self.runs if (run.user, run.id) == (user, id_)]
         if state == "canceled":
             if (user, id_) not in self.asked_to_cancel:
@@ -200,7 +219,9 @@ class Judge:
     def _is_given_up(self, mark: str, process: Process) -> bool:
         """Whether a job may go on elsewhere while this process of it is there: somebody called its node
         lost, or its lease ran out while its node stood still. What stands still does not run."""
-        if self.world.config.lease_s and process.node.is_frozen:
+        node = process.node
+        stood_still = node.is_frozen or self.world.schedule.now - node.thawed_s < AWAKE_S
+        if self.world.config.lease_s and stood_still:
             self.frozen_out.add(mark)
         return mark in self.called_lost or mark in self.frozen_out
 
@@ -230,8 +251,8 @@ class Judge:
             return
         identity = process.get("boot"), process.get("pid"), process.get("start")
         found = self._processes.get(identity)  # type: ignore[arg-type]
-        mark = ".".join(map(str, identity))
-        if mark in self.called_lost:
+        mark = _mark(process)
+        if mark in self.called_lost or mark in self.seized:
             return
         if found is not None and found.is_alive and self.world.config.lease_s:
             # Cut off from its home it cannot say what it knows; but it has stopped its job.
@@ -291,7 +312,8 @@ class Judge:
             self.find(f"{user}'s job {label} was refused, and begins", id_)
         if submission.id is not None and submission.id != id_:
             self.find(f"{label} was accepted as {submission.id} and begins as {id_}", id_)
-        if any((one.user, one.id, one.said) == (user, id_, "gone") for one in self.cancels):
+        was_canceled = any((one.user, one.id, one.said) == (user, id_, "gone") for one in self.cancels)
+        if was_canceled and not self._is_given_up(run.mark, supervisor):
             self.find(f"{user}'s job {id_} was canceled before it began, and begins", id_)
         # What its user called lost he must not need.
         alive = [
@@ -381,7 +403,7 @@ class Judge:
                 elif (label := record["job"]["command"][1]) != known.label:
                     self.find(f"{user}'s job {id_} is {label} and was {known.label}", id_)
                 elif state in ENDED:
-                    self._arrived(user, id_, state, inode)
+                    self._arrived(user, id_, state, name, inode)
         for submission in self.submissions.values():
             if submission.id is None:
                 continue
@@ -415,6 +437,11 @@ class Judge:
         for run in self.runs:
             if run.ended_s is None:
                 self.find(f"the command still lives: {run}", run.id)
+
+
+def _mark(process: dict[str, Any]) -> str:
+    """What every process of an attempt bears: its supervisor's identity."""
+    return f"{process.get('boot')}.{process.get('pid')}.{process.get('start')}"
 
 
 def _label(data: bytes) -> str | None:

@@ -62,6 +62,7 @@ class Node:
         self.booted_s = 0.0
         self.is_up = False
         self.is_frozen = False
+        self.thawed_s = -1e9
         #: Operations on the shared file system wait while the server does not answer.
         self.is_cut = False
         self.wall_offset_ns = rng.choice((0, 0, rng.randint(-3_600_000_000_000, 3_600_000_000_000)))
@@ -102,6 +103,7 @@ class Node:
     def thaw(self) -> None:
         """Goes on where it stood."""
         self.is_frozen = False
+        self.thawed_s = self.schedule.now
         parked, self.parked = self.parked, []
         for actor in parked:
             self.schedule.resume(actor, self.rng.random() * 0.01)
@@ -168,7 +170,7 @@ class Process:
         self.wakeup: int = -1
         self.environment: dict[str, str] = {}
         self.mark: str | None = None
-        self.serial = 0
+        self.slowness = 1.0
         #: It ended by its own will.
         self.has_left = False
         #: A job's command: how it takes SIGTERM, and what is to be told when it ends.

@@ -30,10 +30,17 @@ class People:
         self.left = world.jobs
         self._serial = 0
         #: Whether they are quick to call a silent node lost.
-        self.is_hasty = self.rng.random() < 0.3
+        self.is_hasty = world.theme == "lost" or (world.theme == "mixed" and rng.random() < 0.3)
         self.commands = world.rng.choices(
             ("submit", "cancel", "restart", "look", "lost"),
-            (10, rng.choice((0, 4, 12)), rng.choice((0, 0, 12)), 2, rng.choice((0, 0, 3))),
+            {
+                "lease": (10, 1, 0, 1, 0),
+                "lost": (10, 1, 1, 1, 3),
+                "restart": (10, 1, 20, 1, 0),
+                "cancel": (10, 20, 0, 1, 0),
+            }.get(
+                world.theme, (10, rng.choice((0, 4, 12)), rng.choice((0, 0, 12)), 2, rng.choice((0, 0, 3)))
+            ),
             k=200,
         )
 
@@ -97,6 +104,9 @@ class People:
         process = Process(node, kind, self.world.uid(user))
         process.environment = {"HOME": f"/home/{user}"}
 
+        if self.world.theme == "restart" and kind == "rq":
+            process.slowness = self.rng.choice((1.0, 1.0, 100.0, 1000.0))
+
         def command() -> None:
             try:
                 main()  # type: ignore[operator]
@@ -119,10 +129,11 @@ class People:
             label = f"{user}-{self._serial}"
             # What no node has would wait for ever.
             cores = min(rng.choice((1, 1, 1, 2, 0)), max(node.cores for node in self.world.nodes))
-            seconds = rng.choice(_SECONDS)
+            is_long = self.world.theme in ("lease", "lost", "restart") and rng.random() < 0.7
+            seconds = rng.choice(_SECONDS[-2:] if is_long else _SECONDS)
             limit_s = rng.choice((None, None, 60.0)) if seconds < 100 else rng.choice((60.0, 30.0, None))
             manner = rng.choice(("", "", "stubborn", "helper", "helper stubborn"))
-            is_restartable = rng.random() < 0.5
+            is_restartable = is_long or rng.random() < 0.5
             job = Job(
                 ("work", label, str(seconds), rng.choice(_ENDS), manner),
                 directory=f"/home/{user}",
@@ -144,7 +155,8 @@ class People:
             try:
                 ids = submission.submit(self.spool(user), described, {"SHELL": "sh"}, me.node.name)
             except (OSError, RoundqError) as error:
-                judge.submitted(tried, None, set(error.ids) if isinstance(error, PartlySubmitted) else set())
+                named = {*error.ids, *error.doubtful} if isinstance(error, PartlySubmitted) else set()
+                judge.submitted(tried, None, named)
                 raise
             self.world.note("says", f"submitted {' '.join(ids)}")
             judge.submitted(tried, ids, set())

@@ -25,6 +25,8 @@ from tests.simulation.schedule import Actor, Killed, Schedule
 
 #: Simulated seconds after the last fault within which everything must have ended.
 PATIENCE_S = 3600.0
+#: What a run is mostly about, and how often: some mistakes need a coincidence that chance alone seldom makes.
+THEMES = ("mixed", "lease", "lost", "restart", "cancel"), (5, 1, 1, 1, 1)
 #: More operations than any run needs: what goes round in circles is found so.
 OPERATIONS_MAX = 150_000
 
@@ -65,6 +67,10 @@ class World:
         self.users = [f"user{n}" for n in range(rng.choice((1, 1, 1, 2, 2, 3)))]
         self.jobs = rng.choice((1, 2, 3, 3, 5, 8, 15))
         self.active_s = rng.choice((5.0, 15.0, 15.0, 40.0, 120.0, 300.0))
+        self.theme = rng.choices(*THEMES)[0] if count > 1 else "mixed"
+        if self.theme in ("lease", "lost"):
+            self.active_s = rng.choice((60.0, 200.0))
+            self.jobs = min(self.jobs, 5)
         is_local = count == 1 and rng.random() < 0.7
         self._tick_ns = rng.choice((1_000_000, 4_000_000, 1_000_000_000))
         self.disk = Disk(self._server_ns, rng, journals=is_local)
@@ -84,7 +90,7 @@ class World:
 
     def _configured(self) -> Config:
         rng = self.rng
-        lease_s = rng.choice((0.0, 0.0, 8.0, 30.0))
+        lease_s = rng.choice((8.0, 20.0)) if self.theme == "lease" else rng.choice((0.0, 0.0, 0.0, 30.0))
         values: dict[str, Any] = {
             "homes": ("/home",),
             "poll_min_s": 1.0,
