@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from roundq.records import neighbours
 from roundq.records import spool as spools
-from roundq.records.cards import DRAINING, LEAVING, Occupant
+from roundq.records.cards import DRAINING, LEAVING, Card, Occupant
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
 from roundq.words.errors import RecordError
@@ -153,13 +153,18 @@ def nodes_of(looked: Look) -> list[NodeFacts]:
     by_node: dict[str, list[Seen]] = {}
     for one in looked.seen:
         by_node.setdefault(one.card.node, []).append(one)
+    jobs = _by_node(looked)
+    return [
+        _node(name, by_node[name], jobs.get(name, []), looked.me, is_here=name == looked.here)
+        for name in sorted(by_node, key=natural)
+    ]
+
+
+def _by_node(looked: Look) -> dict[str, list[Occupancy]]:
     jobs: dict[str, list[Occupancy]] = {}
     for job in looked.occupied:
         jobs.setdefault(job.node, []).append(job)
-    return [
-        _node(name, by_node[name], jobs.get(name, []), is_here=name == looked.here)
-        for name in sorted(by_node, key=natural)
-    ]
+    return jobs
 
 
 def natural(name: str) -> tuple[list[tuple[int, str]], str]:
@@ -169,19 +174,18 @@ def natural(name: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if place % 2 else (0, part) for place, part in enumerate(parts)], name
 
 
-def _node(name: str, seen: list[Seen], jobs: list[Occupancy], *, is_here: bool) -> NodeFacts:
+def _node(name: str, seen: list[Seen], jobs: list[Occupancy], me: Spool, *, is_here: bool) -> NodeFacts:
     alive = [one for one in seen if one.is_alive]
     # What is told of a node nobody hears of is what was last heard.
     told = sorted(alive or seen, key=lambda one: one.silent_s)
-    ours = [one.card for one in told if not one.card.is_legacy]
     offers = {one.card.user: one.card.capacity for one in told}
-    cores = max(offers.values())
+    teller = _teller(told, me)
+    cores = teller.capacity
     draining = [one.card for one in alive if one.card.state == DRAINING]
     if not alive:
         state = STOPPED if is_here or all(one.card.state == LEAVING for one in seen) else SILENT
     else:
         state = DRAINS if len(draining) == len(alive) else UP
-    freshest = ours[0] if ours else None
     return NodeFacts(
         name=name,
         state=state,
@@ -189,13 +193,13 @@ def _node(name: str, seen: list[Seen], jobs: list[Occupancy], *, is_here: bool) 
         silent_s=None if alive else told[0].silent_s,
         cores=cores,
         offers=offers if len(set(offers.values())) > 1 else {},
-        physical_cores=max(one.card.physical_cores for one in told),
-        logical_cpus=max(one.card.logical_cpus for one in told),
-        used=sum(cores if job.cores == ALL_CORES else job.cores for job in jobs),
+        physical_cores=teller.physical_cores,
+        logical_cpus=teller.logical_cpus,
+        used=sum(_used(jobs, cores, teller.logical_cpus).values()),
         jobs=len(jobs),
-        load=freshest.load if freshest else None,
-        memory=max(card.memory for card in ours) if ours else None,
-        memory_available=freshest.memory_available if freshest else None,
+        load=None if teller.is_legacy else teller.load,
+        memory=None if teller.is_legacy else teller.memory,
+        memory_available=None if teller.is_legacy else teller.memory_available,
         users=tuple(sorted({one.card.user for one in alive})),
         drainers=tuple(sorted(card.user for card in draining)),
         versions=tuple(sorted({one.card.version or LEGACY_VERSION for one in told}, key=natural)),
@@ -203,15 +207,34 @@ def _node(name: str, seen: list[Seen], jobs: list[Occupancy], *, is_here: bool) 
     )
 
 
+def _teller(told: list[Seen], me: Spool) -> Card:
+    """Whose card is believed in what a node has: mine, or one in the middle; others may claim anything."""
+    cards = [one.card for one in told if one.spool == me] or [one.card for one in told]
+    # 0.2.9 tells less.
+    cards = [card for card in cards if not card.is_legacy] or cards
+    return sorted(cards, key=lambda card: card.capacity)[len(cards) // 2]
+
+
+def _used(jobs: Iterable[Occupancy], cores: int, logical_cpus: int) -> dict[Spool, int]:
+    """The cores of a node that each user has, of what it has at most; who has claimed more did not get it."""
+    used: dict[Spool, int] = {}
+    for job in jobs:
+        used[job.spool] = used.get(job.spool, 0) + (cores if job.cores == ALL_CORES else job.cores)
+    return {spool: min(count, max(cores, logical_cpus)) for spool, count in used.items()}
+
+
 def users_of(looked: Look) -> list[UserFacts]:
     """The users who have a live daemon or jobs, and me; those with most running cores first."""
     nodes = {node.name: node for node in nodes_of(looked) if node.is_live}
-    cores: dict[Spool, list[int]] = {looked.me: []}
+    cores: dict[Spool, int] = {looked.me: 0}
+    running: dict[Spool, int] = {}
     live: dict[Spool, set[str]] = {}
-    for job in looked.occupied:
-        of = cores.setdefault(job.spool, [])
-        if job.node in nodes:
-            of.append(nodes[job.node].cores if job.cores == ALL_CORES else job.cores)
+    for name, jobs in _by_node(looked).items():
+        node = nodes.get(name)
+        for spool, count in _used(jobs, node.cores if node else 0, node.logical_cpus if node else 0).items():
+            cores[spool] = cores.get(spool, 0) + (count if node else 0)
+        for job in jobs:
+            running[job.spool] = running.get(job.spool, 0) + (node is not None)
     for one in looked.seen:
         if one.is_alive:
             live.setdefault(one.spool, set()).add(one.card.node)
@@ -219,8 +242,8 @@ def users_of(looked: Look) -> list[UserFacts]:
     facts = [
         UserFacts(
             name=spool.user,
-            cores=sum(cores.get(spool, [])),
-            running=len(cores.get(spool, [])),
+            cores=cores.get(spool, 0),
+            running=running.get(spool, 0),
             waiting=waiting.get(spool, 0),
             nodes=tuple(sorted(live.get(spool, ()), key=natural)),
             is_me=spool == looked.me,

@@ -27,7 +27,7 @@ class Eve:
         Path(self.spool.path).mkdir()
         for state in ("waiting", "running", "claimed", "completed"):
             Path(self.spool.path, state).mkdir()
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
         self.beat = 0
         self.own()
 
@@ -40,14 +40,14 @@ class Eve:
     def process(self) -> Identity:
         """A process of hers that lives until `stop`."""
         process = subprocess.Popen(["sleep", "1000"], user=self.uid, group=self.uid, extra_groups=())
-        self._processes.append(process)
+        self.processes.append(process)
         found = procs.identity(process.pid)
         assert found is not None
         return found
 
     def stop(self) -> None:
         """None of her processes lives."""
-        for process in self._processes:
+        for process in self.processes:
             process.kill()
             process.wait()
 

@@ -11,6 +11,7 @@ import pytest
 
 from roundq.actors import occupancy, turns
 from roundq.actors.round import Round
+from roundq.faces import cluster
 from roundq.records import cards, neighbours
 from roundq.words.errors import RecordError
 from roundq.words.job import Identity
@@ -19,7 +20,7 @@ from roundq.world import procs
 from roundq.world.config import Config
 from roundq.world.node import Node
 from tests.actors.spoolhome import NODE, SpoolHome
-from tests.hostile.neighbour import Eve
+from tests.hostile.neighbour import EVE, Eve
 from tests.rights import need_root
 
 CORES = 4
@@ -135,6 +136,41 @@ def test_cores_count_for_no_more_than_a_node_has(eve: Eve) -> None:
     eve.card(eve.process(), jobs=jobs)
     seen = neighbours.Neighbourhood(NODE).look([eve.spool], 0.0)
     assert occupancy.running_cores(seen) == {"eve": 4}
+
+
+def test_lists_show_what_my_own_daemon_says_of_a_node(home: SpoolHome, eve: Eve) -> None:
+    """However much a living daemon of hers claims to offer, and its jobs to have."""
+    round_of(home).run(1000.0)
+    jobs = [eve.job(number, None, cores=90_000) for number in range(200)]
+    huge = {"cores": 100_000, "memory": 1 << 52, "load": 1e300, "jobs": jobs}
+    eve.card(eve.process(), **huge)
+    for number in range(200):
+        with open(f"{eve.spool.path}/running/{number}@{NODE}.job", "w") as file:
+            file.write("{}")
+    eve.own()
+    looked = cluster.look([home.spool, eve.spool], home.spool, NODE, 0.0)
+    (node,) = cluster.nodes_of(looked)
+    assert node.cores == CORES
+    assert node.used <= max(CORES, node.logical_cpus)
+    assert node.memory is not None
+    assert node.memory < 1 << 50
+    assert {user.name: user.cores for user in cluster.users_of(looked)}["eve"] <= max(
+        CORES, node.logical_cpus
+    )
+
+
+def test_without_a_card_of_mine_one_liar_among_honest_users_is_not_believed(
+    home: SpoolHome, eve: Eve
+) -> None:
+    told = [eve.spool]
+    eve.card(eve.process(), cores=100_000)
+    for name, uid in (("bob", EVE + 1), ("cyd", EVE + 2)):
+        other = Eve(home.home.parent, NODE, uid, name)
+        other.card(other.process(), cores=CORES)
+        told.append(other.spool)
+        home.started += other.processes
+    (node,) = cluster.nodes_of(cluster.look([home.spool, *told], home.spool, NODE, 0.0))
+    assert node.cores == CORES
 
 
 # ---------------------------------------------------------------- turns
