@@ -23,12 +23,19 @@ class Player:
             stdout=subprocess.PIPE,
             text=True,
         )
+        self._answers: dict[str, Any] = {}
 
     def ask(self, **what: Any) -> Any:
-        """What it answers to one request; see `tests.crashpoints.__main__.serve`."""
+        """What it answers to one request, asked once; see `tests.crashpoints.__main__.serve`."""
+        request = json.dumps(what, sort_keys=True)
+        if request not in self._answers:
+            self._answers[request] = self._answer(request)
+        return self._answers[request]
+
+    def _answer(self, request: str) -> Any:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        print(json.dumps(what), file=self._process.stdin, flush=True)
+        print(request, file=self._process.stdin, flush=True)
         line = self._process.stdout.readline()
         assert line, "the player died; what it said is above"
         return json.loads(line)

@@ -29,7 +29,7 @@ from tests.crashpoints.survivors import NODE
 #: Of our modules, those that touch files of a spool.
 MODULES = (files, ids, spools, environments)
 #: Seconds that whatever a case started may take to end.
-PATIENCE_S = 40.0
+PATIENCE_S = 150.0
 
 
 @dataclass
@@ -297,7 +297,10 @@ def _walk(directory: str) -> list[str]:
 
 def record(operation: Operation, scratch: str) -> list[Step]:
     """The file operations of an undisturbed operation."""
-    return Case(scratch, operation, None, None).act()[0]
+    try:
+        return Case(scratch, operation, None, None).act()[0]
+    finally:
+        _kill_all()
 
 
 def explore(operation: Operation, scratch: str, workers: int, mistake: str | None = None) -> Tally:
@@ -308,6 +311,7 @@ def explore(operation: Operation, scratch: str, workers: int, mistake: str | Non
     tally = Tally(operation.name, len(steps))
     # Undisturbed first: what is wrong then needs no fault.
     _note(tally, "undisturbed", recorded.judge(answer, None), recorded)
+    _kill_all()
     cases: list[tuple[Fault, str | None]] = [
         (fault, None) for fault in faults(steps, operation.kinds, with_looks=not operation.is_alive)
     ]
@@ -342,6 +346,7 @@ def _shared(
                 code = 0
             except BaseException:
                 traceback.print_exc()
+                _kill_all()
             os._exit(code)
         children.append((child, path))
     for child, path in children:

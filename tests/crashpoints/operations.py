@@ -24,7 +24,7 @@ from roundq.world import files, procs
 from tests.cluster import checkers
 from tests.crashpoints import steps
 from tests.crashpoints.stage import ALIVE, DEAD, HOLDS, MOVES, RUNS, USERS, Operation, Stage
-from tests.crashpoints.survivors import NODE, environ_of, locks_of, open_daemon
+from tests.crashpoints.survivors import NODE, PATIENCE_S, environ_of, locks_of, open_daemon
 
 # ---------------------------------------------------------------- submission
 
@@ -143,7 +143,7 @@ def _serve(stage: Stage) -> None:
         with contextlib.suppress(BaseException):
             open_daemon(stage.homes).serve()
         os._exit(0)
-    until_s = time.monotonic() + 20
+    until_s = time.monotonic() + PATIENCE_S
     while not os.path.exists(f"{stage.home}/ledger"):
         assert time.monotonic() < until_s, "the older daemon starts nothing"
         time.sleep(0.005)

@@ -15,14 +15,15 @@ from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
 from roundq.words.job import Identity, Job, Record
 from tests.crashpoints import steps
-from tests.crashpoints.survivors import NODE, open_daemon
+from tests.crashpoints.survivors import NODE, PATIENCE_S, open_daemon
 
 #: A process of an earlier boot: surely dead.
 DEAD = Identity("an earlier boot", 17, 4)
 #: Every attempt writes down that it ran, in one write.
 RUNS = 'echo "$RQ_JOB_ID $RQ_RESTART_COUNT" >> ledger'
 #: And only the first waits for somebody to let it go.
-HOLDS = RUNS + '; [ "$RQ_RESTART_COUNT" -gt 0 ] || while [ ! -e go ]; do sleep 0.03; done'
+HOLDS = f"""{RUNS}; [ "$RQ_RESTART_COUNT" -gt 0 ] ||
+for i in $(seq 9999); do [ ! -e go ] || break; sleep 0.03; done"""
 
 #: Faults of operations that only touch files; of those that others watch; of those with a process each.
 PURE = (steps.STOP, steps.POWER, steps.FORGET, steps.LOST, steps.TAKEN, steps.REFUSED, steps.FULL, steps.GONE)
@@ -96,7 +97,7 @@ class Stage:
                 open_daemon(self.homes).once()
             os._exit(0)
         os.waitpid(child, 0)
-        until_s = time.monotonic() + 20
+        until_s = time.monotonic() + PATIENCE_S
         while not os.path.exists(f"{self.home}/ledger"):
             assert time.monotonic() < until_s, "it does not begin"
             time.sleep(0.005)
