@@ -1,10 +1,10 @@
 """What durability and the check after a claim cost: run it with `python -m tests.bench.durability [ROUNDS]`.
 
-Nothing is asserted, since a time is a fact of one machine. Each thing is measured as it is, and with fsync, or
-with the check (to publish the card and to read those of others), switched off in this process only. The two
-take turns, so that a busy machine is unfair to none. Prints medians in milliseconds, and how many times as
-long the real thing takes; beside them the load, the bare interpreter, and one bare fsync. BENCH_DIR says on
-which file system.
+Nothing is asserted, since a time is a fact of one machine. Each thing is measured as it is, and with fsync,
+or with the check (to publish the card and to read those of others), switched off in this process only. The
+two take turns, so that a busy machine is unfair to none. Prints medians in milliseconds, and how many times
+as long the real thing takes; beside them the load, the bare interpreter, and one bare fsync. BENCH_DIR says
+on which file system.
 """
 
 from __future__ import annotations

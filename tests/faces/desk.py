@@ -86,7 +86,7 @@ def start(desk: Desk, *words: str, **more: str) -> Iterator[subprocess.Popen[str
     pipe = subprocess.PIPE
     command = [sys.executable, "-m", "roundq", *words]
     with subprocess.Popen(
-        command, env=environ, cwd=desk.directory, stdout=pipe, stderr=pipe, text=True
+        command, env=environ, cwd=desk.directory, stdin=pipe, stdout=pipe, stderr=pipe, text=True
     ) as running:
         try:
             yield running

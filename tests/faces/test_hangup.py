@@ -1,4 +1,4 @@
-"""Promises at a terminal, and to whoever closes it: Ctrl-C, a hang-up, a reader who sleeps or is gone"""
+"""Promises at a terminal, and to whoever closes it: Ctrl-C, a hang-up, a reader who sleeps or is gone."""
 
 from __future__ import annotations
 

@@ -23,10 +23,12 @@ from roundq.words.quantities import (
     check_name,
     format_age,
     format_duration,
+    format_ids,
     format_memory,
     parse_cores,
     parse_duration,
     parse_memory,
+    shell_ids,
     visible,
 )
 
@@ -376,3 +378,18 @@ def test_an_accepted_name_is_one_component_of_a_path(name: str) -> None:
     assert "/" not in name
     assert name not in ("", ".", "..")
     assert len(name.encode()) <= NAME_BYTES_MAX
+
+
+@pytest.mark.parametrize(
+    ("ids", "people", "shell"),
+    [
+        (["7"], "7", "7"),
+        (["7", "8"], "7, 8", "7 8"),
+        (["7", "8", "9"], "7 to 9", "7 8 9"),
+        ([str(number) for number in (1, *range(9, 14), 20)], "1, 9 to 13, 20", "1 $(seq 9 13) 20"),
+        (["9", "7", "8", "8"], "9, 7, 8, 8", "9 7 8 8"),
+        (["1.n1", "2.n1", "3.n1"], "1.n1, 2.n1, 3.n1", "1.n1 2.n1 3.n1"),
+    ],
+)
+def test_ids_are_told_exactly(ids: list[str], people: str, shell: str) -> None:
+    assert (format_ids(ids), shell_ids(ids)) == (people, shell)
