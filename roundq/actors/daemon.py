@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from roundq import __version__
+from roundq.actors.namesake import Namesake
 from roundq.actors.round import HOMES_S, Round
 from roundq.actors.submission import fork_apart
 from roundq.records import spool as spools
@@ -42,6 +43,8 @@ TAKEOVER_S = 10.0
 BUSY_POLL_S = 5.0
 #: After an error in a round, such as a home that does not answer, the next is played this soon at least.
 AFTER_ERROR_S = 5.0
+#: Cards of others that change make no more rounds than one in this time.
+PACE_S = 0.05
 #: A helper that nobody needed for this long is ended.
 HELPERS_IDLE_S = 300.0
 
@@ -93,14 +96,21 @@ class Daemon:
         self.round = Round(spool, node, live.refresh, self.log, time.time_ns(), self.helpers)
         config = live.config
         self.rhythm = Rhythm(config.poll_min_s, config.poll_max_s, random.Random())
+        self.namesake = Namesake(spool, self.name, self.round.process, self.round.machine)
         self.is_leaving = False
+        self._stands_by: str | None = None
         self.round_failed: str | None = None
         self._config_error: str | None = None
-        self._watched_s = -1e9
+        self._watched_s = self._paced_s = -1e9
         self._wake, self._woken = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
 
     def once(self) -> int:
-        """One round and its births; the number of my jobs on this node."""
+        """One round and its births; the number of my jobs on this node.
+
+        Raises RoundqError if this may be another node's name.
+        """
+        if (contested := self.namesake.look(time.monotonic(), has_published=False)) is not None:
+            raise RoundqError(contested, "nothing was started: see `rq nodes`, and try again")
         self._say("plays one round")
         deadline_s = time.monotonic() + 5.0
         # A claim that is not decided yet is looked at again; a long queue is read in several rounds.
@@ -146,8 +156,13 @@ class Daemon:
 
     def _play(self) -> float:
         try:
-            self._look_at_spool()
-            again_s = self.round.run(time.monotonic())
+            now_s = time.monotonic()
+            contested = self.namesake.look(now_s, has_published=self.round.card is not None)
+            if contested is not None and self.round.card is None:
+                return self._stand_by(contested)
+            self._stands_by = None
+            self._look_at_spool(contested)
+            again_s = self.round.run(now_s)
         except (OSError, RoundqError) as error:
             self.round_failed = str(error)
             # A server that is away, a full quota: what runs goes on, and so does the daemon.
@@ -164,9 +179,22 @@ class Daemon:
         self.notifier.say(f"WATCHDOG=1\nSTATUS={running} running here, {waiting} waiting")
         return again_s
 
-    def _look_at_spool(self) -> None:
-        """While others could have put a job here, nothing is started; what runs, and cancels, go on."""
-        unsafe = None
+    def _stand_by(self, contested: str) -> float:
+        """Leaves everything alone, the card above all, by which another node is known; when to look again."""
+        if contested != self._stands_by:
+            self._stands_by = contested
+            self.log.warning("does nothing: %s", contested)
+        self.round_failed = contested if self.namesake.lives else None
+        self.notifier.say(f"WATCHDOG=1\nSTATUS=does nothing: {visible(contested)}")
+        return AFTER_ERROR_S
+
+    def _look_at_spool(self, contested: str | None) -> None:
+        """While others could have put a job here, nothing is started; what runs, and cancels, go on.
+
+        So it is where another node bears our name since we began; and then nobody is taken for dead.
+        """
+        self.round.is_contested = contested is not None
+        unsafe = contested
         try:
             spools.check(self.spool)
         except RoundqError as error:
@@ -188,11 +216,31 @@ class Daemon:
             timeout_s = min(timeout_s, BUSY_POLL_S)
         if self.notifier.watchdog_s is not None:
             timeout_s = min(timeout_s, self.notifier.watchdog_s / 3)
-        if self.watcher.wait(timeout_s, (self._wake,)):
+        if self._listens(timeout_s, {spool.path for spool in others}):
             self.rhythm.active()
         with contextlib.suppress(BlockingIOError):
             if os.read(self._wake, 4096):
                 self.rhythm.active()
+
+    def _listens(self, timeout_s: float, of_others: set[str]) -> bool:
+        """Waits until something happens, or the time is up; whether something did.
+
+        Others may change their cards as fast as they can: that alone makes a round every `PACE_S` at most.
+        """
+        end_s = time.monotonic() + timeout_s
+        happened = False
+        while True:
+            until_s = min(end_s, self._paced_s) if happened else end_s
+            touched = self.watcher.wait(max(0.0, until_s - time.monotonic()), (self._wake,))
+            if touched and not touched <= of_others:
+                return True
+            happened = happened or bool(touched)
+            now_s = time.monotonic()
+            if touched and now_s < min(end_s, self._paced_s):
+                continue
+            if happened:
+                self._paced_s = now_s + PACE_S
+            return happened
 
     def _watch_others(self, others: list[Spool]) -> None:
         """Watches the spools of others, which helpers look up: those that are new, and all now and then."""
@@ -230,7 +278,7 @@ class Daemon:
     def _leave(self) -> None:
         try:
             # One that slept until another came in its place owns neither card nor claims any more.
-            if self.lock.is_held():
+            if self.lock.is_held() and self._stands_by is None:
                 self.round.leave()
         except (OSError, RoundqError) as error:
             self.log.error("the last card cannot be written: %s", error)
