@@ -128,10 +128,11 @@ def _occupied(spool: Spool, seen: Iterable[Seen], here: str) -> list[Occupancy]:
         if (listed is None or (job.id, one.card.node) in listed) and not _is_gone(job, one.card.node == here)
     ]
     try:
-        legacy = neighbours.legacy_occupants(spool)
+        legacy = [(node, job.cores) for node, job in neighbours.legacy_occupants(spool)]
+        legacy += [(here, record.job.cores) for _, record in neighbours.legacy_canceling(spool, here)]
     except (OSError, RecordError):
         legacy = []
-    return occupied + [Occupancy(spool, node, job.cores) for node, job in legacy]
+    return occupied + [Occupancy(spool, node, cores) for node, cores in legacy]
 
 
 def _is_gone(job: Occupant, is_here: bool) -> bool:

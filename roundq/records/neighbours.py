@@ -200,6 +200,15 @@ def legacy_here(spool: Spool, node: str) -> list[Occupant]:
     ]
 
 
+def legacy_canceling(spool: Spool, node: str) -> list[tuple[spools.Entry, jobs.Record]]:
+    """Those that are being canceled, as entries of what runs, and their records."""
+    return [
+        (entry._replace(state=RUNNING), record)
+        for entry, record in _legacy_records(spool, LEGACY_CANCELING, LEGACY_NAMES_MAX)
+        if record.node == node and procs.exists(record.pid, spool.uid)
+    ]
+
+
 def legacy_head(spool: Spool, cores: int, memory: int) -> Want | None:
     """The first waiting job of a 0.2.9 user that a node of that size could run."""
     for entry, record in _legacy_records(spool, WAITING, LEGACY_HEADS):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from argparse import Namespace
 from dataclasses import replace
@@ -533,6 +534,26 @@ def test_jobs_of_029_count(homes: Homes) -> None:
     assert cluster.nodes_of(looked)[0].used == 6
     assert cluster.users_of(looked)[0].cores == 6
     assert nodes_view.node_state(cluster.nodes_of(looked)[0])[0] == "up, 0.2.9 only"
+
+
+def test_a_job_of_029_that_is_being_canceled_is_listed_while_it_lives_here(
+    homes: Homes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It lies in a directory of its own, has its cores until it is dead, and may be forgotten there."""
+    homes.user("ann")
+    bob = homes.user("bob")
+    homes.card(bob, HERE, cores=6, version="", process=None)
+    os.mkdir(f"{bob.path}/cancel")
+    for job_id, node, pid in (("1790000000.5", HERE, os.getpid()), ("1790000000.6", "node2", os.getpid())):
+        path = homes.put(bob, "running", "1", now("old", node=node, job_cores=2, pid=pid, began_s=5))
+        path.rename(f"{bob.path}/cancel/{job_id}.job")
+    asked(homes, "ann")
+    listed = capsys.readouterr().out
+    assert re.search(r"^canceling +1790000000.5 +bob +here1 +2 ", listed, re.MULTILINE)
+    assert "1790000000.6" not in listed
+    assert "1 running (2 cores)" in listed
+    looked = cluster.look([bob], bob, HERE, time.monotonic())
+    assert cluster.nodes_of(looked)[0].used == 2
 
 
 # ---------------------------------------------------------------- hostile files

@@ -232,6 +232,11 @@ def _found(here: Here, of: Iterable[Spool], now_ns: int, *, is_whole: bool, is_o
             ended_of_all=True,
         )
         rows += [row for row in one.rows if is_close or _is_current(row, now_ns)]
+        ending = neighbours.legacy_canceling(spool, here.node)
+        rows += [Row(spool, entry, record, None, spool == here.me) for entry, record in ending]
+        if ending:
+            of_user = one.counts.setdefault(spool.user, {})
+            of_user[RUNNING] = of_user.get(RUNNING, 0) + len(ending)
         for user, counts in one.counts.items():
             kept = both.counts.setdefault(user, {})
             for state, count in counts.items():
@@ -259,7 +264,11 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
     return Facts(
         now_ns=now_ns,
         silent=neighbours.silence(seen, here.node),
-        canceling=_canceling(here.me),
+        canceling=_canceling(here.me).union(
+            (spool.path, entry.id)
+            for spool in {row.spool for row in owned if row.entry.node is None}
+            for entry, _ in neighbours.legacy_canceling(spool, here.node)
+        ),
         gone=_gone(owned, here.node),
         # One that is just starting has no card yet.
         starts_nothing=waits and not mine and not submission.daemon_runs(here.me, here.node),
