@@ -52,7 +52,9 @@ def found(spool_path: str, used: Callable[[], int], directory: str = DIRECTORY) 
         except OSError:
             # That something else has the name is said by whoever checks the spool.
             with contextlib.suppress(NotADirectoryError):
-                if not files.listing(target):
+                # This client has just asked for a name that another founder gave a moment later: only a
+                # listing of what is above shows it.
+                if not files.is_listed(target) or not files.listing(target):
                     raise
     finally:
         # Of what has its name there is nothing left here.
