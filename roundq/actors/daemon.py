@@ -293,7 +293,11 @@ class Daemon:
         descriptor = os.environ.pop("_RQ_READY_FD", None)
         if descriptor is not None:
             word = "1"
-            if self.round_failed is not None:
+            if self._stands_by is not None:
+                word = (
+                    f"your daemon runs, but does nothing: {self._stands_by}\nit goes on looking: see its log"
+                )
+            elif self.round_failed is not None:
                 what = f"your daemon runs, but its first round failed: {self.round_failed}"
                 word = f"{what}\nit tries again until it is stopped: rq daemon --stop"
             with contextlib.suppress(OSError):

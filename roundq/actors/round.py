@@ -117,6 +117,9 @@ class Round:
         self.decision: Decision | None = None
         self.card: Card | None = None
         self.draining: str | None = None
+        #: Whether another living node has this name: what lies here under it may be that one's.
+        self.is_contested = False
+        self.machine = node.machine()
         self._homes_s = self._moot_s = 0.0
         self._tenants_s = self._beat_s = -1e9
         self._beat = 0
@@ -146,7 +149,8 @@ class Round:
         ):
             self.tenants.look()
             self._tenants_s = now_s
-            self.tenants.recover()
+            if not self.is_contested:
+                self.tenants.recover()
         if settling.look(self.tenants, now_s, self.config.settle_s):
             # What was asked of it meanwhile is answered before it is born.
             self.asked.forget()
@@ -458,6 +462,7 @@ class Round:
             logical_cpus=self.facts.logical_cpus,
             restart_ns=self.restart_ns,
             version=__version__,
+            machine=self.machine,
             process=self.process,
             beat=self._beat,
             state=cards.UP if self.draining is None else cards.DRAINING,

@@ -78,7 +78,7 @@ class Card:
     `heads` are the first waiting jobs of each shape that could start here at all, in the
     order in which the user would start them; `said` is what the policy last said of each
     shape. `trouble` is for the user's own eyes. `pong` are the pings that it sees; `written_ns`
-    is the node's own clock, 0 if it does not say.
+    is the node's own clock, 0 if it does not say; `machine` stays the same when the node is rebooted.
     """
 
     user: str
@@ -103,6 +103,7 @@ class Card:
     trouble: tuple[str, ...] = ()
     pong: tuple[str, ...] = ()
     written_ns: int = 0
+    machine: str = ""
 
     @property
     def is_legacy(self) -> bool:
@@ -134,6 +135,7 @@ def _dump(card: Card, most: int) -> bytes:
 
     ours = {
         "version": card.version,
+        "machine": card.machine,
         "process": jobs.identity_dict(card.process),
         "beat": card.beat,
         "state": card.state,
@@ -233,6 +235,7 @@ def _validator() -> SchemaValidator:
     )
     ours = of.fields(
         version=of.required(of.text),
+        machine=of.fallback(of.text, ""),
         process=of.optional(of.identity),
         beat=of.required(of.natural(1 << 60)),
         state=of.fallback(of.text, UP),
@@ -328,6 +331,7 @@ def parse(data: bytes, user: str) -> Card:
         trouble=tuple(ours["trouble"]),
         pong=tuple(ours["pong"]),
         written_ns=jobs.to_ns(ours["time"]),
+        machine=ours["machine"],
     )
 
 

@@ -9,6 +9,7 @@ that submits does.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ NAME_VARIABLE = "RQ_NODE"
 #: Set inside jobs, as RQ_NODE is; see `Node.name`.
 _JOB_VARIABLE = "RQ_JOB_ID"
 #: A node's name is part of file names such as ID@NODE.job, of at most 255 bytes in all.
+_MACHINE_ID_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 #: cgroup-v1/memory: a limit that was never set reads as the largest number of pages that fits.
 _NO_LIMIT_BYTES_MIN = 1 << 60
@@ -47,6 +49,16 @@ class Node:
         self._affinity = affinity
         # Topology changes with the affinity only; on a large node it is hundreds of files.
         self._cores_of: dict[frozenset[int], int] = {}
+
+    def machine(self) -> str:
+        """What tells this machine from others, after a reboot too, by machine-id(5); empty if unknown."""
+        try:
+            with open(f"{self._root}/etc/machine-id", "rb") as file:
+                told = file.read(_MACHINE_ID_BYTES)
+        except OSError:
+            return ""
+        # The id itself is not to be shown around.
+        return hashlib.sha256(b"roundq " + told).hexdigest()[:32] if len(told) == _MACHINE_ID_BYTES else ""
 
     def name(self) -> str:
         """The host name with its dots, uname(2). Raises RoundqError if no file can be called so.

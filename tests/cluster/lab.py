@@ -143,6 +143,12 @@ class Lab:
         self.thaws.append((node.name, time.monotonic()))
         node.thaw()
 
+    def end_jobs(self, node: Node, *labels: str) -> None:
+        """Has ledger jobs end by themselves on a node, which may be cut off, or do so when it is thawed."""
+        for label in labels:
+            with open(node.outside(f"/tmp/end.{label}"), "w"):
+                pass
+
     # ------------------------------------------------------------------ looking
 
     def states(self, user: str) -> dict[str, str]:

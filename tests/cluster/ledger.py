@@ -4,7 +4,8 @@ Every run appends to a file of its own in /opt/ledger, which all nodes share wit
 when it starts, one about every 50 ms while it lives, one when it ends. So even of a job that was killed the
 checkers know when it was last alive. The first line tells what it found in its environment: which attempt of
 which job it is. A label with a `+` is that of a process which a job left behind: its exit code is nobody's.
-SECONDS may be a list, joined by commas: of each attempt, the last of all that follow.
+SECONDS may be a list, joined by commas: of each attempt, the last of all that follow. A run ends sooner when
+there is a file /tmp/end.LABEL on its node.
 A file of its own that imports only the standard library and is started with -S: it is quick.
 """
 
@@ -17,6 +18,7 @@ import sys
 import time
 
 DIRECTORY = "/opt/ledger"
+END = "/tmp/end."
 TICK_S = 0.05
 
 
@@ -41,7 +43,7 @@ def main() -> int:
     who = {"node": node, "uid": os.getuid(), "pid": os.getpid(), "mark": mine.get("RQ_MARK")}
     note("start", label=label, cores=cores, **who, job=mine.get("RQ_JOB_ID"), attempt=attempt)
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
+    while (left := end - time.monotonic()) > 0 and not os.path.exists(END + label):
         time.sleep(min(TICK_S, left))
         note("alive")
     note("end", exit_code=exit_code)

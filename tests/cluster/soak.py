@@ -106,6 +106,9 @@ class Soak:
     def _do(self, event: Event) -> None:
         node = self.lab.cluster[event.node]
         if event.kind in OF_NODES:
+            if self._is_broken(node):
+                # This machine is too busy to be in time: the last fault there is not mended yet.
+                return
             self.faults[event.kind] += 1
             self.due.append((time.monotonic() - self.began_s + event.lasts_s, event))
             self._break(event.kind, node)

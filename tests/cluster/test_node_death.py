@@ -20,14 +20,14 @@ LONG_S = 20 * 60
 LEASE_S = 6
 
 
-def fill(lab: Lab, node: Node, again_s: str = "3", once_s: float = 3) -> tuple[str, str]:
-    """Starts a daemon and two jobs that fill its node: one that may run again, and one that may not."""
+def fill(lab: Lab, node: Node, again_s: str = "600") -> tuple[str, str]:
+    """Starts a daemon and two long jobs that fill its node: one that may run again, and one that may not."""
     lab.start_daemon(node, "ann")
     again, once = lab.bulk(
         node,
         "ann",
         ledger_jobs(f"again-{node.name}", 1, again_s, restartable=True, leaves=True)
-        + ledger_jobs(f"once-{node.name}", 1, once_s, leaves=True),
+        + ledger_jobs(f"once-{node.name}", 1, 600, leaves=True),
     )
     lab.wait_began(*(f"{what}-{node.name}-0{left}" for what in ("again", "once") for left in ("", "+left")))
     return again, once
@@ -67,6 +67,7 @@ def test_jobs_of_a_silent_node_are_shown_as_not_seen_for_how_long(make_cluster: 
     assert node["state"] == "silent"
     assert lab.states("ann") == {again: "running", once: "running"}
 
+    lab.end_jobs(n1, "again-n1-0", "once-n1-0")
     lab.thaw(n1)
     lab.wait_ended()
     assert {run.attempt for run in lab.runs()} == {1}
@@ -77,7 +78,7 @@ def test_the_user_calls_nodes_lost_that_are_frozen_cut_off_or_dead(make_cluster:
     """What may run again does, elsewhere, and the rest is lost; who comes back kills, and records nothing."""
     lab = Lab(make_cluster(nodes=4, users=("ann",), env=ENV))
     frozen, cut, dead, here = lab.cluster
-    jobs = {node.name: fill(lab, node, "600", 600) for node in (frozen, cut, dead)}
+    jobs = {node.name: fill(lab, node) for node in (frozen, cut, dead)}
     lab.start_daemon(here, "ann")
     frozen.freeze()
     cut.partition()
@@ -123,7 +124,7 @@ def test_a_lease_ends_a_job_before_another_node_begins_it(make_cluster: MakeClus
     """Nodes that are frozen, cut off or refused by the home: their job is dead before its next attempt."""
     lab = Lab(make_cluster(nodes=4, users=("ann",), env={**ENV, "RQ_LEASE": f"{LEASE_S}s"}))
     frozen, cut, refused, here = lab.cluster
-    jobs = {node.name: fill(lab, node, "600,1", 2 * LEASE_S) for node in (frozen, cut, refused)}
+    jobs = {node.name: fill(lab, node, "600,1") for node in (frozen, cut, refused)}
     again, once = ([pair[i] for pair in jobs.values()] for i in (0, 1))
     frozen.freeze()
     cut.partition()
@@ -137,8 +138,12 @@ def test_a_lease_ends_a_job_before_another_node_begins_it(make_cluster: MakeClus
     for node in (cut, refused):
         assert not [words for words in ledger_on(node) if "again" in words]
     assert not begun_anew() & set(once), "who may not run again has no lease"
-    wait_until(lambda: {lab.states("ann")[job] for job in again} == {"completed"}, PATIENCE_S, every=0.2)
+    wait_until(
+        lambda: {lab.states("ann")[job] for job in again} == {"completed"}, PATIENCE_S, on_timeout=lab.story
+    )
 
+    for node in (frozen, cut, refused):
+        lab.end_jobs(node, f"once-{node.name}-0")
     lab.thaw(frozen)
     cut.heal()
     refused.clear_faults()

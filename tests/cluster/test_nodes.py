@@ -72,7 +72,9 @@ def test_a_node_that_was_frozen_longer_than_any_timeout_goes_on(make_cluster: Ma
     n1, n2 = lab.cluster
     leaping = {node.name: clocks.Leaping(node) for node in lab.cluster}
     lab.start_daemon(n1, "ann", leaping["n1"].environment)
-    running = lab.bulk(n2, "ann", ledger_jobs("again", 1, 2, restartable=True) + ledger_jobs("once", 1, 2))
+    running = lab.bulk(
+        n2, "ann", ledger_jobs("again", 1, 600, restartable=True) + ledger_jobs("once", 1, 600)
+    )
     lab.wait_began("again-0", "once-0")
     lab.start_daemon(n2, "ann", leaping["n2"].environment)
     more = lab.bulk(n2, "ann", ledger_jobs("more", 6, 0.1, restartable=True))
@@ -85,6 +87,7 @@ def test_a_node_that_was_frozen_longer_than_any_timeout_goes_on(make_cluster: Ma
     wait_until(lambda: all(lab.states("ann")[job] == "completed" for job in late), PATIENCE_S)
 
     assert {lab.states("ann")[job] for job in running} == {"running"}
+    lab.end_jobs(n1, "again-0", "once-0")
     lab.thaw(n1)
     lab.wait_ended()
 
@@ -114,9 +117,9 @@ def test_a_node_that_is_cut_off_from_the_home_ends_its_jobs(make_cluster: MakeCl
     )
     n1, n2 = lab.cluster
     lab.start_daemon(n1, "ann")
-    (ends,) = lab.bulk(n2, "ann", ledger_jobs("ends", 1, 2))
-    (fails,) = lab.bulk(n2, "ann", ledger_jobs("fails", 1, 2, exit_code=3))
-    (limited,) = lab.bulk(n2, "ann", ledger_jobs("limited", 1, 600, time_limit_s=2.0, leaves=True))
+    (ends,) = lab.bulk(n2, "ann", ledger_jobs("ends", 1, 600))
+    (fails,) = lab.bulk(n2, "ann", ledger_jobs("fails", 1, 600, exit_code=3))
+    (limited,) = lab.bulk(n2, "ann", ledger_jobs("limited", 1, 900, time_limit_s=3.0, leaves=True))
     (cancel,) = lab.bulk(n2, "ann", ledger_jobs("cancel", 1, 600, restartable=True, leaves=True))
     begun = ("ends-0", "fails-0", "limited-0", "limited-0+left", "cancel-0", "cancel-0+left")
     lab.wait_began(*begun)
@@ -129,9 +132,11 @@ def test_a_node_that_is_cut_off_from_the_home_ends_its_jobs(make_cluster: MakeCl
     lab.rq(n2, "ann", "cancel", cancel)
     (other,) = lab.bulk(n2, "ann", ledger_jobs("other", 1, 0.1))
     # What has to end does without the home.
+    wait_until(lambda: not any(alive(n1, label) for label in begun[2:4]), PATIENCE_S, on_timeout=n1.commands)
+    lab.end_jobs(n1, "ends-0", "fails-0")
     wait_until(lambda: not any(alive(n1, label) for label in begun[:4]), PATIENCE_S, on_timeout=n1.commands)
     wait_until(lambda: lab.states("ann")[other] == "completed", PATIENCE_S, on_timeout=lab.story)
-    assert {lab.states("ann")[job] for job in (ends, fails, limited, cancel)} == {"running"}
+    assert {lab.states("ann")[job] for job in (ends, fails, cancel)} == {"running"}
     if how == "EIO":
         n1.clear_faults()
     else:
@@ -177,7 +182,8 @@ def test_nodes_that_are_cut_off_again_and_again_lose_nothing(make_cluster: MakeC
 
 
 def test_a_new_machine_of_an_old_name_finds_the_jobs_of_the_old_one_lost(make_cluster: MakeCluster) -> None:
-    """The old one is gone for ever: what may run again does, the rest is lost."""
+    """The old one has not been heard of for minutes: what may run again does, the rest is lost."""
+    need(not clocks.missing(), clocks.missing())
     lab = Lab(make_cluster(nodes=2, users=("ann",), env=ENV))
     n1, n2 = lab.cluster
     n2.stop()
@@ -190,12 +196,54 @@ def test_a_new_machine_of_an_old_name_finds_the_jobs_of_the_old_one_lost(make_cl
     lab.crash(n1)
     n2.hostname = "n1"
     n2.start()
-    lab.start_daemon(n2, "ann")
+    clock = clocks.Leaping(n2)
+    lab.start_daemon(n2, "ann", clock.environment)
+    wait_until(lambda: "it is watched for a while" in log_of(lab, "n1"), PATIENCE_S)
+    assert set(lab.states("ann").values()) == {"running"}
+    clock.leap(LONG_S)
     lab.wait_ended()
 
     assert lab.outcome("ann", lost).state == "zombie"
     assert lab.outcome("ann", again).state == "completed"
     lab.check()
+
+
+def test_a_newcomer_of_a_name_that_lives_leaves_its_jobs_alone(make_cluster: MakeCluster) -> None:
+    """Two living nodes of one name: the second starts nothing, takes nobody for dead, and says so."""
+    lab = Lab(make_cluster(nodes=2, users=("ann",), env=ENV))
+    n1, n2 = lab.cluster
+    n2.stop()
+    n2.hostname = "n1"
+    n2.start()
+    lab.start_daemon(n1, "ann")
+    long = lab.bulk(n1, "ann", ledger_jobs("again", 1, 600, restartable=True))
+    lab.wait_began("again-0")
+
+    lab.start_daemon(n2, "ann")
+    # Each is news for the card of the first.
+    lab.bulk(n1, "ann", ledger_jobs("short", 6, 0.3))
+    wait_until(
+        lambda: "another living node is called n1" in log_of(lab, "n1"), PATIENCE_S, on_timeout=lab.story
+    )
+    told = n2.run(["rq", "daemon"], user="ann")
+    assert told.returncode == 1
+    assert told.stderr.startswith("rq: your daemon runs, but does nothing: another machine was called n1")
+    lab.end_jobs(n1, "again-0")
+    lab.wait_ended()
+
+    assert lab.outcome("ann", long[0]).state == "completed"
+    assert {run.attempt for run in lab.runs()} == {1}
+    assert {run.mark.partition(".")[0] for run in lab.runs() if run.mark} == {n1.boot_id}
+    lab.check()
+
+
+def log_of(lab: Lab, node: str) -> str:
+    """The log of ann's daemons on the nodes of this name, as far as the server has it."""
+    for one in lab.cluster:
+        if one.is_on:
+            one.run(["cat", f"/home/ann/.roundqueue/{node}.log"], user="ann")
+    with open(f"{lab.cluster.home('ann')}/.roundqueue/{node}.log", errors="replace") as file:
+        return file.read()
 
 
 # ---------------------------------------------------------------- clocks
@@ -219,7 +267,9 @@ def test_clocks_that_differ_by_hours_matter_to_nobody(make_cluster: MakeCluster)
     for user in ("ann", "bob"):
         lab.bulk(n3, user, ledger_jobs(f"{user}-job", 12, 0.2, restartable=True))
     limited = [
-        rq(node, "run", "--parsable", "-t", "1s", *clocks.TRUE, "ledger", "limited", "600").strip()
+        rq(
+            node, "run", "--parsable", "-t", "1s", *clocks.TRUE, "ledger", f"limited-{node.name}", "600"
+        ).strip()
         for node in (n1, n2)
     ]
     cancel = [
