@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -76,6 +77,8 @@ def main() -> int:
     parser.add_argument("--serve", action="store_true", help="answer requests of tests on standard input")
     parser.add_argument("names", nargs="*", help="beginnings of names of operations")
     given = parser.parse_args()
+    # A run that is told to end takes its files along.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     spawn.become_subreaper()
     settle_down()
     scratch = scratch_directory()

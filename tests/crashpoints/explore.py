@@ -263,6 +263,9 @@ class Case:
         if cancel is not None and reply in ("gone", "asked"):
             ends[cancel] = {"canceled"}
         wrong += [f"job {id_} vanished" for id_ in sorted(accepted - there - stage.dispensable)]
+        for found in checkers.find(homes, "ann"):
+            if found.id in stage.again and (found.record or {}).get("attempt", 1) < 2:
+                wrong.append(f"{found} was not restarted")
         runs = judges.ledger(home)
         return wrong + judges.ended(homes, ends, runs) + judges.swept(homes, NODE) + checkers.one_state(homes)
 
@@ -364,8 +367,10 @@ def _play_all(
 ) -> Tally:
     tally = Tally(operation.name)
     seen: set[str] = set()
+    # Whoever is killed takes his workers along.
+    parent = os.getppid()
     for fault, cancel in cases:
-        if mistake is not None and tally.wrong:
+        if (mistake is not None and tally.wrong) or os.getppid() != parent:
             break
         case = Case(scratch, operation, fault, mistake)
         steps, came, answer = case.act()

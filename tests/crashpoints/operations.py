@@ -282,6 +282,11 @@ def _restart(stage: Stage) -> str:
     return queue.restart(stage.spool, row, NODE)
 
 
+def _runs_again(stage: Stage, result: str) -> list[str]:
+    stage.again.add("1")
+    return [] if result == queue.ASKED else [f"restart says {result}"]
+
+
 def _ask(stage: Stage) -> None:
     spools.request(stage.spool, "1", "cancel", NODE)
 
@@ -502,7 +507,7 @@ OPERATIONS = [
     Operation("cancel what is claimed", _claimed_to_be_canceled, _cancel, _is_canceled, USERS),
     Operation("cancel what is claimed, by its daemon", _asked, _answer_as_daemon),
     Operation("cancel what runs", _running(), _cancel, _is_canceled, ALIVE, is_alive=True),
-    Operation("restart what runs", _running(restartable=True), _restart, kinds=ALIVE, is_alive=True),
+    Operation("restart what runs", _running(restartable=True), _restart, _runs_again, ALIVE, is_alive=True),
     Operation("request", _waiting_to_be_canceled, _ask, _will_be_canceled, USERS),
     Operation("answer", _ended_and_asked, lambda stage: spools.answer(stage.spool, "1")),
     Operation("recover: claimed", _claimed_and_dead("completed"), _recover, canceled="1"),

@@ -45,6 +45,8 @@ class Stage:
     dispensable: set[str] = field(default_factory=set)
     entry: Entry | None = None
     record: Record | None = None
+    #: Jobs whose first attempt must not have been their last.
+    again: set[str] = field(default_factory=set)
     #: Whether the node "other", which has some of the jobs, never comes back.
     is_other_lost: bool = False
 
