@@ -19,16 +19,16 @@ from roundq.words import job as jobs
 from roundq.words.errors import RecordError
 from tests.hostile import fuzz
 
-#: Inputs of each target: each takes a second or two.
+#: Inputs of each target: each takes about a second.
 COUNTS = {
-    "card": 1500,
+    "card": 1000,
     "config": 700,
-    "environment": 1500,
-    "legacy": 300,
-    "lock": 500,
-    "names": 400,
-    "record": 3000,
-    "request": 1500,
+    "environment": 1000,
+    "legacy": 200,
+    "lock": 300,
+    "names": 250,
+    "record": 2500,
+    "request": 600,
 }
 SEED = 20261121
 

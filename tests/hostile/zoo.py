@@ -225,10 +225,10 @@ class Zoo:
     def _many(self) -> None:
         """More names than anybody looks at, in each of the places; links to one file are cheap to make."""
         queue = self._home("many")
-        for place in ("running", "waiting", ""):
+        for place, count in (("running", 3000), ("waiting", 3000), ("completed", 60_000), ("", 10_000)):
             Path(f"{queue}/{place}/0").write_text(json.dumps(record(node="n1")))
             suffix = ".job" if place else ""
-            for number in range(1, 20_000):
+            for number in range(1, count):
                 os.link(f"{queue}/{place}/0", f"{queue}/{place}/{number}{suffix}")
         queue = self._home("large")
         text = json.dumps(record("x" * 1000, "n1", padding="x" * 1_000_000))
