@@ -18,6 +18,11 @@ Tests ask for the fixture `make_cluster` (plugin.py). The modules, top down:
     kernel    namespaces, mounts and cgroups
     scratch   directories that are swept when their owner has died
 
+    lab       roundq at work on a cluster: daemons, ledger jobs, blows, the judgement at the end
+    soak      a long run in which everything goes wrong at random: python -m tests.cluster.soak --minutes 30
+    schedule  what goes wrong when, made from a seed
+    clocks    clocks of a node that are wrong, or leap
+
     checkers  independent judges of what a run left on disk
     ledger    a job that writes down when it really ran
     noinet    runs a command that may not touch the network
