@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster import checkers
+from tests.cluster.lab import CORES, ENV
 from tests.cluster.wait import wait_until
 
 if TYPE_CHECKING:
@@ -20,14 +21,6 @@ if TYPE_CHECKING:
     from tests.cluster.plugin import MakeCluster
 
 USERS = ("ann", "bob", "cyd")
-CORES = 2
-ENV = {
-    "RQ_CORES": str(CORES),
-    "RQ_POLL_MIN": "0.1",
-    "RQ_POLL_MAX": "1",
-    "RQ_GRACE": "2",
-    "RQ_AUTO_START": "false",
-}
 JOBS_PER_USER = 300
 #: Submits many jobs in one process, as a program would: one ledger job each.
 BULK = """
