@@ -29,6 +29,8 @@ WAITED = {signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTERM}
 BRIEF_S = 0.1
 #: How long killing goes on before it is called unfinished, and begun anew.
 KILL_PATIENCE_S = 30.0
+#: How long those are gone after who fork and end faster than a search finds them, before each search.
+KILL_CHILDREN_S = 0.2
 #: A job that writes more than it may goes on writing while it ends by itself.
 OUTPUT_GRACE_S = 1.0
 #: A node that shuts down has ended everybody within this long after its first SIGTERM (systemd: 90 s).
@@ -175,13 +177,16 @@ class Attempt:
             clock=time.monotonic,
             pause=self.pause,
             proof=self._is_dead,
-            at_once=self.group.kill if self.group else None,
+            at_once=self.group.kill if self.group else self._kill_children,
         ):
             notify.complain(f"job {self.entry.id}: processes do not die: {find()}")
         self.reap()
         self._leave_group()
         if left:
             self.streams.say(f"rq: its command ended, {left} of its processes did not: they were stopped")
+
+    def _kill_children(self) -> None:
+        procs.kill_children(time.monotonic, self.pause, KILL_CHILDREN_S)
 
     def _is_dead(self) -> bool:
         """Whether all of the job has ended for certain.

@@ -73,9 +73,12 @@ class Burial:
                 for group in self._left.pop(one).groups:
                     group.remove()
             buried |= gone
-            if not self._left or self.clock() >= until_s:
+            if not self._left:
                 break
+            # In every step, also if a look alone takes as long as a step may.
             self._press(until_s)
+            if self.clock() >= until_s:
+                break
             self.pause(_LOOK_AGAIN_S)
         return buried
 

@@ -30,6 +30,8 @@ _STOP_ROUNDS_MAX = 8
 #: How long is waited for them to stand still: on a busy machine a stop takes until they have the processor;
 #: and for how long for those in uninterruptible sleep, or between vfork and exec of a child, who may never.
 _STOP_S, _STOP_ASLEEP_S, _STOP_LOOK_AGAIN_S = 5.0, 0.5, 0.001
+#: For how long it is waited for a child to be reaped before its children are looked for.
+_REAP_S = 0.0005
 #: How often those that a tracer holds are looked for in a row.
 _HELD_LOOKS = 3
 #: proc(5): a stat line is far shorter; a name may hold any bytes, but only 15 (64 for kernel threads).
@@ -367,6 +369,31 @@ def childless() -> bool:
     return False
 
 
+def kill_children(clock: Callable[[], float], pause: Callable[[float], None], most_s: float) -> None:
+    """KILL for all children of this process, again and again while there are new ones, for at most so long.
+
+    For a subreaper: who forks and ends faster than a pass over the process table is its child for a moment.
+    `pause` is that of `kill_tree`. Nothing happens where the kernel does not list children.
+    """
+    end = clock() + most_s
+    before: set[int] | None = None
+    while (children := set(_own_children())) and children != before and clock() < end:
+        for pid in children:
+            # Nobody else is given the pid of a child before it is reaped, which only we do.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        before = children
+        pause(_REAP_S)
+
+
+def _own_children() -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir("/proc/self/task"):
+            found += map(int, _read(f"/proc/self/task/{thread}/children", 1 << 20).split())
+    return found
+
+
 def are_children_held() -> bool:
     """Whether all children of this process have ended, and only who traces them keeps us from reaping them.
 
@@ -515,7 +542,7 @@ def kill(
     most_s: float | None = None,
 ) -> None:
     """KILL for all that `find` finds; within about `most_s` seconds."""
-    _send_all(_stopped(find, clock, pause, most_s), signal.SIGKILL)
+    _send_all(_stopped(find, clock, pause, most_s, stop_s=_STOP_ASLEEP_S), signal.SIGKILL)
 
 
 def _all_dead(find: Callable[[], Collection[Identity]], proof: Callable[[], bool] | None) -> bool:
@@ -529,12 +556,13 @@ def _stopped(
     clock: Callable[[], float],
     pause: Callable[[float], None],
     most_s: float | None = None,
+    stop_s: float = _STOP_S,
 ) -> list[Identity]:
     """All that is found, now stopped: what is stopped cannot fork, so nobody slips through between a
     search and a signal. Those who fork faster than we look are left over after a few rounds."""
     stopped: dict[Identity, None] = {}
     began = clock()
-    end = began + (_STOP_S if most_s is None else most_s)
+    end = began + (stop_s if most_s is None else most_s)
     quiet = 0
     for number in range(_STOP_ROUNDS_MAX):
         if number and most_s is not None and clock() >= end:

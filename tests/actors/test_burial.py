@@ -148,6 +148,29 @@ def test_what_does_not_die_holds_nobody_up(
     assert buried.again_s() == burial.AGAIN_S[1]
 
 
+def test_a_machine_that_is_slow_to_look_gets_on_too(
+    supervisor: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One look takes longer than a step: each step presses all the same."""
+    me = procs.own_identity()
+    now_s = [1000.0]
+    sent: list[int] = []
+
+    def bearers(marks: list[str], **_: object) -> dict[str, list[Identity]]:
+        now_s[0] += 10 * burial.STEP_S
+        return {mark: [] if signal.SIGKILL in sent else [me] for mark in marks}
+
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    monkeypatch.setattr(procs, "bearers", bearers)
+    monkeypatch.setattr(procs, "send", lambda _, number: sent.append(number))
+    monkeypatch.setattr(procs, "unreadable", list)
+    buried = Burial(LOG, lambda: now_s[0], lambda _: None)
+
+    wait_until(lambda: buried.step([supervisor]) == {supervisor})
+
+    assert sent.index(signal.SIGTERM) < sent.index(signal.SIGKILL)
+
+
 def test_a_control_group_is_killed_and_removed(supervisor: Identity) -> None:
     """What emptied its environment, and is nobody's descendant, is found in the group of the job."""
     with delegation.group(says_so=True) as path:

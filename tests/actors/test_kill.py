@@ -6,6 +6,7 @@ Each with a control group of the job's own, where that is delegated, and without
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -15,10 +16,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from roundq.actors import environ, queue
+from roundq.actors import burial, environ, queue
 from roundq.actors.listing import Row
+from roundq.actors.tenants import Tenants
 from roundq.records import spool as spools
-from roundq.words.states import CANCELED, CLAIMED, COMPLETED, HELD, RUNNING, WAITING
+from roundq.words.states import CANCELED, CLAIMED, COMPLETED, HELD, RUNNING, WAITING, ZOMBIE
 from roundq.world import procs
 from tests import delegation
 from tests.actors.spoolhome import NODE, SpoolHome
@@ -183,7 +185,7 @@ def test_after_canceled_nothing_lives(home: SpoolHome, group: str | None, trick:
     assert below_it
 
     cancel(home, job)
-    home.wait_for(job, CANCELED, timeout=30)
+    home.wait_for(job, CANCELED, timeout=60)
 
     assert home.pids(mark) == []
     assert [pid for pid in below_it if _lives(pid)] == []
@@ -234,7 +236,7 @@ time.sleep(300)
             pytest.skip("needs the right to trace one's own processes (kernel.yama.ptrace_scope)")
 
         cancel(home, job)
-        home.wait_for(job, CANCELED, timeout=30)
+        home.wait_for(job, CANCELED, timeout=60)
 
         assert not _lives(command)
         assert procs.table()[command].dead
@@ -275,7 +277,7 @@ sleep()
     wait_until((home.home / "here/ready").exists, 20, on_timeout=home.story)
 
     cancel(home, job)
-    home.wait_for(job, CANCELED, timeout=30)
+    home.wait_for(job, CANCELED, timeout=60)
 
     names = {path.name for path in (home.home / "here").iterdir()}
     deaf = {name for name in names if name.startswith("born-") and f"heard-{name[5:]}" not in names}
@@ -304,8 +306,11 @@ def test_no_command_leaves_no_group(home: SpoolHome) -> None:
         assert below(path) == []
 
 
-def test_a_killed_supervisor_leaves_nothing(home: SpoolHome, group: str | None) -> None:
+def test_a_killed_supervisor_leaves_nothing(
+    home: SpoolHome, group: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The daemon of the node kills what it led, in its control group too, and removes that."""
+    monkeypatch.setattr(burial, "GRACE_S", 0.3)
     script = "trap '' TERM; setsid env -i sh -c 'trap \"\" TERM; sleep 300' & touch ready; sleep 300"
     job = home.shell(script)
     supervisor = supervise(home, job, group)
@@ -317,9 +322,15 @@ def test_a_killed_supervisor_leaves_nothing(home: SpoolHome, group: str | None) 
 
     os.kill(record.process.pid, signal.SIGKILL)
     supervisor.wait()
-    home.daemon()
+    tenants = Tenants(home.spool, NODE, logging.getLogger("test"))
+    tenants.look()
 
-    assert home.wait_for(job, timeout=30).reason == "lost"
+    def is_over() -> bool:
+        tenants.recover()
+        return home.state(job) == ZOMBIE
+
+    wait_until(is_over, 60, on_timeout=home.story)
+    assert home.record(job).reason == "lost"
     assert home.pids(mark) == []
     assert below(group) == []
 

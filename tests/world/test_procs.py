@@ -433,6 +433,7 @@ def end_all(grace_s: float = 0.2) -> tuple[bool, list[int]]:
         pause=pause,
         proof=procs.childless,
         on_kill=lambda survivors: killed.extend(one.pid for one in survivors),
+        at_once=lambda: procs.kill_children(time.monotonic, pause, 0.2),
     )
     return dead, killed
 
@@ -542,6 +543,31 @@ def test_who_forks_and_dies_is_not_called_dead() -> None:
         assert procs.childless()
 
     on_stage(act)
+
+
+def test_who_forks_and_dies_for_ever_is_caught() -> None:
+    """No search finds it, but it is a child of the subreaper for a moment, again and again."""
+
+    def act() -> bool:
+        for _ in range(4):
+            forked(lambda: wander(200_000))
+        end = time.monotonic() + 20
+        while not procs.childless() and time.monotonic() < end:
+            procs.kill_children(time.monotonic, pause, 0.2)
+        return procs.childless()
+
+    assert on_stage(act)
+
+
+def test_children_that_do_not_die_are_left_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In uninterruptible sleep, or of another user: it is not for this to wait."""
+    now_s = [0.0]
+    monkeypatch.setattr(procs, "_own_children", lambda: [NO_PID])
+    monkeypatch.setattr(os, "kill", lambda *_: None)
+
+    procs.kill_children(lambda: now_s[0], lambda seconds: now_s.__setitem__(0, now_s[0] + seconds), 10.0)
+
+    assert now_s[0] < 0.01
 
 
 # With time passed in: no process, no waiting.
