@@ -165,8 +165,7 @@ def test_only_files_renames_links_unlinks_and_syncs() -> None:
         ("records/ids.py", "take", "os.rename"),
         # A directory that replaces an empty one: `files` moves files only. What lost is taken away.
         ("records/ids.py", "found", "os.rename"),
-        ("records/ids.py", "found", "os.unlink"),
-        ("records/ids.py", "found", "os.rmdir"),
+        ("records/ids.py", "_remove", "os.rmdir"),
         # A control group is no file; nobody else knows this one.
         ("world/cgroup.py", "remove", "os.rmdir"),
         # A probe makes the call as it is: what `files` would mend is to be found out.
