@@ -11,6 +11,7 @@ import contextlib
 import logging
 import logging.handlers
 import os
+import sys
 from collections.abc import Mapping
 from io import TextIOWrapper
 
@@ -52,6 +53,11 @@ class Notifier:
 
 class _NodeLog(logging.handlers.RotatingFileHandler):
     """NODE.log, rotated; standard error follows it, so that supervisors and tracebacks land there too."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging calls it so
+        """Says nothing of a line that cannot be written: where it would be said is this very file."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
     def _open(self) -> TextIOWrapper:
         stream = super()._open()
@@ -109,7 +115,7 @@ def open_log(path: str, environ: Mapping[str, str], *, verbose: bool = False) ->
             raise ImportError
         from systemd import journal  # noqa: F401  # only to know that it is there
     except ImportError:
-        # A full quota must not stop the daemon: logging reports its own errors to stderr and goes on.
+        # A full quota must not stop the daemon: it costs lines of the log and nothing else.
         handler: logging.Handler = _NodeLog(
             path, maxBytes=LOG_BYTES_MAX, backupCount=1, errors="backslashreplace"
         )

@@ -351,8 +351,15 @@ def _mark(process: dict[str, Any]) -> str:
     return f"{process.get('boot')}.{process.get('pid')}.{process.get('start')}"
 
 
+#: For how long a process that was sent SIGKILL may still be in the kernel, on a machine that is late.
+DYING_S = 3.0
+
+
 def lost_for_a_cause(homes: str, runs: Iterable[Interval], blows: Iterable[Blow]) -> list[str]:
-    """Every attempt that is recorded as lost was on a node that was hit, for its user, while it ran."""
+    """Every attempt that is recorded as lost was on a node that was hit, for its user, while it ran.
+
+    Or just before: a SIGKILL waits while the supervisor is in the middle of starting the command.
+    """
     hits = list(blows)
     by_job = _by_job(homes, runs)
     wrong = []
@@ -366,7 +373,7 @@ def lost_for_a_cause(homes: str, runs: Iterable[Interval], blows: Iterable[Blow]
             if not any(
                 blow.node == said.get("node")
                 and blow.user in (None, f.user)
-                and blow.at >= max(began, default=0)
+                and blow.at + DYING_S >= max(began, default=0)
                 for blow in hits
             ):
                 wrong.append(

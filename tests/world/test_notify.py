@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import subprocess
@@ -191,6 +192,23 @@ def test_a_full_disk_does_not_stop_the_daemon(tmp_path: Path) -> None:
     logger = open_log(str(tmp_path / "node.log"), {})
     for _ in range(3):
         logger.error("nobody will read this")
+
+
+@pytest.mark.usefixtures("stderr")
+def test_a_line_that_cannot_be_written_leaves_no_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Between two lines of the log, or on the screen of who started the daemon, it would only frighten."""
+    logger = open_log(str(tmp_path / "node.log"), {})
+    (handler,) = logger.handlers
+    assert isinstance(handler, logging.FileHandler)
+
+    def refuse() -> None:
+        raise OSError(errno.EIO, "an error of the server")
+
+    handler.flush = refuse  # type: ignore[method-assign]
+    logger.error("a round failed")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(("level", "priority"), [("info", "6"), ("warning", "4"), ("error", "3")])
