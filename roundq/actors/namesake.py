@@ -6,6 +6,8 @@ be run again. So the daemon asks here before it plays a round. It reads one card
 
 from __future__ import annotations
 
+import errno
+
 from roundq.records import cards
 from roundq.records.cards import Card
 from roundq.records.spool import Spool
@@ -15,6 +17,10 @@ from roundq.world import files
 
 #: A living daemon has renewed its card by then, also if it missed a beat.
 WATCH_S = 2.5 * cards.BEAT_S
+
+
+#: What open(2) answers where there is nothing, a symbolic link, or a socket.
+_NO_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO})
 
 
 class Namesake:
@@ -46,7 +52,9 @@ class Namesake:
             if signature != self._signature:
                 self._judge(cards.read(self.spool, self.node), now_s, has_published)
             self._signature = signature
-        except (FileNotFoundError, RecordError):
+        except (OSError, RecordError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_FILE:
+                raise
             # No card that could be believed: nobody says that he is there.
             self._signature = None
         if self._lives_s is not None and now_s - self._lives_s >= WATCH_S:

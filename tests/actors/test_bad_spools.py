@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -177,12 +178,20 @@ def link(path: Path) -> None:
     path.symlink_to("/etc/passwd")
 
 
-@pytest.mark.parametrize("make", [text, cut, huge, link, os.mkfifo])
+def talk(path: Path) -> None:
+    # A socket's address is short; the name is what matters.
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(path.name)
+    os.rename(path.name, path)
+
+
+@pytest.mark.parametrize("make", [text, cut, huge, link, os.mkfifo, talk])
 def test_garbage_where_a_card_belongs_harms_no_daemon(
-    home: SpoolHome, tmp_path: Path, make: Callable[[Path], None]
+    home: SpoolHome, tmp_path: Path, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One's own is replaced, a neighbour's is passed over; what a link led to stays as it was."""
     other = SpoolHome(tmp_path / "homes", "bob")
+    monkeypatch.chdir(tmp_path)
     for spool in (home.spool, other.spool):
         make(Path(spool.path, NODE))
     passwd = Path("/etc/passwd").read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.records.cards import Card, Occupant
 from roundq.words.job import Identity
+from roundq.world import files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -102,13 +104,20 @@ def test_a_card_over_mine_proves_a_living_namesake(spool: Spool, namesake: Names
     assert "another living node" in (namesake.look(1.0, has_published=True) or "")
 
 
-def test_what_cannot_be_read_is_no_namesake(spool: Spool, namesake: Namesake) -> None:
+def test_what_cannot_be_read_is_no_namesake(
+    spool: Spool, namesake: Namesake, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rubbish under the name; but where the home does not answer nothing is known, and that is said."""
     with open(f"{spool.path}/n1", "w") as file:
         file.write("rubbish")
     assert namesake.look(0.0, has_published=False) is None
-
     os.unlink(f"{spool.path}/n1")
     os.symlink("n1", f"{spool.path}/n1")
-    with pytest.raises(OSError, match="symbolic links"):
-        namesake.look(1.0, has_published=False)
+    assert namesake.look(1.0, has_published=False) is None
+
+    def refuse(path: str) -> tuple[int, int, int]:
+        raise OSError(errno.EIO, "an error of the server", path)
+
+    monkeypatch.setattr(files, "signature", refuse)
+    with pytest.raises(OSError, match="error of the server"):
+        namesake.look(2.0, has_published=False)
