@@ -92,8 +92,8 @@ def test_daemons_that_take_over_from_one_another_start_each_job_once(make_cluste
     started = [lab.start_daemon(node, "ann") for node in lab.cluster]
 
     def take_over() -> bool:
-        # Not more than can come up: the one before has the lock, or had it.
-        if all(daemon.poll() is not None for daemon in started[:-2]):
+        # Not more than can come up. Of two that come at once either may be the one that stays.
+        if sum(daemon.poll() is None for daemon in started) <= len(list(lab.cluster)):
             started.extend(lab.start_daemon(node, "ann") for node in lab.cluster)
         if not checkers.all_ended(lab.cluster.server):
             return False
