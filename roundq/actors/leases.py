@@ -6,6 +6,8 @@ only looked whether they stand still, by this process's own clock; nothing is mo
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from roundq.actors.homewatch import LEASE_OVER, LEASE_RENEWALS
@@ -27,8 +29,8 @@ class _Lease:
 class Leases:
     """What one daemon knows of the leases of its user's jobs on other nodes."""
 
-    def __init__(self, spool: Spool, node: str) -> None:
-        self.spool, self.node = spool, node
+    def __init__(self, spool: Spool, node: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.spool, self.node, self._clock = spool, node, clock
         self._shelf = Shelf(spool, RUNNING)
         self._leases: dict[Entry, _Lease] = {}
         #: Records that name no lease; they are not read again.
@@ -69,11 +71,15 @@ class Leases:
                 if length_s is None:
                     self._without.add(entry)
                     return False
-                lease = self._leases[entry] = _Lease(length_s, signature, now_s)
+                lease = self._leases[entry] = _Lease(length_s, signature, self._read_s(now_s))
         except (OSError, RecordError):
             # Gone, or not to be told now: nobody's lease runs out by an error.
             self._leases.pop(entry, None)
             return False
         if lease.signature != signature:
-            lease.signature, lease.since_s = signature, now_s
+            lease.signature, lease.since_s = signature, self._read_s(now_s)
         return now_s - lease.since_s > lease.length_s * LEASE_OVER
+
+    def _read_s(self, now_s: float) -> float:
+        """When a file was seen for certain: this node may have slept, or been cut off, in the round."""
+        return max(now_s, self._clock())

@@ -34,7 +34,7 @@ class Sweeping:
         if self._swept_s is not None and now_s - self._swept_s < SWEEP_S:
             return
         first, self._swept_s = self._swept_s is None, now_s
-        spools.sweep_temporaries(self.spool, self.node, procs.table())
+        spools.sweep_temporaries(self.spool, self.node, procs.table)
         if first:
             return
         # The server's clock on both sides: our card was written there a moment ago.

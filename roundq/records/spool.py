@@ -541,10 +541,12 @@ def answer(spool: Spool, job_id: str, verbs: Iterable[str] = REQUESTS) -> None:
 # ---------------------------------------------------------------- sweeping
 
 
-def sweep_temporaries(spool: Spool, node: str, alive: Iterable[int]) -> None:
-    """Removes what dead processes of this node left in tmp/; `alive` are the pids that may still write."""
-    living = set(alive)
-    for name, _ in files.listing(spool.directory("tmp")):
+def sweep_temporaries(spool: Spool, node: str, alive: Callable[[], Iterable[int]]) -> None:
+    """Removes what dead processes of this node left in tmp/; `alive` tells the pids that may still write."""
+    names = files.listing(spool.directory("tmp"))
+    # Asked after the listing: the file of a process that began in between would be that of a dead one.
+    living = set(alive())
+    for name, _ in names:
         # NODE.PID.SERIAL.RANDOM, and a node's name may hold dots.
         owner, *parts = name.rsplit(".", 3)
         if owner != node or len(parts) != 3 or is_foreign(name):

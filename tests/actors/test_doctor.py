@@ -708,7 +708,7 @@ def test_what_a_helper_left_is_known_to_the_sweep_of_a_daemon(
     monkeypatch.setattr(Examination, "_tidy", lambda _: None)
     levels(Examination(home.environ, [*USUAL, check_of(die)]))
     assert len(left(home)) == 2
-    spools.sweep_temporaries(home.spool, NODE, procs.table())
+    spools.sweep_temporaries(home.spool, NODE, procs.table)
     assert left(home) == []
 
 

@@ -272,7 +272,7 @@ def renew(home: SpoolHome, entry: Entry, now_s: float) -> None:
 
 def test_a_lease_runs_out_when_it_stood_still_for_long_enough(home: SpoolHome) -> None:
     """By the clock of who looks, from when he first saw it so; clocks of others do not count."""
-    entry, leases = leased(home, 60.0), Leases(home.spool, HERE)
+    entry, leases = leased(home, 60.0), Leases(home.spool, HERE, lambda: 0.0)
     renew(home, entry, 5.0)
     assert leases.run_out(1000.0, 15.0) == []
     assert leases.run_out(1000.0 + 60 * LEASE_OVER, 15.0) == []
@@ -283,9 +283,20 @@ def test_a_lease_runs_out_when_it_stood_still_for_long_enough(home: SpoolHome) -
     assert expired.id == entry.id
 
 
+def test_time_that_the_looking_node_slept_in_its_look_is_not_counted(home: SpoolHome) -> None:
+    """Its round began before it slept, the record was read after: whoever counted from the beginning of the
+    round would seize at the next look what is renewed all the time. Found by the simulation, seed 145."""
+    now_s = 9000.0
+    _, leases = leased(home, 60.0), Leases(home.spool, HERE, lambda: now_s)
+    assert leases.run_out(1000.0, 15.0) == []
+
+    assert leases.run_out(9001.0, 15.0) == []
+    assert leases.run_out(9002.0 + 60 * LEASE_OVER, 15.0) != []
+
+
 def test_without_a_lease_silence_takes_nothing(home: SpoolHome) -> None:
     leased(home, None)
-    leases = Leases(home.spool, HERE)
+    leases = Leases(home.spool, HERE, lambda: 0.0)
     assert leases.run_out(0.0, 15.0) == []
     assert leases.run_out(1e9, 15.0) == []
 
@@ -293,14 +304,14 @@ def test_without_a_lease_silence_takes_nothing(home: SpoolHome) -> None:
 def test_a_lease_of_this_node_is_none_of_its_daemons(home: SpoolHome) -> None:
     """Here the process table tells."""
     leased(home, 2.0)
-    leases = Leases(home.spool, NODE)
+    leases = Leases(home.spool, NODE, lambda: 0.0)
     assert leases.run_out(0.0, 15.0) == []
     assert leases.run_out(1e9, 15.0) == []
 
 
 def test_a_record_that_cannot_be_looked_at_loses_no_lease(home: SpoolHome) -> None:
     """An error of the server is not the silence of a node."""
-    entry, leases = leased(home, 60.0), Leases(home.spool, HERE)
+    entry, leases = leased(home, 60.0), Leases(home.spool, HERE, lambda: 0.0)
     assert leases.run_out(0.0, 15.0) == []
     path = Path(spools.path_of(home.spool, entry))
     hidden = path.with_name(".away")

@@ -402,7 +402,7 @@ def _littered(stage: Stage) -> None:
 
 
 def _sweep_temporaries(stage: Stage) -> None:
-    spools.sweep_temporaries(stage.spool, NODE, [1])
+    spools.sweep_temporaries(stage.spool, NODE, lambda: [1])
 
 
 def _old_environments(stage: Stage) -> None:

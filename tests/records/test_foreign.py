@@ -61,7 +61,7 @@ def test_no_sweep_removes_one(spool: Spool) -> None:
     left = leave(spool, NODE, DEAD)
     mine = Path(spool.directory("tmp"), f"{NODE}.{DEAD}.0.0123abcd")
     mine.touch()
-    spools.sweep_temporaries(spool, NODE, [os.getpid()])
+    spools.sweep_temporaries(spool, NODE, lambda: [os.getpid()])
     assert spools.sweep_ended(spool, STATES, 2e9) == 0
     assert environments.sweep(spool, environments.stored(spool), 2e9) == 0
     assert not mine.exists(), "the sweep did work"

@@ -85,16 +85,19 @@ class Client:
         self._names[directory, name] = inode, known.epoch
 
     def _parent(self, path: str) -> tuple[Inode, str]:
-        directory, _, name = path.rpartition("/")
-        inode = self.disk.root
-        for part in directory.split("/"):
-            if part:
-                child, _ = self._lookup(inode, part)
-                if child is None:
-                    raise fault(errno.ENOENT, path)
-                inode = child
+        _, home, user, *parts = path.split("/") if path.count("/") > 2 else ("", "", "")
+        if not home:
+            directory, _, name = path.rpartition("/")
+            return self.disk.walk(directory), name
+        # Homes are there from the beginning to the end.
+        inode = self.disk.homes[user]
+        for part in parts[:-1]:
+            child, _ = self._lookup(inode, part)
+            if child is None:
+                raise fault(errno.ENOENT, path)
+            inode = child
         inode.children()
-        return inode, name
+        return inode, parts[-1]
 
     # ------------------------------------------------------------ operations
 

@@ -91,6 +91,8 @@ class Disk:
         self._changes: list[Change] = []
         self._journal: list[tuple[int, tuple[Inode, ...], Callable[[], None]]] = []
         self._unsynced: list[Inode] = []
+        #: The homes of all users, by name.
+        self.homes: dict[str, Inode] = {}
         self.paths: dict[Inode, str] = {self.root: ""}
 
     # ------------------------------------------------------------ looking

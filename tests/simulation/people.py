@@ -104,7 +104,7 @@ class People:
         process = Process(node, kind, self.world.uid(user))
         process.environment = {"HOME": f"/home/{user}"}
 
-        if self.world.theme == "restart" and kind == "rq":
+        if self.world.theme == "restart" and kind == "rq" and self.world.faults.is_on:
             process.slowness = self.rng.choice((1.0, 1.0, 100.0, 1000.0))
 
         def command() -> None:

@@ -23,7 +23,7 @@ import roundq.actors
 import roundq.records
 from roundq.actors import daemon, homewatch, supervisor, tenants
 from roundq.words.job import Identity
-from roundq.world import files, notify, procs, reading, spawn
+from roundq.world import cgroup, files, helpers, notify, procs, reading, spawn
 from roundq.world.config import Config
 from tests.simulation import calls, lives, moments, system
 from tests.simulation.machine import End, Process
@@ -54,6 +54,24 @@ class _Threading:
     Thread = threading.Thread
 
 
+class _NoGroups:
+    """`cgroup` of a node where nothing is delegated."""
+
+    @staticmethod
+    def name_of(pid: int, start: int) -> str:
+        return f"{pid}-{start}"
+
+    @staticmethod
+    def make(_name: str, *_: Any, **__: Any) -> None:
+        return None
+
+    oom_counter = delegated = declare = make
+
+    @staticmethod
+    def find(_name: str, *_: Any) -> list[Any]:
+        return []
+
+
 _STANDINS: list[tuple[str, ModuleType, Any]] = [
     ("os", os, system.SimOS()),
     ("time", time, moments.SimTime()),
@@ -69,6 +87,7 @@ _STANDINS: list[tuple[str, ModuleType, Any]] = [
     ),
     ("procs", procs, lives.SimProcs()),
     ("spawn", spawn, lives.SimSpawn()),
+    ("cgroup", cgroup, _NoGroups()),
 ]
 
 
@@ -201,6 +220,9 @@ class _Node:
     def name(self) -> str:
         return self._node.name
 
+    def machine(self) -> str:
+        return f"the machine {self._node.name}"
+
     def physical_cores(self) -> int:
         return self._node.cores
 
@@ -302,6 +324,7 @@ def install() -> None:
     # What a supervisor says where nobody may hear it.
     _put(notify, "complain", lives.say)
     # What is imported only when it is needed.
+    _put(helpers, "Helpers", _Helpers)
     _put(roundq.world, "procs", lives.SimProcs())
     _put(supervisor, "open_streams", lambda *_: _Streams())
     _put(homewatch.HomeWatch, "start", moments.start_thread)

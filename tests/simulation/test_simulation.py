@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 #: A longer run is one command: python -m tests.simulation --minutes 30
-SEEDS = 100
+FIRST, SEEDS = 1000, 2000
 
 
-def _start(*words: str) -> subprocess.Popen[str]:
+def start(*words: str) -> subprocess.Popen[str]:
+    """A process that plays seeds."""
     command = [sys.executable, "-m", "tests.simulation", *words]
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     return subprocess.Popen(
@@ -22,7 +23,7 @@ def test_a_world_that_misbehaves_loses_nothing_runs_nothing_twice_and_tells_noth
     """Whatever of tests/faults.md happens, the judge of tests/simulation/judge.py finds nothing."""
     count = os.cpu_count() or 1
     share = -(-SEEDS // count)
-    players = [_start("--seeds", f"{n * share}-{(n + 1) * share - 1}") for n in range(count)]
+    players = [start("--seeds", f"{FIRST + n * share}-{FIRST + (n + 1) * share - 1}") for n in range(count)]
     said = [player.communicate()[0] for player in players]
 
     for player, text in zip(players, said, strict=True):
@@ -33,9 +34,9 @@ def test_a_world_that_misbehaves_loses_nothing_runs_nothing_twice_and_tells_noth
 def test_a_seed_reproduces_a_run_exactly() -> None:
     """The same operations in the same order, whatever was played before it."""
     first, again, alone = (
-        _start("--seeds", "0-11", "--traces"),
-        _start("--seeds", "0-11", "--traces"),
-        _start("--seeds", "11-11", "--traces"),
+        start("--seeds", "0-11", "--traces"),
+        start("--seeds", "0-11", "--traces"),
+        start("--seeds", "11-11", "--traces"),
     )
     traces = [
         [line for line in player.communicate()[0].splitlines() if len(line.split()) == 3]

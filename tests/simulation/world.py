@@ -112,7 +112,8 @@ class World:
     def _lay_out(self) -> None:
         home = self.disk.create(self.disk.root, "home", 0o755, 0, is_directory=True)
         for user in self.users:
-            self.disk.create(home, user, 0o755, self.uid(user), is_directory=True)
+            made = self.disk.create(home, user, 0o755, self.uid(user), is_directory=True)
+            self.disk.homes[user] = made
             self.disk.sync(home)
 
     def uid(self, user: str) -> int:
@@ -270,7 +271,7 @@ class World:
                 spool = self.people.spool(user)
 
                 def main(node: Node = node, spool: spools.Spool = spool, process: Process = process) -> None:
-                    spools.sweep_temporaries(spool, node.name, [])
+                    spools.sweep_temporaries(spool, node.name, list)
                     ids.sweep(spool.path, 1e12)
                     process.die(0)
 

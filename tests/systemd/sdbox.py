@@ -91,6 +91,7 @@ class SystemdBox:
         # Users of the box walk through here to what is mounted below.
         self._dir.chmod(0o755)
         self._cgroup = f"{CGROUP_PREFIX}{os.getpid()}.{self._dir.name}"
+        self._machine_id = os.urandom(16).hex()
         self._outer: subprocess.Popen[bytes] | None = None
         self.pid = 0
         """The process id of the box's systemd, as seen from the host."""
@@ -230,7 +231,8 @@ class SystemdBox:
         (etc / "nsswitch.conf").write_text("passwd: files\ngroup: files\nshadow: files\nhosts: files\n")
         (etc / "hosts").write_text("127.0.0.1 localhost\n")
         (etc / "hostname").write_text("box\n")
-        (etc / "machine-id").write_text(f"{os.urandom(16).hex()}\n")
+        # The same machine after every boot.
+        (etc / "machine-id").write_text(f"{self._machine_id}\n")
         (etc / "fstab").write_text("")
         self._lay_roundq(layer)
 
