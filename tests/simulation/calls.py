@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 T = TypeVar("T")
+#: However slow node, server and process are together.
+SLOWEST_S = 60.0
 
 #: The run that is on.
 world: World = None  # type: ignore[assignment]
@@ -41,7 +43,7 @@ def shared(kind: str, text: str, effect: Callable[[], T]) -> T:
     if me.pending and me.actors[0] is world.schedule.current:
         me.handle()
     after = world.faults.before(kind, me)
-    world.schedule.pause(world.random() * world.latency_s * node.slowness * me.slowness)
+    world.schedule.pause(min(SLOWEST_S, world.random() * world.latency_s * node.slowness * me.slowness))
     while node.is_cut:
         node.waiting_for_server.append(actor())
         world.schedule.wait()

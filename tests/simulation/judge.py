@@ -304,7 +304,7 @@ class Judge:
             is_given_up = self._is_given_up(one.mark, one.supervisor)
             if one.attempt == run.attempt or one.label != label:
                 self.find(f"an attempt begins twice: {one}; {run}", id_)
-            elif one.ended_s is None and not is_given_up:
+            elif one.ended_s is None and not is_given_up and run.mark not in self.called_lost:
                 self.find(f"two attempts of one job live: {one}; {run}", id_)
             elif not submission.is_restartable:
                 self.find(f"a job that may not be run again is: {one}; {run}", id_)
