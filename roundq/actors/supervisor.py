@@ -41,6 +41,8 @@ RECORD_GIVE_UP_S = 86_400.0
 OOM_SCORE = 100
 #: Errors of an execution that are the node's, or the file server's, and say nothing of the command.
 _PASSING = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ETIMEDOUT}
+#: A node that slept for longer between the begin and the command looks once more whose the record is.
+SLEPT_S = 5.0
 #: The exit code of a supervisor is this plus the index of its job's state.
 FIRST_CODE = 10
 
@@ -68,6 +70,14 @@ def _enter(job: Job) -> None:
         os.close(os.open(job.directory or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
     except OSError as error:
         raise _CannotStart("no directory", f"cannot enter {job.directory}: {error.strerror}") from None
+
+
+def _is_ours(watch: HomeWatch) -> bool:
+    """Whether the record is still this supervisor's; a home that does not answer says nothing."""
+    try:
+        return watch.is_ours()
+    except OSError:
+        return True
 
 
 def _environment(spool: Spool, entry: Entry, record: Record, output: str) -> dict[str, str]:
@@ -111,6 +121,9 @@ def _execute(
         if life.leased_s(LEASE_STOP) <= 0:
             # This node slept since it took the job; by now it may be another's.
             raise _CannotStart("lease", "its lease ran out before it began")
+        if clock_s() - begun_s > SLEPT_S and not _is_ours(watch):
+            # What is said here is recorded nowhere: the record is another node's.
+            raise _CannotStart("lost", "its record was taken over by another node before it began")
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         life.pid = spawn.spawn(
             job.command,

@@ -410,6 +410,23 @@ def test_a_supervisor_that_slept_through_its_lease_does_not_begin(home: SpoolHom
     assert "could not start" in home.output(f"rq-{entry.id}.out")
 
 
+def test_a_supervisor_that_slept_while_its_job_was_given_away_does_not_begin(home: SpoolHome) -> None:
+    """Called lost between the record's move to running/ and the command: another attempt may run by now."""
+    job = home.shell("echo ran > ran")
+    entry = home.claim(job)
+    record = replace(spools.read(home.spool, entry), process=THERE, node=NODE, started_ns=1)
+    sealed = spools.rewrite(home.spool, entry, record, NODE)
+    assert sealed is not None
+    running = spools.begin(home.spool, sealed, NODE)
+    assert running is not None
+    assert spools.seize(home.spool, running, HERE) is not None
+
+    ending, usage = supervisor._execute(home.spool, running, record, Terms(NODE), clock_s() - 60.0)
+
+    assert (ending.reason, usage) == ("lost", None)
+    assert home.output("ran") == ""
+
+
 def test_a_home_that_is_not_there_takes_no_job_away(home: SpoolHome) -> None:
     """What lies below the mount point says nothing: only the directory that was there at first does."""
     entry, record = running_there(home)
