@@ -49,12 +49,14 @@ def found(spool_path: str, used: Callable[[], int], directory: str = DIRECTORY) 
         try:
             # Replaces an absent or an empty directory and fails on any other: one founder wins.
             os.rename(temporary, target)
-        except OSError:
+        except OSError as error:
             # That something else has the name is said by whoever checks the spool.
             with contextlib.suppress(NotADirectoryError):
                 # This client has just asked for a name that another founder gave a moment later: only a
                 # listing of what is above shows it.
-                if not files.is_listed(target) or not files.listing(target):
+                is_there = files.is_listed(target) and bool(files.listing(target))
+                # That it is not empty the server itself has said, whatever this client still remembers.
+                if not is_there and error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                     raise
     finally:
         # Of what has its name there is nothing left here.
