@@ -186,9 +186,9 @@ def test_only_files_renames_links_unlinks_and_syncs() -> None:
 SIGNALS = {"os.kill", "os.killpg", "signal.pidfd_send_signal", "signal.raise_signal", "signal.pthread_kill"}
 
 
-def test_only_procs_and_spawn_send_signals() -> None:
+def test_only_procs_killing_and_spawn_send_signals() -> None:
     """A pid alone is nobody's name: whoever sends has made sure who it is."""
-    assert users(SIGNALS, {"world/procs.py", "world/spawn.py"}) == {
+    assert users(SIGNALS, {"world/procs.py", "world/killing.py", "world/spawn.py"}) == {
         # A thread wakes the main thread of its own process.
         ("actors/homewatch.py", "run", "os.kill"),
     }

@@ -18,7 +18,7 @@ from roundq.actors.memorywatch import MemoryWatch
 from roundq.actors.streams import Streams
 from roundq.records.spool import Entry, Spool
 from roundq.words.job import Identity, Record
-from roundq.world import notify, procs
+from roundq.world import killing, notify, procs
 from roundq.world.cgroup import Group
 
 #: What the main thread waits for: children, nudges from commands and daemon, its own second thread.
@@ -170,7 +170,7 @@ class Attempt:
             return list(dict.fromkeys([*found, *inside]))
 
         left = len(find()) if why is None else 0
-        while not procs.kill_tree(
+        while not killing.kill_tree(
             find,
             grace_s=self._grace_s(why),
             patience_s=KILL_PATIENCE_S,
@@ -186,7 +186,7 @@ class Attempt:
             self.streams.say(f"rq: its command ended, {left} of its processes did not: they were stopped")
 
     def _kill_children(self) -> None:
-        procs.kill_children(time.monotonic, self.pause, KILL_CHILDREN_S)
+        killing.kill_children(time.monotonic, self.pause, KILL_CHILDREN_S)
 
     def _is_dead(self) -> bool:
         """Whether all of the job has ended for certain.

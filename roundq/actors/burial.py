@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from roundq.actors import environ
 from roundq.words.job import Identity
-from roundq.world import cgroup, procs
+from roundq.world import cgroup, killing, procs
 from roundq.world.cgroup import Group
 
 #: What a dead supervisor left gets this long between TERM and KILL.
@@ -132,7 +132,7 @@ class Burial:
         there = [one for one in self._left.values() if one.clear_s is None]
         fresh = [one for one in there if one.told_s is None]
         if fresh:
-            procs.tell_to_end(self._all_of(fresh), self.clock, self.pause, until_s - now_s)
+            killing.tell_to_end(self._all_of(fresh), self.clock, self.pause, until_s - now_s)
             for left in fresh:
                 left.told_s = now_s
         late = [one for one in there if one.told_s is not None and now_s - one.told_s >= GRACE_S]
@@ -140,7 +140,7 @@ class Burial:
             for left in late:
                 for group in left.groups:
                     group.kill()
-            procs.kill(self._all_of(late), self.clock, self.pause, until_s - now_s)
+            killing.kill(self._all_of(late), self.clock, self.pause, until_s - now_s)
         for left in late:
             if now_s - max(left.begun_s + GRACE_S, left.complained_s) >= COMPLAIN_S:
                 left.complained_s = now_s

@@ -173,6 +173,13 @@ class SimProcs:
         found.signal(number)
         return True
 
+    def __getattr__(self, name: str) -> Any:
+        raise NotImplementedError(f"the simulation has no procs.{name}")
+
+
+class SimKilling:
+    """The `killing` of every module under test."""
+
     @staticmethod
     def tell_to_end(find: Callable[[], Collection[Identity]], *_: Any) -> None:
         for one in find():
@@ -210,7 +217,7 @@ class SimProcs:
         return False
 
     def __getattr__(self, name: str) -> Any:
-        raise NotImplementedError(f"the simulation has no procs.{name}")
+        raise NotImplementedError(f"the simulation has no killing.{name}")
 
 
 def _family(of: Process) -> list[Process]:

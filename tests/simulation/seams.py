@@ -23,7 +23,7 @@ import roundq.actors
 import roundq.records
 from roundq.actors import daemon, homewatch, supervisor, tenants
 from roundq.words.job import Identity
-from roundq.world import cgroup, files, helpers, notify, procs, reading, spawn
+from roundq.world import cgroup, files, helpers, killing, notify, procs, reading, spawn
 from roundq.world.config import Config
 from tests.simulation import calls, lives, moments, system
 from tests.simulation.machine import End, Process
@@ -86,6 +86,7 @@ _STANDINS: list[tuple[str, ModuleType, Any]] = [
         SimpleNamespace(RUSAGE_SELF=0, getrusage=lambda _who: SimpleNamespace(ru_maxrss=1)),
     ),
     ("procs", procs, lives.SimProcs()),
+    ("killing", killing, lives.SimKilling()),
     ("spawn", spawn, lives.SimSpawn()),
     ("cgroup", cgroup, _NoGroups()),
 ]

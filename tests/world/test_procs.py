@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from roundq.words.job import Identity
-from roundq.world import procs, spawn
+from roundq.world import killing, procs, spawn
 from roundq.world.procs import Liveness, Process
 from tests.cluster.wait import wait_until
 from tests.world.processes import (
@@ -425,7 +425,7 @@ def end_all(grace_s: float = 0.2) -> tuple[bool, list[int]]:
     """Ends everything below this process, as a supervisor does: whether it did, and who was killed."""
     me = procs.own_identity()
     killed: list[int] = []
-    dead = procs.kill_tree(
+    dead = killing.kill_tree(
         lambda: procs.remains([me]),
         grace_s=grace_s,
         patience_s=15,
@@ -433,7 +433,7 @@ def end_all(grace_s: float = 0.2) -> tuple[bool, list[int]]:
         pause=pause,
         proof=procs.childless,
         on_kill=lambda survivors: killed.extend(one.pid for one in survivors),
-        at_once=lambda: procs.kill_children(time.monotonic, pause, 0.2),
+        at_once=lambda: killing.kill_children(time.monotonic, pause, 0.2),
     )
     return dead, killed
 
@@ -553,7 +553,7 @@ def test_who_forks_and_dies_for_ever_is_caught() -> None:
             forked(lambda: wander(200_000))
         end = time.monotonic() + 20
         while not procs.childless() and time.monotonic() < end:
-            procs.kill_children(time.monotonic, pause, 0.2)
+            killing.kill_children(time.monotonic, pause, 0.2)
         return procs.childless()
 
     assert on_stage(act)
@@ -562,10 +562,10 @@ def test_who_forks_and_dies_for_ever_is_caught() -> None:
 def test_children_that_do_not_die_are_left_in_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """In uninterruptible sleep, or of another user: it is not for this to wait."""
     now_s = [0.0]
-    monkeypatch.setattr(procs, "_own_children", lambda: [NO_PID])
+    monkeypatch.setattr(procs, "own_children", lambda: [NO_PID])
     monkeypatch.setattr(os, "kill", lambda *_: None)
 
-    procs.kill_children(lambda: now_s[0], lambda seconds: now_s.__setitem__(0, now_s[0] + seconds), 10.0)
+    killing.kill_children(lambda: now_s[0], lambda seconds: now_s.__setitem__(0, now_s[0] + seconds), 10.0)
 
     assert now_s[0] < 0.01
 
@@ -589,7 +589,7 @@ class Played:
         monkeypatch.setattr(procs, "send", lambda to, number: self.sent.append((to, number)))
 
     def run(self, grace_s: float = 30, patience_s: float = 60) -> bool:
-        return procs.kill_tree(
+        return killing.kill_tree(
             lambda: self.find(self.now_s),
             grace_s=grace_s,
             patience_s=patience_s,
@@ -653,7 +653,7 @@ def test_term_waits_until_all_stand_still_but_not_for_long(monkeypatch: pytest.M
     monkeypatch.setattr(procs, "send", lambda _, number: at.setdefault(number, played.now_s))
 
     for states, least_s, most_s in ((set(), 0, 0), ({"D"}, 0.5, 0.6), ({"R", "D"}, 5, 5.1)):
-        monkeypatch.setattr(procs, "_moving_states", lambda _, states=states: states)
+        monkeypatch.setattr(procs, "moving_states", lambda _, states=states: states)
         played.now_s = 0
         at.clear()
 
@@ -669,15 +669,15 @@ def test_a_process_stands_still_when_all_its_threads_do() -> None:
     try:
         one = identity_of(child.pid)
         wait_until(lambda: parse_state(child.pid) == "Z")
-        assert procs._moving_states(one)
+        assert procs.moving_states(one)
         child.send_signal(signal.SIGSTOP)
-        wait_until(lambda: not procs._moving_states(one))
+        wait_until(lambda: not procs.moving_states(one))
         child.send_signal(signal.SIGCONT)
-        wait_until(lambda: procs._moving_states(one))
+        wait_until(lambda: procs.moving_states(one))
     finally:
         child.kill()
         child.wait()
-    assert not procs._moving_states(one)
+    assert not procs.moving_states(one)
 
 
 def parse_state(pid: int) -> str:
