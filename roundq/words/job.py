@@ -14,7 +14,7 @@ import functools
 import json
 import os
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from roundq.words.errors import RecordError
 
@@ -29,6 +29,8 @@ MAX_OUTPUT_DEFAULT = 1 << 20
 NO_NODE = "NONE"
 #: Earlier attempts that a record tells of, the last ones: a job that often gives way must not outgrow it.
 ATTEMPTS_MAX = 100
+#: More than any node has, and than anybody writes down.
+GPUS_MAX, LICENSES_MAX, WORDS_MAX = 1024, 64, 256
 #: Characters of what is said about a file that is no record.
 FINDING_MAX = 200
 
@@ -46,6 +48,13 @@ class Identity:
     start: int
 
 
+class Notice(NamedTuple):
+    """A signal that tells a job of its coming end: its number, and how many seconds before."""
+
+    number: int
+    before_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What the user asked for. Never changes once it is submitted.
@@ -54,6 +63,10 @@ class Job:
     and `memory_limit` None set no limit; times are in nanoseconds since the epoch, `time_limit_s` in
     seconds. `output` and `error` are relative to `directory`; no `error` means
     that both streams go to `output`. `environment` is the digest of a file in env/.
+
+    `licenses` are names with counts, sorted; `nodes` and `exclude` patterns of node names, fnmatch(3),
+    any of which may match; `features` must all be there. A `scavenge` job runs on what nobody else
+    wants, and is restartable. `notice` is sent before it is ended.
     """
 
     command: tuple[str, ...]
@@ -72,6 +85,13 @@ class Job:
     umask: int | None = None
     time_limit_s: float | None = None
     priority: int = 0
+    gpus: int = 0
+    licenses: tuple[tuple[str, int], ...] = ()
+    nodes: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    scavenge: bool = False
+    notice: Notice | None = None
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -101,7 +121,9 @@ class Record:
     `attempt` counts from 1; `cores` is what was granted (`all` resolved to a
     number), 0 until it begins. `process` is the supervisor of this attempt.
     `attempts` are the earlier ones. `detail` is one sentence for people. `lease_s` is for
-    how long the supervisor may run it without having said so, None for ever.
+    how long the supervisor may run it without having said so, None for ever. `cpus` are the logical
+    CPUs that it is pinned to, none if it is not; `gpus` the ids of its GPUs; `threads`: its cores are
+    hardware threads that other jobs' cores left over.
     """
 
     job: Job
@@ -119,6 +141,9 @@ class Record:
     process: Identity | None = None
     usage: dict[str, float] | None = None
     lease_s: float | None = None
+    cpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
+    threads: bool = False
     extra: dict[str, Any] = field(default_factory=dict)
 
     def at_home(self, home: str) -> Record:
@@ -218,8 +243,24 @@ def _job_dict(job: Job) -> dict[str, Any]:
         "umask": job.umask,
         "time_limit": _duration(job.time_limit_s),
         "priority": job.priority,
+        **_asked(job),
         **({"raw": raw} if raw else {}),
     }
+
+
+def _asked(job: Job) -> dict[str, Any]:
+    """What few jobs ask for, where they do."""
+    notice = job.notice and {"number": job.notice.number, "before": _duration(job.notice.before_s)}
+    asked = {
+        "gpus": job.gpus,
+        "licenses": dict(job.licenses),
+        "nodes": list(job.nodes),
+        "exclude": list(job.exclude),
+        "features": list(job.features),
+        "scavenge": job.scavenge,
+        "signal": notice,
+    }
+    return {name: value for name, value in asked.items() if value}
 
 
 def _attempt_dict(attempt: Attempt) -> dict[str, Any]:
@@ -254,6 +295,9 @@ def to_dict(record: Record) -> dict[str, Any]:
         "process": identity_dict(record.process),
         "usage": record.usage,
         "lease": _duration(record.lease_s),
+        **({"cpus": list(record.cpus)} if record.cpus else {}),
+        **({"gpus": list(record.gpus)} if record.gpus else {}),
+        **({"threads": True} if record.threads else {}),
     }
 
 
@@ -282,6 +326,7 @@ def _validator() -> SchemaValidator:
         exit_code=of.optional(exit_code),
         signal=of.optional(of.natural(128)),
     )
+    notice = of.fields(number=of.required(of.whole(1, 64)), before=of.fallback(of.moment, never))
     # Words that are not UTF-8, by field. An absent one is not None: null is no word.
     word = of.required(of.text, required=False)
     raw = of.fields(
@@ -305,6 +350,13 @@ def _validator() -> SchemaValidator:
         umask=of.optional(of.natural(0o777)),
         time_limit=of.optional(of.moment),
         priority=of.fallback(of.whole(-(1 << 31), 1 << 31), 0),
+        gpus=of.fallback(of.natural(GPUS_MAX), 0),
+        licenses=of.fallback(of.counts(LICENSES_MAX), {}),
+        nodes=of.fallback(of.items(of.word, most=WORDS_MAX), []),
+        exclude=of.fallback(of.items(of.word, most=WORDS_MAX), []),
+        features=of.fallback(of.items(of.word, most=WORDS_MAX), []),
+        scavenge=of.fallback(of.boolean, False),
+        signal=of.optional(notice),
         raw=of.optional(raw),
     )
     return of.SchemaValidator(
@@ -324,17 +376,21 @@ def _validator() -> SchemaValidator:
             process=of.optional(of.identity),
             usage=of.optional(of.mapping(of.number)),
             lease=of.optional(of.moment),
+            cpus=of.fallback(of.items(of.natural(1 << 20), most=1 << 16), []),
+            gpus=of.fallback(of.items(of.word, most=GPUS_MAX), []),
+            threads=of.fallback(of.boolean, False),
         )
     )
 
 
 _JOB_FIELDS = frozenset(
     "command directory home_dir jobname output submitted cores memory_required memory_limit max_output"
-    " restartable error environment umask time_limit priority raw".split()
+    " restartable error environment umask time_limit priority gpus licenses nodes exclude features scavenge"
+    " signal raw".split()
 )
 _RECORD_FIELDS = frozenset(
     "job started node pid completed exit_code signal reason detail attempt attempts cores process"
-    " usage lease".split()
+    " usage lease cpus gpus threads".split()
 )
 
 
@@ -357,7 +413,7 @@ def _bytes(encoded: str) -> str:
 
 
 def _to_job(value: dict[str, Any]) -> Job:
-    raw = value["raw"] or {}
+    raw, notice = value["raw"] or {}, value["signal"]
     command = tuple(map(_bytes, raw["command"])) if "command" in raw else tuple(value["command"])
     texts = {name: _bytes(raw[name]) if name in raw else value[name] for name in _TEXT_FIELDS}
     for word in (*command, *filter(None, texts.values())):
@@ -371,11 +427,18 @@ def _to_job(value: dict[str, Any]) -> Job:
         memory_required=value["memory_required"],
         memory_limit=value["memory_limit"],
         max_output=value["max_output"],
-        restartable=value["restartable"],
+        restartable=value["restartable"] or value["scavenge"],
         environment=value["environment"],
         umask=value["umask"],
         time_limit_s=_to_seconds(value["time_limit"]),
         priority=value["priority"],
+        gpus=value["gpus"],
+        licenses=tuple(sorted((name, count) for name, count in value["licenses"].items() if count)),
+        nodes=tuple(value["nodes"]),
+        exclude=tuple(value["exclude"]),
+        features=tuple(value["features"]),
+        scavenge=value["scavenge"],
+        notice=notice and Notice(notice["number"], to_ns(notice["before"]) / NS),
         extra={name: kept for name, kept in value.items() if name not in _JOB_FIELDS},
     )
 
@@ -428,6 +491,9 @@ def parse(data: bytes) -> Record:
             process=to_identity(value["process"]),
             usage=value["usage"],
             lease_s=_to_seconds(value["lease"]),
+            cpus=tuple(value["cpus"]),
+            gpus=tuple(value["gpus"]),
+            threads=value["threads"],
             extra={name: kept for name, kept in value.items() if name not in _RECORD_FIELDS},
         )
     except RecursionError:

@@ -17,6 +17,7 @@ from pydantic_core import core_schema as cs
 __all__ = [
     "SchemaValidator",
     "boolean",
+    "counts",
     "digest",
     "fallback",
     "fields",
@@ -31,6 +32,7 @@ __all__ = [
     "required",
     "text",
     "whole",
+    "word",
 ]
 
 #: No honest file comes near this; what can be read must also be written again, from a deeper stack.
@@ -80,6 +82,8 @@ boolean = cs.bool_schema(strict=True)
 number = cs.float_schema(allow_inf_nan=False, strict=True)
 #: As long as a file may be: a word of 128 KiB, the kernel's most, is longer as text when it is not UTF-8.
 text = cs.str_schema(max_length=1 << 20, strict=True)
+#: A name of something, which is short.
+word = cs.str_schema(max_length=256, strict=True)
 digest = cs.str_schema(pattern="^[0-9a-f]{64}$", strict=True)
 required = cs.typed_dict_field
 
@@ -117,6 +121,11 @@ def items(of: cs.CoreSchema, most: int, least: int = 0) -> cs.CoreSchema:
 def mapping(of: cs.CoreSchema) -> cs.CoreSchema:
     """An object whose keys are free."""
     return cs.dict_schema(text, of)
+
+
+def counts(most: int) -> cs.CoreSchema:
+    """An object of at most `most` names with whole numbers."""
+    return cs.dict_schema(word, natural(1 << 30), max_length=most)
 
 
 moment = fields(secs=required(natural(1 << 40)), nanos=fallback(natural(999_999_999), 0))
