@@ -255,8 +255,12 @@ def test_every_key_is_told_with_its_variable_and_default() -> None:
     assert list(told) == list(config._KEYS)
     defaults = {field.name: field.default for field in fields(config.Config)}
     for key, text in told.items():
-        assert re.search(rf"^\.Ev RQ_{key.upper()} [.,]$", text, re.MULTILINE), key
-        assert config._VARIABLES[f"RQ_{key.upper()}"] == key
+        # What only the administrator may set has no variable, and says so.
+        system_only = config._KEYS[key].system_only
+        assert ("Only\n.Pa /etc/roundq.toml\nmay set it." in text) == system_only, key
+        variable = re.search(rf"^\.Ev RQ_{key.upper()} [.,]$", text, re.MULTILINE)
+        assert (variable is None) == system_only, key
+        assert config._VARIABLES.get(f"RQ_{key.upper()}") == (None if system_only else key)
         if key != "homes":
             said = re.search(r"^Default:\s(?:\.Ql \\&\"(.*)\\&\" \.|(.*)\.)$", text, re.MULTILINE)
             assert said, key
@@ -267,6 +271,8 @@ def is_default(text: str, value: object) -> bool:
     """Whether the manual's word for a default is the program's value."""
     if isinstance(value, bool):
         return text == str(value).lower()
+    if value in ("", (), {}):
+        return text == "none"
     if isinstance(value, int):
         return text == format_memory(value)
     if isinstance(value, float):

@@ -3,7 +3,8 @@
 Read by every command and, again and again, by the daemon. Without any file and variable nothing
 is imported to read them, and pydantic only for values that are not plainly right: `rq run` would
 pay 15 ms for it. The keys are listed in roundq.toml(5); a value that is not allowed is an error that
-says where it stands, and so is an unknown key, since a slip would change nothing silently.
+says where it stands, and so is an unknown key, since a slip would change nothing silently. Some keys hold
+for all users, and only the system's file may set them.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Config:
     by default the parent of one's own home, or /home if that is the root directory;
     `cores` how many cores of this node to offer: a number, "physical" or "logical" for all of them;
     times are in seconds and `max_output` in bytes, 0 for no limit; `lease_s` is 0 for no lease,
-    `settle_s` is 0 where a rename has one winner.
+    `settle_s` is 0 where a rename has one winner; `commons` is the directory in which cards are published
+    for users who cannot read each other's homes, empty for none; `card_names` is whether names of jobs stand
+    on the cards there.
     """
 
     homes: tuple[str, ...]
@@ -60,6 +63,8 @@ class Config:
     patience_s: float = 600.0
     settle_s: float = 0.0
     lease_s: float = 0.0
+    commons: str = ""
+    card_names: bool = False
 
 
 class _Setting(NamedTuple):
@@ -96,7 +101,8 @@ def _from_files(files: Iterable[tuple[str, tuple[int, ...] | None]], node: str |
     for path, owners in files:
         data = _read(path, owners)
         if data is not None:
-            settings.update(_from_file(path, data, node))
+            # Only of a user's own file it matters whose it is.
+            settings.update(_from_file(path, data, node, is_of_user=owners is not None))
     return settings
 
 
@@ -205,7 +211,7 @@ def _read_open(path: str, descriptor: int, owners: tuple[int, ...] | None) -> by
     return data
 
 
-def _from_file(path: str, data: bytes, node: str | None) -> dict[str, _Setting]:
+def _from_file(path: str, data: bytes, node: str | None, *, is_of_user: bool = False) -> dict[str, _Setting]:
     """What a file sets on this node, by key."""
     import tomli
 
@@ -230,12 +236,29 @@ def _from_file(path: str, data: bytes, node: str | None) -> dict[str, _Setting]:
         line = _line_of(text, keys)
         return path if line is None else f"{path}, line {line}"
 
+    if is_of_user:
+        _check_rights(values, where_is)
     checked = _checked(values, where_is)
     of_node = checked.pop(_NODES, {}).get(node, {})
     settings = {key: _Setting(value, functools.partial(where_is, (key,))) for key, value in checked.items()}
     for key, value in of_node.items():
         settings[key] = _Setting(value, functools.partial(where_is, (_NODES, str(node), key)))
     return settings
+
+
+def _check_rights(values: dict[str, Any], where_is: Where) -> None:
+    """Raises `ConfigError` if a user's file sets what only the system's file may."""
+    of_nodes = values.get(_NODES)
+    tables: list[tuple[tuple[str, ...], dict[str, Any]]] = [((), values)]
+    if isinstance(of_nodes, dict):
+        tables += [((_NODES, name), table) for name, table in of_nodes.items() if isinstance(table, dict)]
+    for above, table in tables:
+        for key in table:
+            if key in _KEYS and _KEYS[key].system_only:
+                raise ConfigError(
+                    f"{where_is((*above, key))}: {key} holds for all users: only {ETC} may set it",
+                    f"take that line out; the administrator may write it into {ETC}",
+                )
 
 
 def _from_variables(variables: Mapping[str, str]) -> dict[str, _Setting]:
@@ -261,7 +284,7 @@ def _from_text(key: str, text: str) -> object:
     """A variable's text as the value that a file would have; as it is if it is none, for the error."""
     if key == "homes":
         return text.split(":")
-    if key == "auto_start":
+    if _KEYS[key].read is _truth:
         return _TRUTH.get(text.lower(), text)
     # Bounded, since int() refuses thousands of digits in words of its own.
     if key == "cores" and re.fullmatch(r"[0-9]{1,18}", text):
@@ -361,6 +384,13 @@ def _home(found: object) -> str:
     return os.path.normpath(found)
 
 
+def _directory(found: object) -> str:
+    path = "" if found == "" else _home(found)
+    if any(sign in path for sign in "*?["):
+        raise ValueError("it is a pattern")
+    return path
+
+
 def _cores(found: object) -> int | str:
     # `type` and not isinstance: true is a number to Python, and 2.0 a whole one.
     if (type(found) is int and 1 <= found <= _CORES_MAX) or found in ("physical", "logical"):
@@ -445,11 +475,15 @@ def _visible(text: str) -> str:
 
 
 class _Key(NamedTuple):
-    """A key of a file: the field of `Config` that it sets, what it must be, and what reads it."""
+    """A key of a file: the field of `Config` that it sets, what it must be, and what reads it.
+
+    Neither a user's file nor a variable may set one that is `system_only`.
+    """
 
     field: str
     allowed: str
     read: Callable[[object], Any]
+    system_only: bool = False
 
 
 _SECONDS_OF_POLL = f"seconds from {_POLL_MIN_S} to {_POLL_MAX_S}"
@@ -467,6 +501,13 @@ _KEYS = {
     "lease": _Key("lease_s", f"a duration with its unit of at least {_LEASE_MIN_S} s, or 0 for none", _lease),
     "patience": _Key("patience_s", 'a duration with its unit, such as "10m"', _duration),
     "settle": _Key("settle_s", 'a duration with its unit, such as "5s", or 0 for none', _duration_or_none),
+    "commons": _Key(
+        "commons",
+        'an absolute directory, such as "/data/roundq", or "" for none',
+        _directory,
+        system_only=True,
+    ),
+    "card_names": _Key("card_names", "true or false", _truth),
 }
 #: Keys whose number, in a variable, is seconds.
 _SECONDS = ("poll_min", "poll_max", "grace")
@@ -475,7 +516,7 @@ _NODES = "nodes"
 _NODE_KEYS = {"cores": _KEYS["cores"]}
 _ALLOWED_NODES = "a table of tables, such as [nodes.NAME]"
 #: The variables that are configuration. Jobs are given others that begin with RQ_ too.
-_VARIABLES = {f"RQ_{key.upper()}": key for key in _KEYS}
+_VARIABLES = {f"RQ_{name.upper()}": name for name, key in _KEYS.items() if not key.system_only}
 
 
 # ---------------------------------------------------------------- where it stands

@@ -136,6 +136,7 @@ def test_a_configuration_does_not_change(place: Place) -> None:
         ('poll_max = "2m"', "poll_max_s", 120),
         ('keep_for = "12h"', "keep_for_s", DAY_S / 2),
         ("auto_start = false", "auto_start", False),
+        ("card_names = true", "card_names", True),
         ("max_output = 0", "max_output", 0),
         ('max_output = "0"', "max_output", 0),
         ('max_output = "1.5G"', "max_output", 3 << 29),
@@ -161,6 +162,7 @@ def test_what_a_file_may_say(place: Place, line: str, field: str, value: object)
         ("RQ_POLL_MAX=2m", "poll_max_s", 120),
         ("RQ_KEEP_FOR=3d", "keep_for_s", 3 * DAY_S),
         ("RQ_AUTO_START=no", "auto_start", False),
+        ("RQ_CARD_NAMES=yes", "card_names", True),
         ("RQ_AUTO_START=1", "auto_start", True),
         ("RQ_MAX_OUTPUT=0", "max_output", 0),
         ("RQ_MAX_OUTPUT=4k", "max_output", 4096),
@@ -179,9 +181,38 @@ def test_what_a_variable_may_say(place: Place, variable: str, field: str, value:
 
 
 def test_every_key_has_a_variable_and_a_field() -> None:
-    """The three lists cannot drift apart."""
+    """The three lists cannot drift apart; what only the administrator may set has no variable."""
     assert {key.field for key in config._KEYS.values()} == {field.name for field in fields(Config)}
-    assert {f"RQ_{key.upper()}" for key in config._KEYS} == set(config._VARIABLES)
+    assert {f"RQ_{name.upper()}" for name, key in config._KEYS.items() if not key.system_only} == set(
+        config._VARIABLES
+    )
+
+
+def test_what_holds_for_all_users_only_the_administrator_sets(place: Place) -> None:
+    """A user's file that does is refused, whatever the value, with its line; a variable of that name is none."""
+    place.etc.write_text('commons = "/data/roundq/"\n')
+    assert place.load({"RQ_COMMONS": "/tmp"}).commons == "/data/roundq"
+    for value in ('"/tmp"', '""', "3"):
+        place.user.write_text(f"grace = 3\ncommons = {value}\n")
+        error = place.refusal()
+        assert f"{place.user}, line 2: commons holds for all users: only /etc/roundq.toml may set" in str(
+            error
+        )
+        assert "take that line out" in (error.hint or "")
+    place.user.unlink()
+    for value in ('"data"', '"/data/*"', '"/data/../x"', "true"):
+        place.etc.write_text(f"commons = {value}\n")
+        assert "it must be an absolute directory" in str(place.refusal())
+
+
+def test_what_only_the_administrator_sets_for_a_node_no_user_does(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor in a table of one node, which is then named."""
+    monkeypatch.setitem(config._KEYS, "cores", config._KEYS["cores"]._replace(system_only=True))
+    place.user.write_text('[nodes."n.1"]\n\ncores = 3\n')
+
+    assert f"{place.user}, line 3: cores holds for all users" in str(place.refusal())
 
 
 # ---------------------------------------------------------------- mistakes
