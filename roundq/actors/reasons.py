@@ -16,6 +16,7 @@ from roundq.records import spool as spools
 from roundq.records.cards import LEAVING, Card
 from roundq.records.neighbours import SILENT_S, Seen
 from roundq.records.spool import Spool
+from roundq.words import policy
 from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Job
 from roundq.words.quantities import format_age
@@ -88,9 +89,9 @@ def _said(job: Job, one: Seen) -> str:
         return f"not seen for {format_age(one.silent_s)}"
     if card.is_legacy:
         return "a daemon of roundqueue 0.2.9 runs there, which does not say"
-    shape = (job.cores, job.memory_required, job.priority)
+    shape = policy.want_of("", job, 0).shape
     for said in card.said:
-        if (said.cores, said.memory, said.priority) == shape:
+        if said.shape == shape:
             return said.says
     return "its daemon has not yet looked at it"
 

@@ -294,8 +294,8 @@ class Round:
         running[self.spool.user] = elsewhere.get(self.spool.user, 0) + mine
         offers = self._offers(cores, lodgers)
         wants = []
-        for (wanted, memory, _), waiting in self.waiting.shapes.items():
-            kept_on = policy.keeper(wanted, memory, offers)
+        for shape, waiting in self.waiting.shapes.items():
+            kept_on = policy.keeper(shape.cores, shape.memory, offers)
             # No more of one shape can start in one pass than there are cores, and one more waits.
             wants += [
                 replace(one.want, waited_s=now_s - one.known_s, kept_on=kept_on)
@@ -494,6 +494,7 @@ def _says(card: Card) -> Card:
 
 
 def _size(verdict: policy.Verdict) -> tuple[str, int]:
-    cores = "a whole node" if not verdict.cores else cores_text(verdict.cores)
-    memory = f" and {format_memory(verdict.memory)}" if verdict.memory else ""
-    return f"jobs of {cores}{memory}", verdict.priority
+    shape = verdict.shape
+    cores = "a whole node" if not shape.cores else cores_text(shape.cores)
+    memory = f" and {format_memory(shape.memory)}" if shape.memory else ""
+    return f"jobs of {cores}{memory}", shape.priority

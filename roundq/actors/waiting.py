@@ -16,7 +16,7 @@ from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
 from roundq.words import policy
 from roundq.words.errors import RecordError
-from roundq.words.policy import Want
+from roundq.words.policy import Shape, Want
 from roundq.words.quantities import visible
 from roundq.words.states import WAITING
 from roundq.world import files
@@ -42,8 +42,8 @@ class WaitingList:
 
     def __init__(self, spool: Spool, log: logging.Logger) -> None:
         self.spool, self.log = spool, log
-        #: By shape (cores, memory, priority), each in the order of turns.
-        self.shapes: dict[tuple[int, int, int], list[Waiting]] = {}
+        #: By shape, each in the order of turns.
+        self.shapes: dict[Shape, list[Waiting]] = {}
         self._shelf = Shelf(spool, WAITING)
         self._by_file: dict[str, Waiting] = {}
         #: Files that are no job yet, or never: since when, and what is said of them once it is.
@@ -147,7 +147,7 @@ class WaitingList:
                 submitted_ns = files.signature(spools.path_of(self.spool, entry))[1]
             except OSError:
                 return
-        want = Want(entry.id, job.cores, job.memory_required, submitted_ns, job.priority)
+        want = policy.want_of(entry.id, job, submitted_ns)
         self._by_file[entry.file] = Waiting(
             entry, want, now_s, job.environment and sys.intern(job.environment)
         )
@@ -157,8 +157,7 @@ class WaitingList:
         by_id = {one.entry.id: one for one in self._by_file.values()}
         self.shapes = {}
         for want in policy.in_order(one.want for one in self._by_file.values()):
-            shape = (want.cores, want.memory, want.priority)
-            self.shapes.setdefault(shape, []).append(by_id[want.id])
+            self.shapes.setdefault(want.shape, []).append(by_id[want.id])
 
     def _thin_out(self) -> None:
         """Takes out what left the queue: a tenth of the time that sorting takes, for each job that starts."""

@@ -11,14 +11,14 @@ import functools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words import job as jobs
 from roundq.words.errors import RecordError
 from roundq.words.job import Identity
-from roundq.words.policy import Verdict, Want
+from roundq.words.policy import Shape, Verdict, Want
 from roundq.world import files
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class Occupant:
     `stamp_ns` is the node's boot-time clock when it was claimed; `settled` that the
     claim was verified, or that it runs; `settling` that it is not yet known whether another
     node has it too. `process` is its supervisor once it has one.
+
+    `cpus` are the logical CPUs that it is pinned to, `gpus` the ids of its GPUs, `licenses` sorted names with
+    counts, `limit_s` its time limit. One on `threads` has hardware threads that other jobs' cores left over.
     """
 
     id: str
@@ -68,6 +71,21 @@ class Occupant:
     name: str = ""
     process: Identity | None = None
     settling: bool = False
+    cpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
+    licenses: tuple[tuple[str, int], ...] = ()
+    limit_s: float | None = None
+    restartable: bool = False
+    scavenge: bool = False
+    threads: bool = False
+
+
+class Gpu(NamedTuple):
+    """A GPU of a node; `busy` if processes compute on it that are of no job."""
+
+    id: str
+    name: str = ""
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +97,10 @@ class Card:
     order in which the user would start them; `said` is what the policy last said of each
     shape. `trouble` is for the user's own eyes. `pong` are the pings that it sees; `written_ns`
     is the node's own clock, 0 if it does not say; `machine` stays the same when the node is rebooted.
+
+    `threads` are the hardware threads beside the first ones of the cores offered, `licenses` those that this
+    node has of its own. `usage` are this user's core-seconds on this node, decayed, at `written_ns`.
+    `cores_left` and `jobs_left` are what the user's limits still allow, None for no limit.
     """
 
     user: str
@@ -104,6 +126,13 @@ class Card:
     pong: tuple[str, ...] = ()
     written_ns: int = 0
     machine: str = ""
+    threads: int = 0
+    gpus: tuple[Gpu, ...] = ()
+    features: tuple[str, ...] = ()
+    licenses: tuple[tuple[str, int], ...] = ()
+    usage: float = 0.0
+    cores_left: int | None = None
+    jobs_left: int | None = None
 
     @property
     def is_legacy(self) -> bool:
@@ -157,6 +186,7 @@ def _dump(card: Card, most: int) -> bytes:
                 "since": jobs.moment(job.since_ns),
                 "name": text(job.name),
                 "process": jobs.identity_dict(job.process),
+                **_given(job),
             }
             for job in card.jobs
         ],
@@ -170,16 +200,30 @@ def _dump(card: Card, most: int) -> bytes:
                 "priority": head.priority,
                 "waited": head.waited_s,
                 "kept_on": head.kept_on,
+                **_further(head.shape),
             }
             for head in card.heads[:HEADS_MAX]
         ],
         "said": [
-            {"cores": said.cores, "memory": said.memory, "priority": said.priority, "says": text(said.says)}
+            {
+                "cores": said.shape.cores,
+                "memory": said.shape.memory,
+                "priority": said.shape.priority,
+                **_further(said.shape),
+                "says": text(said.says),
+            }
             for said in card.said[:HEADS_MAX]
         ],
         "trouble": [text(trouble) for trouble in card.trouble[:TROUBLES_MAX]],
         "pong": list(card.pong),
         "time": jobs.moment(card.written_ns),
+        "threads": card.threads,
+        "gpus": [{"id": gpu.id, "name": text(gpu.name), "busy": gpu.busy} for gpu in card.gpus],
+        "features": list(card.features),
+        "licenses": dict(card.licenses),
+        "usage": card.usage,
+        "cores_left": card.cores_left,
+        "jobs_left": card.jobs_left,
     }
     value = {
         "hostname": card.node,
@@ -190,6 +234,34 @@ def _dump(card: Card, most: int) -> bytes:
         "roundq": ours,
     }
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"
+
+
+def _given(job: Occupant) -> dict[str, Any]:
+    """What few occupants have, where they have it."""
+    given = {
+        "cpus": list(job.cpus),
+        "gpus": list(job.gpus),
+        "licenses": dict(job.licenses),
+        "limit": jobs.duration(job.limit_s),
+        "restartable": job.restartable,
+        "scavenge": job.scavenge,
+        "threads": job.threads,
+    }
+    return {name: value for name, value in given.items() if value}
+
+
+def _further(shape: Shape) -> dict[str, Any]:
+    """What of a shape is not cores, memory and priority, where there is any."""
+    further = {
+        "gpus": shape.gpus,
+        "licenses": dict(shape.licenses),
+        "limit": jobs.duration(shape.limit_s),
+        "scavenge": shape.scavenge,
+        "nodes": list(shape.nodes),
+        "exclude": list(shape.exclude),
+        "features": list(shape.features),
+    }
+    return {name: value for name, value in further.items() if value}
 
 
 def publish(spool: Spool, card: Card) -> None:
@@ -214,9 +286,29 @@ def _validator() -> SchemaValidator:
         stamp=of.required(of.natural(1 << 62)),
         settled=of.required(of.boolean),
         settling=of.fallback(of.boolean, False),
+        cpus=of.fallback(of.items(of.natural(1 << 20), most=1 << 16), []),
+        gpus=of.fallback(of.items(of.word, most=jobs.GPUS_MAX), []),
+        licenses=of.fallback(of.counts(jobs.LICENSES_MAX), {}),
+        limit=of.optional(of.moment),
+        restartable=of.fallback(of.boolean, False),
+        scavenge=of.fallback(of.boolean, False),
+        threads=of.fallback(of.boolean, False),
         since=of.fallback(of.moment, {"secs": 0, "nanos": 0}),
         name=of.fallback(of.text, ""),
         process=of.optional(of.identity),
+    )
+    words = of.fallback(of.items(of.word, most=jobs.WORDS_MAX), [])
+    further = {
+        "gpus": of.fallback(of.natural(jobs.GPUS_MAX), 0),
+        "licenses": of.fallback(of.counts(jobs.LICENSES_MAX), {}),
+        "limit": of.optional(of.moment),
+        "scavenge": of.fallback(of.boolean, False),
+        "nodes": words,
+        "exclude": words,
+        "features": words,
+    }
+    gpu = of.fields(
+        id=of.required(of.word), name=of.fallback(of.text, ""), busy=of.fallback(of.boolean, False)
     )
     head = of.fields(
         id=of.required(of.text),
@@ -226,12 +318,14 @@ def _validator() -> SchemaValidator:
         priority=of.fallback(of.whole(-(1 << 31), 1 << 31), 0),
         waited=of.fallback(of.number, 0.0),
         kept_on=of.optional(of.text),
+        **further,
     )
     said = of.fields(
         cores=of.required(of.natural(1 << 20)),
         memory=of.required(of.natural(1 << 60)),
         priority=of.fallback(of.whole(-(1 << 31), 1 << 31), 0),
         says=of.required(of.text),
+        **further,
     )
     ours = of.fields(
         version=of.required(of.text),
@@ -251,6 +345,13 @@ def _validator() -> SchemaValidator:
         trouble=of.fallback(of.items(of.text, most=TROUBLES_MAX), []),
         pong=of.fallback(of.items(of.text, most=PONGS_MAX), []),
         time=of.fallback(of.moment, {"secs": 0, "nanos": 0}),
+        threads=of.fallback(of.natural(CORES_MAX), 0),
+        gpus=of.fallback(of.items(gpu, most=jobs.GPUS_MAX), []),
+        features=of.fallback(of.items(of.word, most=1024), []),
+        licenses=of.fallback(of.counts(jobs.LICENSES_MAX), {}),
+        usage=of.fallback(of.number, 0.0),
+        cores_left=of.optional(of.natural(1 << 30)),
+        jobs_left=of.optional(of.natural(1 << 30)),
     )
     return of.SchemaValidator(
         of.fields(
@@ -277,7 +378,35 @@ def _to_occupant(value: dict[str, Any]) -> Occupant:
         value["name"],
         jobs.to_identity(value["process"]),
         value["settling"],
+        tuple(value["cpus"]),
+        tuple(value["gpus"]),
+        _counts(value["licenses"]),
+        jobs.to_seconds(value["limit"]),
+        value["restartable"],
+        value["scavenge"],
+        value["threads"],
     )
+
+
+def _counts(value: dict[str, int]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((name, count) for name, count in value.items() if count))
+
+
+def _to_further(value: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "gpus": value["gpus"],
+        "licenses": _counts(value["licenses"]),
+        "limit_s": jobs.to_seconds(value["limit"]),
+        "scavenge": value["scavenge"],
+        "nodes": tuple(value["nodes"]),
+        "exclude": tuple(value["exclude"]),
+        "features": tuple(value["features"]),
+    }
+
+
+def _to_said(value: dict[str, Any]) -> Verdict:
+    shape = Shape(value["cores"], value["memory"], value["priority"], **_to_further(value))
+    return Verdict(shape, value["says"])
 
 
 def _to_head(value: dict[str, Any]) -> Want:
@@ -289,6 +418,7 @@ def _to_head(value: dict[str, Any]) -> Want:
         value["priority"],
         min(max(0.0, value["waited"]), WAITED_MAX_S),
         value["kept_on"],
+        **_to_further(value),
     )
 
 
@@ -327,11 +457,18 @@ def parse(data: bytes, user: str) -> Card:
         jobs=tuple(map(_to_occupant, ours["jobs"])),
         waiting=ours["waiting"],
         heads=tuple(map(_to_head, ours["heads"])),
-        said=tuple(Verdict(s["cores"], s["memory"], s["priority"], s["says"]) for s in ours["said"]),
+        said=tuple(map(_to_said, ours["said"])),
         trouble=tuple(ours["trouble"]),
         pong=tuple(ours["pong"]),
         written_ns=jobs.to_ns(ours["time"]),
         machine=ours["machine"],
+        threads=ours["threads"],
+        gpus=tuple(Gpu(gpu["id"], gpu["name"], gpu["busy"]) for gpu in ours["gpus"]),
+        features=tuple(ours["features"]),
+        licenses=_counts(ours["licenses"]),
+        usage=max(0.0, ours["usage"]),
+        cores_left=ours["cores_left"],
+        jobs_left=ours["jobs_left"],
     )
 
 

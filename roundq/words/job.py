@@ -193,7 +193,8 @@ def moment(ns: int) -> dict[str, int]:
     return {"secs": ns // NS, "nanos": ns % NS}
 
 
-def _duration(seconds: float | None) -> dict[str, int] | None:
+def duration(seconds: float | None) -> dict[str, int] | None:
+    """0.2.9's {"secs", "nanos"} of a time in seconds."""
     return None if seconds is None else moment(round(seconds * NS))
 
 
@@ -241,7 +242,7 @@ def _job_dict(job: Job) -> dict[str, Any]:
         "restartable": job.restartable,
         "environment": job.environment,
         "umask": job.umask,
-        "time_limit": _duration(job.time_limit_s),
+        "time_limit": duration(job.time_limit_s),
         "priority": job.priority,
         **_asked(job),
         **({"raw": raw} if raw else {}),
@@ -250,7 +251,7 @@ def _job_dict(job: Job) -> dict[str, Any]:
 
 def _asked(job: Job) -> dict[str, Any]:
     """What few jobs ask for, where they do."""
-    notice = job.notice and {"number": job.notice.number, "before": _duration(job.notice.before_s)}
+    notice = job.notice and {"number": job.notice.number, "before": duration(job.notice.before_s)}
     asked = {
         "gpus": job.gpus,
         "licenses": dict(job.licenses),
@@ -294,7 +295,7 @@ def to_dict(record: Record) -> dict[str, Any]:
         "cores": record.cores,
         "process": identity_dict(record.process),
         "usage": record.usage,
-        "lease": _duration(record.lease_s),
+        "lease": duration(record.lease_s),
         **({"cpus": list(record.cpus)} if record.cpus else {}),
         **({"gpus": list(record.gpus)} if record.gpus else {}),
         **({"threads": True} if record.threads else {}),
@@ -399,8 +400,9 @@ def to_ns(moment: dict[str, int]) -> int:
     return moment["secs"] * NS + moment["nanos"]
 
 
-def _to_seconds(duration: dict[str, int] | None) -> float | None:
-    return None if duration is None else to_ns(duration) / NS
+def to_seconds(value: dict[str, int] | None) -> float | None:
+    """The seconds of a duration."""
+    return None if value is None else to_ns(value) / NS
 
 
 def to_identity(value: dict[str, Any] | None) -> Identity | None:
@@ -430,7 +432,7 @@ def _to_job(value: dict[str, Any]) -> Job:
         restartable=value["restartable"] or value["scavenge"],
         environment=value["environment"],
         umask=value["umask"],
-        time_limit_s=_to_seconds(value["time_limit"]),
+        time_limit_s=to_seconds(value["time_limit"]),
         priority=value["priority"],
         gpus=value["gpus"],
         licenses=tuple(sorted((name, count) for name, count in value["licenses"].items() if count)),
@@ -490,7 +492,7 @@ def parse(data: bytes) -> Record:
             cores=value["cores"],
             process=to_identity(value["process"]),
             usage=value["usage"],
-            lease_s=_to_seconds(value["lease"]),
+            lease_s=to_seconds(value["lease"]),
             cpus=tuple(value["cpus"]),
             gpus=tuple(value["gpus"]),
             threads=value["threads"],

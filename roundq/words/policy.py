@@ -28,6 +28,7 @@ costs one round: the next snapshot shows what the neighbour really took.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -35,6 +36,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from roundq.words.claims import Claim, Ruling, Settlement, settle
+from roundq.words.job import Job
 from roundq.words.quantities import ALL_CORES, format_age, format_memory, visible
 from roundq.words.room import Offer, Room, below_text, cores_text, ineligible, keeper
 
@@ -46,19 +48,52 @@ __all__ = [
     "Offer",
     "Ruling",
     "Settlement",
+    "Shape",
     "Snapshot",
     "Verdict",
     "Want",
+    "coarse",
     "decide",
     "in_order",
     "ineligible",
     "keeper",
     "settle",
+    "want_of",
 ]
 
-#: What jobs that are treated alike have in common: cores, memory, priority.
-_Shape = tuple[int, int, int]
-_shape = attrgetter("cores", "memory", "priority")
+
+class Shape(NamedTuple):
+    """What jobs that are treated alike have in common.
+
+    `cores` 0 asks for the node alone; memory is in bytes. `licenses` are sorted names with counts.
+    `limit_s` is the time limit as `coarse` gives it, None for none. `nodes` and `exclude` are patterns.
+    """
+
+    cores: int
+    memory: int
+    priority: int = 0
+    gpus: int = 0
+    licenses: tuple[tuple[str, int], ...] = ()
+    limit_s: float | None = None
+    scavenge: bool = False
+    nodes: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+
+
+def coarse(limit_s: float | None) -> float | None:
+    """A time limit rounded up to 1, 2 or 5 times a power of ten minutes, so that there are few shapes."""
+    if limit_s is None:
+        return None
+    step = 60.0
+    while True:
+        for factor in (1, 2, 5):
+            if limit_s <= factor * step:
+                return factor * step
+        step *= 10
+
+
+_shape = operator.attrgetter("shape")
 _submitted = attrgetter("submitted_ns")
 
 # ---------------------------------------------------------------- facts
@@ -69,6 +104,7 @@ class Want:
     """A waiting job. `cores` 0 asks for the node alone; `memory` is in bytes, 0 asks for none.
 
     `kept_on` is the one node that may be kept for it (what `keeper` says); None: any.
+    The other fields are those of its `Shape`.
     """
 
     id: str
@@ -78,6 +114,47 @@ class Want:
     priority: int = 0
     waited_s: float = 0.0
     kept_on: str | None = None
+    gpus: int = 0
+    licenses: tuple[tuple[str, int], ...] = ()
+    limit_s: float | None = None
+    scavenge: bool = False
+    nodes: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> Shape:
+        """What it has in common with those that are treated alike."""
+        return Shape(
+            self.cores,
+            self.memory,
+            self.priority,
+            self.gpus,
+            self.licenses,
+            self.limit_s,
+            self.scavenge,
+            self.nodes,
+            self.exclude,
+            self.features,
+        )
+
+
+def want_of(job_id: str, job: Job, submitted_ns: int) -> Want:
+    """A waiting job as the policy sees it."""
+    return Want(
+        job_id,
+        job.cores,
+        job.memory_required,
+        submitted_ns,
+        job.priority,
+        gpus=job.gpus,
+        licenses=job.licenses,
+        limit_s=coarse(job.time_limit_s),
+        scavenge=job.scavenge,
+        nodes=job.nodes,
+        exclude=job.exclude,
+        features=job.features,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +162,9 @@ class Holding:
     """A job, of anyone, that occupies this node: claimed or running.
 
     `memory_unused` is what it was promised but does not use yet, in bytes. One
-    that is `exclusive`, or whose cores are not resolved (0), has the node alone.
+    that is `exclusive`, or whose cores are not resolved (0), has the node alone. `left_s` is when its
+    time limit ends it at the latest, None if it has none; `age_s` since when it is here, in seconds.
+    One on `threads` takes hardware threads that other jobs' cores left over, no cores.
     """
 
     user: str
@@ -93,6 +172,13 @@ class Holding:
     cores: int
     memory_unused: int = 0
     exclusive: bool = False
+    gpus: int = 0
+    licenses: tuple[tuple[str, int], ...] = ()
+    left_s: float | None = None
+    age_s: float = 0.0
+    restartable: bool = False
+    scavenge: bool = False
+    threads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +186,16 @@ class Neighbour:
     """Another user with a live daemon on this node.
 
     `head` is the first job that it could start here at all, `others` the first of
-    each further shape if they are known, `count` how many jobs wait.
+    each further shape if they are known, `count` how many jobs wait. `cores_left` and
+    `jobs_left` are what the user's limits still allow, None for no limit.
     """
 
     user: str
     head: Want | None
     count: int = 1
     others: tuple[Want, ...] = ()
+    cores_left: int | None = None
+    jobs_left: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +207,14 @@ class Snapshot:
     `draining` is the reason why nothing may start. `running_cores` counts running
     and claimed cores of each user in the whole cluster. `wants` come in any order;
     their ids are unique, and none of them is among the holdings.
+
+    `threads` are the hardware threads beside the first ones of the cores that are offered; `gpus` those
+    that no stranger uses. `licenses` are those that this node has of its own, `pool` those of the cluster,
+    `pool_used` what jobs on other nodes hold of these. `weights` and `usage` are of users: the share
+    (1 if missing), and the decayed core-seconds as a part of what the cluster could have given.
+    `active` are the users who have something running or waiting. `cluster_cores` and `cluster_free` count
+    the live nodes. `cores_limit` and `jobs_limit` are my limits in the whole cluster, `jobs_running`
+    what runs of mine. `may_requeue`: no requeue of mine is under way, and I may ask for one here.
     """
 
     node: str
@@ -131,14 +228,27 @@ class Snapshot:
     wants: tuple[Want, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
     patience_s: float = 600.0
+    threads: int = 0
+    gpus: int = 0
+    features: frozenset[str] = frozenset()
+    licenses: Mapping[str, int] = field(default_factory=dict)
+    pool: Mapping[str, int] = field(default_factory=dict)
+    pool_used: Mapping[str, int] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
+    active: frozenset[str] = frozenset()
+    cluster_cores: int = 0
+    cluster_free: int = 0
+    cores_limit: int | None = None
+    jobs_limit: int | None = None
+    jobs_running: int = 0
+    may_requeue: bool = False
 
 
 class Verdict(NamedTuple):
     """What the decision says of the waiting jobs of one shape; small enough for a card."""
 
-    cores: int
-    memory: int
-    priority: int
+    shape: Shape
     says: str
 
 
@@ -195,7 +305,7 @@ class Decision:
 
         It is about those that wait on; about those that start only if all of the shape do.
         """
-        return tuple(Verdict(*shape, says) for shape, says in self._says.items())
+        return tuple(Verdict(shape, says) for shape, says in self._says.items())
 
     def heads(self) -> tuple[Want, ...]:
         """The first waiting job of each shape that could start here at all: what neighbours need to know."""
@@ -210,7 +320,10 @@ class Decision:
     def ahead(self) -> frozenset[str]:
         """The users who could start a job now, and for whose turns alone one of mine waits."""
         mine, plan = self._pass.mine, self._pass.plan
-        waits = any(mine.fits(*size) and not plan.fits(*size) for *size, _ in self._firsts)
+        waits = any(
+            mine.fits(shape.cores, shape.memory) and not plan.fits(shape.cores, shape.memory)
+            for shape in self._firsts
+        )
         return frozenset(turn.user for turn in self._pass.planned) if waits else frozenset()
 
     @cached_property
@@ -218,13 +331,13 @@ class Decision:
         return {want.id: want for want in self._snapshot.wants}
 
     @cached_property
-    def _firsts(self) -> dict[_Shape, Want]:
+    def _firsts(self) -> dict[Shape, Want]:
         """The first job that does not start of each shape that has one."""
         waiting = [want for want in self._pass.order if want.id not in self._pass.started]
         return _firsts(waiting) if self.starts else self._pass.firsts
 
     @cached_property
-    def _says(self) -> dict[_Shape, str]:
+    def _says(self) -> dict[Shape, str]:
         return {
             shape: _waits(shape, self._snapshot, self._pass)
             if shape in self._firsts
@@ -237,10 +350,9 @@ def decide(snapshot: Snapshot) -> Decision:
     """Which of my waiting jobs start on this node now."""
     order = in_order(snapshot.wants)
     firsts = _firsts(order)
-    never: dict[_Shape, str] = {}
+    never: dict[Shape, str] = {}
     for shape in firsts:
-        cores, memory, _ = shape
-        why = ineligible(cores, memory, snapshot.node, snapshot.cores, snapshot.memory_total)
+        why = ineligible(shape.cores, shape.memory, snapshot.node, snapshot.cores, snapshot.memory_total)
         if why:
             never[shape] = why
     queue = [want for want in order if _shape(want) not in never] if never else order
@@ -293,7 +405,7 @@ def _neighbours(snapshot: Snapshot, free_cores: int) -> Iterable[_Player]:
 # ---------------------------------------------------------------- the pass
 
 
-def _firsts(order: list[Want]) -> dict[_Shape, Want]:
+def _firsts(order: list[Want]) -> dict[Shape, Want]:
     """The first job of each shape, in the order of turns."""
     # Filled backwards, so that the first of each shape is the one that stays.
     firsts = {_shape(want): want for want in reversed(order)}
@@ -325,8 +437,8 @@ class _Pass:
 
     order: list[Want]
     queue: list[Want]
-    firsts: dict[_Shape, Want]
-    never: dict[_Shape, str]
+    firsts: dict[Shape, Want]
+    never: dict[Shape, str]
     mine: Room
     plan: Room
     started: dict[str, Room] = field(default_factory=dict)
@@ -395,9 +507,9 @@ def _starts(want: Want, room: Room, snapshot: Snapshot) -> str:
     return f"starts: {needs}"
 
 
-def _waits(shape: _Shape, snapshot: Snapshot, run: _Pass) -> str:
+def _waits(shape: Shape, snapshot: Snapshot, run: _Pass) -> str:
     """The sentence of the jobs of a shape that do not start; the first reason that holds."""
-    cores, memory, _ = shape
+    cores, memory = shape.cores, shape.memory
     if shape in run.never:
         return run.never[shape]
     if snapshot.draining is not None:

@@ -82,7 +82,7 @@ def settle(home: SpoolHome) -> None:
 
 def _knows_marker(home: SpoolHome) -> bool:
     card = cards.read(home.spool, NODE)
-    return any(said.cores == 100_000 for said in card.said) and card.waiting > 0
+    return any(said.shape.cores == 100_000 for said in card.said) and card.waiting > 0
 
 
 # ---------------------------------------------------------------- it runs jobs

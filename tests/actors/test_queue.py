@@ -23,7 +23,7 @@ from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
 from roundq.words.errors import NoSuchJob, RoundqError, SpoolError, SpoolFull, SpoolUnsafe, WaitTimeout
 from roundq.words.job import NS, Job, Record
-from roundq.words.policy import Verdict
+from roundq.words.policy import Shape, Verdict
 from roundq.words.states import CANCELED, COMPLETED, FAILED, RUNNING, WAITING
 from roundq.world import files, procs
 from tests.cluster.wait import wait_until
@@ -624,7 +624,7 @@ def why(ann: Spool, job_id: str) -> list[str]:
 def test_why_says_what_each_daemon_said_of_jobs_of_that_shape(homes: Homes, ann: Spool) -> None:
     homes.put(ann, WAITING, "1", a_record(job_cores=8))
     alive = procs.own_identity()
-    said = (Verdict(8, 0, 0, "waits: needs 8 cores, 3 of 16 free"), Verdict(1, 0, 0, "starts"))
+    said = (Verdict(Shape(8, 0, 0), "waits: needs 8 cores, 3 of 16 free"), Verdict(Shape(1, 0, 0), "starts"))
     cards.publish(ann, replace(card("ann", HERE), process=alive, said=said))
     cards.publish(ann, card("ann", "n2"))
     homes.card(ann, "n3", silent_s=870)

@@ -18,7 +18,7 @@ from roundq.records.cards import CARD_BYTES_MAX, HEADS_MAX, Card, Occupant
 from roundq.records.spool import Spool
 from roundq.words.errors import RecordError
 from roundq.words.job import NS, Identity
-from roundq.words.policy import Verdict, Want
+from roundq.words.policy import Shape, Verdict, Want
 from tests.records.crowd import crowd, leftovers, new_spool, submitted
 
 NOBODY = 65534
@@ -50,6 +50,17 @@ cores = st.integers(0, cards.CORES_MAX)
 sizes = st.integers(0, cards.MEMORY_MAX)
 priorities = st.integers(-(1 << 31), 1 << 31)
 finite = st.floats(allow_nan=False, allow_infinity=False)
+counts = st.dictionaries(labels, st.integers(1, 1 << 30), max_size=2).map(
+    lambda of: tuple(sorted(of.items()))
+)
+words = st.lists(labels, max_size=2).map(tuple)
+limits = st.none() | st.integers(1, 1 << 30).map(float)
+further = {
+    "licenses": counts,
+    "limit_s": limits,
+    "scavenge": st.booleans(),
+}
+shaped = {"gpus": st.integers(0, 8), "nodes": words, "exclude": words, "features": words, **further}
 occupants = st.builds(
     Occupant,
     id=labels,
@@ -62,9 +73,16 @@ occupants = st.builds(
     since_ns=moments_ns,
     name=labels,
     process=identities,
+    settling=st.booleans(),
+    cpus=st.lists(st.integers(0, 1 << 20), max_size=3).map(tuple),
+    gpus=words,
+    restartable=st.booleans(),
+    threads=st.booleans(),
+    **further,
 )
 waits = st.floats(0, cards.WAITED_MAX_S)
-heads = st.builds(Want, labels, cores, sizes, moments_ns, priorities, waits, st.none() | labels)
+heads = st.builds(Want, labels, cores, sizes, moments_ns, priorities, waits, st.none() | labels, **shaped)
+shapes = st.builds(Shape, cores, sizes, priorities, **shaped)
 any_card = st.builds(
     Card,
     user=st.just("ann"),
@@ -85,8 +103,15 @@ any_card = st.builds(
     jobs=st.lists(occupants, max_size=3).map(tuple),
     waiting=st.integers(0, 1 << 40),
     heads=st.lists(heads, max_size=3).map(tuple),
-    said=st.lists(st.builds(Verdict, cores, sizes, priorities, labels), max_size=3).map(tuple),
+    said=st.lists(st.builds(Verdict, shapes, labels), max_size=3).map(tuple),
     trouble=st.lists(labels, max_size=3).map(tuple),
+    threads=cores,
+    gpus=st.lists(st.builds(cards.Gpu, labels, labels, st.booleans()), max_size=2).map(tuple),
+    features=words,
+    licenses=counts,
+    usage=st.floats(0, 1e12),
+    cores_left=st.none() | cores,
+    jobs_left=st.none() | cores,
 )
 
 
@@ -144,7 +169,9 @@ def test_a_reader_never_sees_half_a_card(spool: Spool) -> None:
 def test_any_words_of_a_job_can_stand_on_a_card(text: str) -> None:
     """A job whose command is not UTF-8 must not make its user's card unreadable: its cores would be free."""
     job = Occupant(text, "running", 1, 0, False, 0, True, name=text)
-    written = cards.dump(card(jobs=(job,), reason=text, trouble=(text,), said=(Verdict(1, 0, 0, text),)))
+    written = cards.dump(
+        card(jobs=(job,), reason=text, trouble=(text,), said=(Verdict(Shape(1, 0, 0), text),))
+    )
     (read,) = cards.parse(written, "ann").jobs
     assert (read.cores, read.settled) == (1, True)
     read.name.encode()
@@ -156,7 +183,13 @@ def test_a_card_is_never_larger_than_what_is_read() -> None:
     jobs = tuple(Occupant(f"{n}", "running", 1, 0, False, 0, True, name=long) for n in range(256))
     wanted = tuple(Want(str(n), 1, 0, 0) for n in range(200))
     written = cards.dump(
-        card(jobs=jobs, heads=wanted, said=(Verdict(1, 0, 0, long),) * 99, trouble=(long,) * 200, reason=long)
+        card(
+            jobs=jobs,
+            heads=wanted,
+            said=(Verdict(Shape(1, 0, 0), long),) * 99,
+            trouble=(long,) * 200,
+            reason=long,
+        )
     )
     assert len(written) <= CARD_BYTES_MAX
     read = cards.parse(written, "ann")

@@ -16,6 +16,7 @@ from roundq.words.policy import (
     Holding,
     Neighbour,
     Offer,
+    Shape,
     Snapshot,
     Verdict,
     Want,
@@ -412,9 +413,9 @@ def test_a_card_carries_one_verdict_for_each_shape() -> None:
     decision = decided(snapshot)
     assert decision.starts == ("1", "4")
     assert decision.verdicts() == (
-        Verdict(2, 0, 0, "waits: needs 2 cores, 0 of 8 free"),
-        Verdict(12, 0, 0, "can never start here: needs 12 cores, node1 has 8"),
-        Verdict(1, 0, -1, "starts: needs 1 core, 1 of 8 free"),
+        Verdict(Shape(2, 0, 0), "waits: needs 2 cores, 0 of 8 free"),
+        Verdict(Shape(12, 0, 0), "can never start here: needs 12 cores, node1 has 8"),
+        Verdict(Shape(1, 0, -1), "starts: needs 1 core, 1 of 8 free"),
     )
     assert [head.id for head in decision.heads()] == ["2"]
     assert decision.count == 1
