@@ -25,13 +25,18 @@ _NAME = "hint: use letters, digits, plain spaces and punctuation\n"
 _TIME = (
     "hint: write 90s, 30m, 2h30m, 1.5h, 1d, or as Slurm: 30 (minutes), MM:SS, HH:MM:SS, D-HH, D-HH:MM:SS\n"
 )
+_GPUS = "hint: give a whole number, such as 1\n"
+_LICENSE = "hint: write NAME or NAME:N, several with commas: matlab:2,ansys\n"
+_WORD = "hint: write letters, digits and _ . + -\n"
+_NODES = "hint: write names of nodes, with * and ? for what may differ: node3 or gpu*,big?\n"
+_SIGNAL = "hint: write a signal and how many seconds before the end: USR2@60, USR2@2m, @90, TERM, 12\n"
 TRANSCRIPTS = [
     # Verbs and options.
     (["rnu"], 2, 'rq: unknown command "rnu"\nhint: did you mean run?\n'),
     (["xyzzy"], 2, 'rq: unknown command "xyzzy"\nhint: see: rq help\n'),
     (["help", "rnu"], 2, 'rq: unknown command "rnu"\nhint: did you mean run?\n'),
     (["17"], 2, 'rq: unknown command "17"\nhint: did you mean rq show 17?\n'),
-    (["run", "-x", "true"], 2, 'rq: unknown option "-x"\nhint: see: rq run -h\n'),
+    (["run", "-y", "true"], 2, 'rq: unknown option "-y"\nhint: see: rq run -h\n'),
     (["x\x1b[2J"], 2, 'rq: unknown command "x\\x1b[2J"\nhint: see: rq help\n'),
     (["--jsn"], 2, 'rq: unknown option "--jsn"\nhint: did you mean --json? see: rq q -h\n'),
     (
@@ -145,6 +150,98 @@ TRANSCRIPTS = [
         2,
         'rq: priority "urgent": it is neither a word nor a whole number\n'
         "hint: give high, normal, low, or a number such as 5 or -5\n",
+    ),
+    # What else a job may ask for.
+    *[
+        (["run", "--gpus", text, "true"], 2, f'rq: number of GPUs "{text}": {why}\n' + _GPUS)
+        for text, why in (
+            ("", "it is empty"),
+            ("-1", "it is negative"),
+            ("a100:2", "it is not a whole number"),
+            ("1.5", "it is not a whole number"),
+            ("1025", "it is more than any node has"),
+            ("9" * 50, "it is more than any node has"),
+        )
+    ],
+    *[
+        (["run", "-L", text, "true"], 2, f"rq: {said}\n{hint}")
+        for text, said, hint in (
+            ("", 'licenses "": a name is empty', _LICENSE),
+            ("matlab,", 'licenses "matlab,": a name is empty', _LICENSE),
+            (":2", 'license ":2": its name cannot be that of a license', _WORD),
+            ("mat lab", 'license "mat lab": its name cannot be that of a license', _WORD),
+            ("\x1b[2J", 'license "\\x1b[2J": its name cannot be that of a license', _WORD),
+            ("matlab:", 'license "matlab:": how many is not a whole number', _LICENSE),
+            ("matlab:-1", 'license "matlab:-1": how many is not a whole number', _LICENSE),
+            ("matlab:0", 'license "matlab:0": none are asked for', _LICENSE),
+            ("matlab:1000001", 'license "matlab:1000001": it is more than there can be', _LICENSE),
+            ("a,b,a:2", 'license "a": it is asked for twice', "hint: add them up: a:N\n"),
+        )
+    ],
+    (
+        ["run", "-L", "a", "--license", "b,a:2", "true"],
+        2,
+        'rq: license "a": it is asked for twice\nhint: add them up: a:N\n',
+    ),
+    *[
+        (["run", option, text, "true"], 2, f"rq: pattern of nodes {said}\n" + _NODES)
+        for option in ("-w", "--exclude")
+        for text, said in (
+            ("", '"": a name is empty'),
+            ("a,,b", '"a,,b": a name is empty'),
+            ("a/b", '"a/b": no node has such a name'),
+            ("a b", '"a b": no node has such a name'),
+            ("\x1b[2J", '"\\x1b[2J": no node has such a name'),
+            ("n" * 256, f'"{"n" * 60}…": no node has a name so long'),
+            ("node[1-12]", '"node[1-12]": brackets hold single characters, as in node[1-4]'),
+            ("node[1,3]", '"node[1": brackets hold single characters, as in node[1-4]'),
+        )
+    ],
+    *[
+        (["run", "--need", text, "true"], 2, f"rq: {said}\n{hint}")
+        for text, said, hint in (
+            ("", 'features "": a name is empty', "hint: write avx512 or avx512,ssd\n"),
+            ("a&b", 'feature "a&b": it cannot be the name of a feature', _WORD),
+        )
+    ],
+    *[
+        (["run", "-R", "--signal", text, "true"], 2, f'rq: signal "{text}": {why}\n' + _SIGNAL)
+        for text, why in (
+            ("", "it is empty"),
+            ("@", "it is empty"),
+            ("USR3@60", "there is no such signal"),
+            ("0", "there is no such signal"),
+            ("65", "there is no such signal"),
+            ("KILL@60", "no process can catch it, so it is no warning"),
+            ("19", "no process can catch it, so it is no warning"),
+            ("USR2@", "the time behind @: it is empty"),
+            ("USR2@0", "the time behind @: it is zero"),
+            ("@soon", "the time behind @: it is not a duration"),
+            ("@-5", "the time behind @: it is negative"),
+        )
+    ],
+    (
+        ["run", "--signal", "USR2@60", "true"],
+        2,
+        "rq: option --signal: nothing ever stops the job, so it would not be sent\n"
+        "hint: give it with --time, --restart or --scavenge\n",
+    ),
+    (
+        ["run", "--signal", "USR2@60", "-t", "1", "true"],
+        2,
+        "rq: option --signal: the job would be told 60 s before its end, and has a time limit of 60 s\n"
+        "hint: let it be told later, or give it more time\n",
+    ),
+    (
+        ["run", "--exclusive", "-c", "4", "true"],
+        2,
+        "rq: option --exclusive: it means all cores of a node, and --cpus says 4\n"
+        "hint: leave one of them out\n",
+    ),
+    (
+        ["run", "--nodes", "2", "true"],
+        2,
+        'rq: unknown option "--nodes"\nhint: did you mean --node? see: rq run -h\n',
     ),
     (
         ["run", "-J", "", "true"],

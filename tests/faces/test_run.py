@@ -17,7 +17,7 @@ from roundq.actors import queue
 from roundq.faces.cli import VERBS, build_parser
 from roundq.faces.cli.run import split
 from roundq.records import spool as spools
-from roundq.words.job import MAX_OUTPUT_DEFAULT
+from roundq.words.job import MAX_OUTPUT_DEFAULT, Notice
 from roundq.words.states import COMPLETED, FAILED, RUNNING, WAITING
 from tests.faces.desk import Desk, Said, process
 from tests.faces.homes import record
@@ -60,7 +60,60 @@ def test_long_options_and_values_with_units(desk: Desk) -> None:
     assert job.memory_limit is None
 
 
-@pytest.mark.parametrize(("word", "number"), [("high", 10), ("normal", 0), ("low", -10), ("+3", 3)])
+def test_what_else_a_job_may_ask_for(desk: Desk) -> None:
+    """Sorted, and nothing twice, so that jobs that ask for the same are alike; repeated options add up."""
+    words = "run -G 2 -L matlab:2,ansys --license=comsol -w gpu*,big? --node node3 -w big? -x node1"
+    words += " --exclude=gpu9 --need ssd,avx512 --need ssd --scavenge --signal USR1@2m true"
+    assert desk.rq(*words.split()) == Said(0, 'submitted 1 "true"\n', "")
+    job = desk.record("1").job
+    assert (job.gpus, job.licenses) == (2, (("ansys", 1), ("comsol", 1), ("matlab", 2)))
+    assert (job.nodes, job.exclude) == (("big?", "gpu*", "node3"), ("gpu9", "node1"))
+    assert job.features == ("avx512", "ssd")
+    assert (job.scavenge, job.restartable) == (True, True)
+    assert job.notice == Notice(signal.SIGUSR1, 120.0)
+
+
+def test_what_is_not_asked_for_is_not_in_the_record(desk: Desk) -> None:
+    """Old readers find what they know."""
+    desk.rq("run", "--gpus", "0", "true")
+    job = desk.record("1").job
+    assert (job.gpus, job.licenses, job.nodes, job.exclude, job.features) == (0, (), (), (), ())
+    assert (job.scavenge, job.notice) == (False, None)
+
+
+def test_exclusive_is_all_cores(desk: Desk) -> None:
+    desk.rq("run", "--exclusive", "true")
+    desk.rq("run", "--exclusive", "-c", "all", "true")
+    assert [desk.record(job_id).job.cores for job_id in ("1", "2")] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "number", "before_s"),
+    [
+        ("USR2@60", signal.SIGUSR2, 60),
+        ("sigusr1@90s", signal.SIGUSR1, 90),
+        ("12@1.5", signal.SIGUSR2, 1.5),
+        ("@2m", signal.SIGUSR2, 120),
+        ("TERM", signal.SIGTERM, 60),
+        ("RTMIN@1h", signal.SIGRTMIN, 3600),
+    ],
+)
+def test_a_notice_is_a_signal_and_a_time(desk: Desk, text: str, number: int, before_s: float) -> None:
+    """A plain time is in seconds, as in Slurm's option; what is left out is USR2, and a minute."""
+    desk.rq("run", "-R", "--signal", text, "true")
+    assert desk.record("1").job.notice == Notice(number, before_s)
+
+
+def test_lines_of_a_file_ask_for_the_same(desk: Desk) -> None:
+    (desk.directory / "jobs").write_text("true\nfalse\n")
+    desk.rq("run", "--from", "jobs", "-G", "1", "-L", "matlab", "--scavenge", "--need", "ssd", "-w", "n*")
+    for job_id in ("1", "2"):
+        job = desk.record(job_id).job
+        assert (job.gpus, job.licenses, job.nodes) == (1, (("matlab", 1),), ("n*",))
+        assert (job.features, job.scavenge, job.restartable) == (("ssd",), True, True)
+
+
+@pytest.mark.parametrize(("word", "number"), [("high", 100), ("normal", 0), ("low", -100), ("+3", 3)])
 def test_priorities_are_words_or_numbers(desk: Desk, word: str, number: int) -> None:
     desk.rq("run", "--priority", word, "true")
     assert desk.record("1").job.priority == number

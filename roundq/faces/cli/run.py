@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from roundq.actors import submission
 from roundq.faces.cli import say
@@ -26,10 +27,10 @@ from roundq.faces.cli.stopping import (
     noted,
 )
 from roundq.words.errors import JobRefused, RoundqError, SubmissionInterrupted, UsageError
-from roundq.words.job import Job
+from roundq.words.job import Job, Notice
 from roundq.words.states import COMPLETED
 
-PRIORITIES = {"high": 10, "normal": 0, "low": -10}
+PRIORITIES = {"high": 100, "normal": 0, "low": -100}
 #: What a record can carry.
 _PRIORITY_MAX = (1 << 31) - 1
 _CHARS_SHOWN = 200
@@ -70,9 +71,9 @@ def build_parser(verb: str) -> Parser:
         "--cpus",
         metavar="N",
         type=_cores,
-        default=1,
         help='cores, or "all" for a whole node (default: 1)',
     )
+    add("--exclusive", action="store_true", help="a whole node for itself: the same as --cpus all")
     add(
         "-m",
         "--mem",
@@ -82,6 +83,42 @@ def build_parser(verb: str) -> Parser:
         help="memory to promise: gigabytes, or with a unit, such as 500M (default: none)",
     )
     add("--mem-limit", action="store_true", help="stop it when it uses more memory than --mem promises")
+    add("-G", "--gpus", metavar="N", type=_gpus, default=0, help="GPUs, for itself alone (default: none)")
+    add(
+        "-L",
+        "--license",
+        metavar="NAME[:N]",
+        action="append",
+        type=_licenses,
+        default=[],
+        help="licenses or other things that your nodes count, such as matlab or matlab:2",
+    )
+    add(
+        "-w",
+        "--node",
+        metavar="PATTERN",
+        action="append",
+        type=_patterns,
+        default=[],
+        help="only on nodes of this name, or of one of several: node3 or gpu*,big?",
+    )
+    add(
+        "-x",
+        "--exclude",
+        metavar="PATTERN",
+        action="append",
+        type=_patterns,
+        default=[],
+        help="on no node of this name",
+    )
+    add(
+        "--need",
+        metavar="FEATURE",
+        action="append",
+        type=_features,
+        default=[],
+        help="only on nodes that have this feature, or all of several, such as avx512",
+    )
     add("-o", "--output", metavar="FILE", help="file to append output to (default: NAME.out or rq-ID.out)")
     add("-e", "--error", metavar="FILE", help="another file for what goes to standard error")
     add("-D", "--chdir", metavar="DIR", help="directory to run in (default: the current one)")
@@ -99,6 +136,17 @@ def build_parser(verb: str) -> Parser:
         help="stop it when it has written more: megabytes, or with a unit; 0: no limit (default: 1M)",
     )
     add("-R", "--restart", action="store_true", help="it may be stopped and run again from its beginning")
+    add(
+        "--scavenge",
+        action="store_true",
+        help="run on what nobody else wants, and give way to whoever does; implies --restart",
+    )
+    add(
+        "--signal",
+        metavar="SIG@TIME",
+        type=_notice,
+        help="send this signal so long before it is stopped: USR2@60 (seconds), TERM@2m, or only @90",
+    )
     add(
         "--priority",
         metavar="P",
@@ -131,6 +179,36 @@ def _memory(text: str) -> int:
     from roundq.words.quantities import GIB, parse_memory
 
     return parse_memory(text, GIB)
+
+
+def _gpus(text: str) -> int:
+    from roundq.words.resources import parse_gpus
+
+    return parse_gpus(text)
+
+
+def _licenses(text: str) -> tuple[tuple[str, int], ...]:
+    from roundq.words.resources import parse_licenses
+
+    return parse_licenses(text)
+
+
+def _patterns(text: str) -> tuple[str, ...]:
+    from roundq.words.resources import parse_patterns
+
+    return parse_patterns(text)
+
+
+def _features(text: str) -> tuple[str, ...]:
+    from roundq.words.resources import parse_features
+
+    return parse_features(text)
+
+
+def _notice(text: str) -> Notice:
+    from roundq.faces.cli.notice import parse_notice
+
+    return parse_notice(text)
 
 
 def _output(text: str) -> int:
@@ -341,6 +419,7 @@ def describe(command: Sequence[str], options: argparse.Namespace, asker: Person)
         )
     umask = os.umask(0o077)
     os.umask(umask)
+    asked = _asked(options)
     return Job(
         command=tuple(command),
         directory=_directory(options.chdir),
@@ -348,15 +427,57 @@ def describe(command: Sequence[str], options: argparse.Namespace, asker: Person)
         # Without a name the id makes one, and it is given at submission; so it is where many bear one name.
         output=options.output or (f"{name}.out" if name and options.source is None else ""),
         error=options.error,
-        cores=options.cpus,
+        cores=0 if options.exclusive else 1 if options.cpus is None else options.cpus,
         memory_required=options.mem,
         memory_limit=options.mem if options.mem_limit else None,
         max_output=asker.config.max_output if options.max_output is None else options.max_output,
-        restartable=options.restart,
+        restartable=options.restart or options.scavenge,
         umask=umask,
         time_limit_s=options.time,
         priority=options.priority,
+        gpus=options.gpus,
+        scavenge=options.scavenge,
+        notice=options.signal,
+        **asked,
     )
+
+
+def _asked(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a job that options may name several of. Raises UsageError also for options that do not
+    go together."""
+    if options.exclusive and options.cpus:
+        raise UsageError(
+            f"option --exclusive: it means all cores of a node, and --cpus says {options.cpus}",
+            "leave one of them out",
+        )
+    if options.signal is not None:
+        _check_notice(options)
+    asked: dict[str, Any] = {}
+    if options.license:
+        from roundq.words.resources import all_licenses
+
+        asked["licenses"] = all_licenses(options.license)
+    named = {"nodes": options.node, "exclude": options.exclude, "features": options.need}
+    if any(named.values()):
+        from roundq.words.resources import all_words
+
+        asked |= {field: all_words(words) for field, words in named.items()}
+    return asked
+
+
+def _check_notice(options: argparse.Namespace) -> None:
+    limit_s, before_s = options.time, options.signal.before_s
+    if limit_s is None and not options.restart and not options.scavenge:
+        raise UsageError(
+            "option --signal: nothing ever stops the job, so it would not be sent",
+            "give it with --time, --restart or --scavenge",
+        )
+    if limit_s is not None and before_s >= limit_s:
+        raise UsageError(
+            f"option --signal: the job would be told {before_s:g} s before its end, and has a time limit of"
+            f" {limit_s:g} s",
+            "let it be told later, or give it more time",
+        )
 
 
 def _directory(chdir: str | None) -> str:
