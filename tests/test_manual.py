@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from roundq.faces.cli import stopping, telling
 from roundq.faces.cli.parser import Parser
 from roundq.words import errors, states
 from roundq.words.errors import RoundqError
+from roundq.words.limits import Limits, Shares
 from roundq.words.quantities import format_memory, parse_duration
 from roundq.world import config, node
 
@@ -253,7 +254,10 @@ def test_every_key_is_told_with_its_variable_and_default() -> None:
     parts = re.split(r"^\.It Ic (\w+) ", "\n".join(lines), flags=re.MULTILINE)[1:]
     told = dict(zip(parts[::2], parts[1::2], strict=True))
     assert list(told) == list(config._KEYS)
-    defaults = {field.name: field.default for field in fields(config.Config)}
+    defaults = {
+        field.name: field.default if field.default_factory is MISSING else field.default_factory()
+        for field in fields(config.Config)
+    }
     for key, text in told.items():
         # What only the administrator may set has no variable, and says so.
         system_only = config._KEYS[key].system_only
@@ -267,11 +271,17 @@ def test_every_key_is_told_with_its_variable_and_default() -> None:
             assert is_default(said[1] or said[2], defaults[config._KEYS[key][0]]), key
 
 
+def test_every_key_of_a_node_is_told() -> None:
+    """In its own subsection."""
+    told = re.findall(r"^\.It Ic (\w+)", "\n".join(section("roundq.toml.5", "[nodes.NAME]")), re.MULTILINE)
+    assert told == list(config._NODE_KEYS)
+
+
 def is_default(text: str, value: object) -> bool:
     """Whether the manual's word for a default is the program's value."""
     if isinstance(value, bool):
         return text == str(value).lower()
-    if value in ("", (), {}):
+    if value in ("", (), {}, Limits(), Shares()):
         return text == "none"
     if isinstance(value, int):
         return text == format_memory(value)

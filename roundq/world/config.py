@@ -15,13 +15,16 @@ import json
 import os
 import re
 import stat
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from roundq.words.errors import ConfigError, UsageError
+from roundq.words.limits import Limits, Shares
+from roundq.world import config_tables as tables
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Sequence
 
     from pydantic_core import SchemaValidator
 
@@ -35,7 +38,7 @@ _STALE_TRIES_MAX = 3
 _SHOWN_CHARS_MAX = 60
 _HOMES_MAX = 64
 _CORES_MAX = 100_000
-_LEASE_MIN_S = 2
+_LEASE_MIN_S, _HALF_LIFE_MIN_S = 2, 60
 _POLL_MIN_S, _POLL_MAX_S, _GRACE_MAX_S = 0.01, 3600, 86_400
 
 
@@ -49,7 +52,9 @@ class Config:
     times are in seconds and `max_output` in bytes, 0 for no limit; `lease_s` is 0 for no lease,
     `settle_s` is 0 where a rename has one winner; `commons` is the directory in which cards are published
     for users who cannot read each other's homes, empty for none; `card_names` is whether names of jobs stand
-    on the cards there.
+    on the cards there. `limits` are what users may have at most, `shares` their weights; after `half_life_s`
+    their usage counts for half; `licenses` are how many of each name the whole cluster has, `node_licenses`
+    those that only this node has.
     """
 
     homes: tuple[str, ...]
@@ -65,6 +70,11 @@ class Config:
     lease_s: float = 0.0
     commons: str = ""
     card_names: bool = False
+    limits: Limits = field(default_factory=Limits)
+    shares: Shares = field(default_factory=Shares)
+    half_life_s: float = 7 * 86_400.0
+    licenses: Mapping[str, int] = field(default_factory=dict)
+    node_licenses: Mapping[str, int] = field(default_factory=dict)
 
 
 class _Setting(NamedTuple):
@@ -107,7 +117,7 @@ def _from_files(files: Iterable[tuple[str, tuple[int, ...] | None]], node: str |
 
 
 def _of(settings: Mapping[str, _Setting], home: str) -> Config:
-    fields = {_KEYS[key].field: setting.value for key, setting in settings.items()}
+    fields = {_SETTING_KEYS[key].field: setting.value for key, setting in settings.items()}
     parent = os.path.dirname(os.path.normpath(home))
     # Root's home is /root as a rule, and its neighbours are not the directories of the file system.
     config = Config(**{"homes": ("/home" if parent == "/" else parent,), **fields})
@@ -239,11 +249,24 @@ def _from_file(path: str, data: bytes, node: str | None, *, is_of_user: bool = F
     if is_of_user:
         _check_rights(values, where_is)
     checked = _checked(values, where_is)
-    of_node = checked.pop(_NODES, {}).get(node, {})
+    of_nodes = checked.pop(_NODES, {})
+    _check_licenses(checked.get("licenses", {}), of_nodes, where_is)
     settings = {key: _Setting(value, functools.partial(where_is, (key,))) for key, value in checked.items()}
-    for key, value in of_node.items():
-        settings[key] = _Setting(value, functools.partial(where_is, (_NODES, str(node), key)))
+    for key, value in of_nodes.get(node, {}).items():
+        setting = key if _NODE_KEYS[key] is _KEYS.get(key) else f"{_NODES}.{key}"
+        settings[setting] = _Setting(value, functools.partial(where_is, (_NODES, str(node), key)))
     return settings
+
+
+def _check_licenses(of_all: Mapping[str, int], of_nodes: Mapping[str, Any], where_is: Where) -> None:
+    """Raises `ConfigError` for a name that the cluster and a node have: no job says which it means."""
+    for node, table in of_nodes.items():
+        for name in table.get("licenses", {}):
+            if name in of_all:
+                where = where_is((_NODES, node, "licenses", name))
+                raise ConfigError(
+                    f"{where}: {name} is a license of the whole cluster already", "give it another name here"
+                )
 
 
 def _check_rights(values: dict[str, Any], where_is: Where) -> None:
@@ -314,13 +337,24 @@ def _checked(values: dict[str, Any], where_is: Where) -> dict[str, Any]:
     except ValidationError as error:
         finding = error.errors(include_url=False)[0]
     keys = tuple(map(str, finding["loc"]))
+    why = finding.get("ctx", {}).get("error", "")
+    if isinstance(why, tables.Within):
+        _raise_within(why, keys, where_is)
     name = f"{where_is(keys)}: {_visible('.'.join(keys))}"
     if finding["type"] == "extra_forbidden":
-        raise ConfigError(f"{name} is not a key of roundq", _suggestion(keys))
-    why = finding.get("ctx", {}).get("error", "")
+        known = [*_NODE_KEYS] if len(keys) > 1 else [*_KEYS, _NODES]
+        raise ConfigError(f"{name} is not a key of roundq", _suggestion(keys[-1], known))
     allowed = _KEYS[keys[-1]].allowed if finding["type"] == "value_error" else _ALLOWED_NODES
     found = _found(finding["input"])
     raise ConfigError(f"{name} is {found}{f' ({why})' if str(why) else ''}; it must be {allowed}")
+
+
+def _raise_within(why: tables.Within, above: tuple[str, ...], where_is: Where) -> NoReturn:
+    keys = (*above, *why.keys)
+    name = f"{where_is(keys)}: {_found_text('.'.join(keys))}"
+    if why.known:
+        raise ConfigError(f"{name} is not a key of roundq", _suggestion(keys[-1], why.known))
+    raise ConfigError(f"{name} is {_found(why.value)}; it must be {why.allowed}")
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
@@ -353,15 +387,18 @@ def _validator() -> SchemaValidator:
 
 
 def _found(value: object) -> str:
-    shown = _visible(json.dumps(value, ensure_ascii=False, default=str))
+    return _found_text(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _found_text(text: str) -> str:
+    shown = _visible(text)
     return shown if len(shown) <= _SHOWN_CHARS_MAX else f"{shown[:_SHOWN_CHARS_MAX]}..."
 
 
-def _suggestion(keys: tuple[str, ...]) -> str:
+def _suggestion(key: str, known: Sequence[str]) -> str:
     import difflib
 
-    known = [*_NODE_KEYS] if len(keys) > 1 else [*_KEYS, _NODES]
-    near = difflib.get_close_matches(keys[-1], known, n=1)
+    near = difflib.get_close_matches(key, known, n=1)
     return f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
 
 
@@ -444,6 +481,13 @@ def _spoken(found: object) -> object:
         raise ValueError(str(error)) from None
 
 
+def _half_life(found: object) -> float:
+    seconds = _duration(found)
+    if seconds < _HALF_LIFE_MIN_S:
+        raise ValueError("it is too short")
+    return seconds
+
+
 def _lease(found: object) -> float:
     if found in (0, "0") and not isinstance(found, bool):
         return 0.0
@@ -508,12 +552,29 @@ _KEYS = {
         system_only=True,
     ),
     "card_names": _Key("card_names", "true or false", _truth),
+    "limits": _Key("limits", "a table", tables.limits, system_only=True),
+    "shares": _Key("shares", "a table", tables.shares, system_only=True),
+    "half_life": _Key(
+        "half_life_s",
+        f"a duration with its unit of at least {_HALF_LIFE_MIN_S} s",
+        _half_life,
+        system_only=True,
+    ),
+    "licenses": _Key("licenses", "a table", tables.licenses, system_only=True),
 }
 #: Keys whose number, in a variable, is seconds.
 _SECONDS = ("poll_min", "poll_max", "grace")
 _NODES = "nodes"
 #: What a table of one node may set.
-_NODE_KEYS = {"cores": _KEYS["cores"]}
+_NODE_KEYS = {
+    "cores": _KEYS["cores"],
+    "licenses": _Key("node_licenses", "a table", tables.licenses, system_only=True),
+}
+#: What sets a field: a key of a file, or one that means something else in a table of one node.
+_SETTING_KEYS = {
+    **_KEYS,
+    **{f"{_NODES}.{name}": key for name, key in _NODE_KEYS.items() if key is not _KEYS.get(name)},
+}
 _ALLOWED_NODES = "a table of tables, such as [nodes.NAME]"
 #: The variables that are configuration. Jobs are given others that begin with RQ_ too.
 _VARIABLES = {f"RQ_{name.upper()}": name for name, key in _KEYS.items() if not key.system_only}

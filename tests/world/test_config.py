@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pydantic_core import ValidationError
 
 from roundq.words.errors import ConfigError
+from roundq.words.limits import Limit, Limits, Shares
 from roundq.world import config
 from roundq.world.config import Config, Live
 
@@ -182,14 +183,15 @@ def test_what_a_variable_may_say(place: Place, variable: str, field: str, value:
 
 def test_every_key_has_a_variable_and_a_field() -> None:
     """The three lists cannot drift apart; what only the administrator may set has no variable."""
-    assert {key.field for key in config._KEYS.values()} == {field.name for field in fields(Config)}
+    known = {key.field for key in config._SETTING_KEYS.values()}
+    assert known == {field.name for field in fields(Config)}
     assert {f"RQ_{name.upper()}" for name, key in config._KEYS.items() if not key.system_only} == set(
         config._VARIABLES
     )
 
 
 def test_what_holds_for_all_users_only_the_administrator_sets(place: Place) -> None:
-    """A user's file that does is refused, whatever the value, with its line; a variable of that name is none."""
+    """A user's file that does is refused, whatever the value, with its line; no variable has that name."""
     place.etc.write_text('commons = "/data/roundq/"\n')
     assert place.load({"RQ_COMMONS": "/tmp"}).commons == "/data/roundq"
     for value in ('"/tmp"', '""', "3"):
@@ -213,6 +215,125 @@ def test_what_only_the_administrator_sets_for_a_node_no_user_does(
     place.user.write_text('[nodes."n.1"]\n\ncores = 3\n')
 
     assert f"{place.user}, line 3: cores holds for all users" in str(place.refusal())
+
+
+# ---------------------------------------------------------------- limits, shares and licenses
+
+
+def test_limits_hold_for_everybody_and_the_own_entry_of_a_user_wins(place: Place) -> None:
+    """Each number for itself; what is not said of a user is that of everybody, and "none" is no limit."""
+    place.etc.write_text(
+        "[limits]\ncores = 64\njobs = 200\n"
+        '[limits.users.ann]\ncores = 128\n[limits.users."bob.x"]\njobs = "none"\nwaiting = 10\n'
+        "[limits.users.eve]\ncores = 0\n"
+    )
+
+    found = place.load().limits
+
+    assert found.limit_of("carl") == Limit(64, 200, None)
+    assert found.limit_of("ann") == Limit(128, 200, None)
+    assert found.limit_of("bob.x") == Limit(64, None, 10)
+    assert found.limit_of("eve") == Limit(0, 200, None)
+    place.etc.unlink()
+    assert place.load().limits.limit_of("ann") == Limit()
+
+
+def test_shares_are_weights_of_users_and_of_groups(place: Place) -> None:
+    """The user's own entry wins, then the largest of the groups'; without one the weight is 1."""
+    place.etc.write_text(
+        'half_life = "2d"\n[shares.users]\nann = 2.5\n[shares.groups]\nstaff = 3\n"guests x" = 0.5\nbig = 4\n'
+    )
+
+    found = place.load()
+
+    assert found.half_life_s == 2 * DAY_S
+    assert found.shares.weight_of("ann", ["big"]) == 2.5
+    assert found.shares.weight_of("bob", ["users", "staff", "big"]) == 4
+    assert found.shares.weight_of("bob", ["guests x"]) == 0.5
+    assert found.shares.weight_of("bob", ["users"]) == found.shares.weight_of("bob") == 1
+
+
+def test_licenses_are_of_the_cluster_or_of_one_node(place: Place) -> None:
+    """Two lists of names; no other node has those of a node."""
+    place.etc.write_text('licenses = {matlab = 2, ansys = 0}\n[nodes.n1]\nlicenses = {"fpga-2.x" = 1}\n')
+
+    found = place.load(node="n1")
+
+    assert (found.licenses, found.node_licenses) == ({"matlab": 2, "ansys": 0}, {"fpga-2.x": 1})
+    found = place.load(node="n2")
+    assert (found.licenses, found.node_licenses) == ({"matlab": 2, "ansys": 0}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "told"),
+    [
+        ("\nlimits = 3", 2, "limits is 3; it must be a table of at most 10000 entries"),
+        (
+            "[limits]\n\ncores = -1",
+            3,
+            'limits.cores is -1; it must be a whole number from 0 to 1000000000, or "',
+        ),
+        ("[limits]\njobs = true", 2, "limits.jobs is true; it must be a whole number"),
+        ("[limits]\ncore = 3", 2, "limits.core is not a key of roundq"),
+        (
+            '[limits.users.ann]\ncores = "many"',
+            2,
+            'limits.users.ann.cores is "many"; it must be a whole number',
+        ),
+        ("[limits.users]\nann = 3", 2, "limits.users.ann is 3; it must be a table"),
+        ("[limits.users.ann]\nusers = {}", 2, "limits.users.ann.users is not a key of roundq"),
+        ("[shares]\nann = 1", 2, "shares.ann is not a key of roundq"),
+        ("[shares.users]\nann = 0", 2, "shares.users.ann is 0; it must be a number from 1e-06 to 1e+06"),
+        ("[shares.groups]\nstaff = inf", 2, "shares.groups.staff is Infinity; it must be a number"),
+        ("[shares.groups]\nstaff = nan", 2, "shares.groups.staff is NaN; it must be a number"),
+        ('[shares.users]\n"" = 1', 2, "shares.users. is 1; it must be called by a name"),
+        (
+            "half_life = 7",
+            1,
+            "half_life is 7 (it has no unit); it must be a duration with its unit of at least 60",
+        ),
+        ('half_life = "30s"', 1, 'half_life is "30s" (it is too short)'),
+        (
+            "licenses = {matlab = 1.5}",
+            1,
+            "licenses.matlab is 1.5; it must be a whole number from 0 to 1000000",
+        ),
+        ('licenses = {"a b" = 1}', 1, "licenses.a b is 1; it must be called by a name of letters"),
+        ("[nodes.n2]\nlicenses = 1", 2, "nodes.n2.licenses is 1; it must be a table"),
+        (
+            "licenses = {a = 1}\n[nodes.n2]\nlicenses = {a = 1}",
+            3,
+            "a is a license of the whole cluster already",
+        ),
+    ],
+)
+def test_a_mistake_in_a_table_is_named(place: Place, text: str, line: int, told: str) -> None:
+    """With its line, its whole name and what is allowed."""
+    place.etc.write_text(text)
+
+    assert f"{place.etc}, line {line}: {told}" in str(place.refusal(node="n1"))
+
+
+def test_a_slip_in_a_table_gets_a_suggestion(place: Place) -> None:
+    """Of the keys that may stand there."""
+    place.etc.write_text("[limits]\ncore = 3")
+    assert place.refusal().hint == "did you mean cores?"
+    place.etc.write_text("[shares]\nxyz = 3")
+    assert place.refusal().hint == "the keys are users, groups"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[limits]", "[shares]", 'half_life = "1d"', "licenses = {a = 1}", "[nodes.x]\nlicenses = {a = 1}"],
+)
+def test_no_user_changes_limits_shares_or_licenses(place: Place, text: str) -> None:
+    """Neither in a file of their own nor by a variable."""
+    place.user.write_text(text)
+
+    assert "holds for all users: only /etc/roundq.toml may set it" in str(place.refusal())
+    place.user.unlink()
+    names = ("RQ_LIMITS", "RQ_SHARES", "RQ_HALF_LIFE", "RQ_LICENSES")
+    assert place.load(dict.fromkeys(names, "1d")) == place.load()
 
 
 # ---------------------------------------------------------------- mistakes
@@ -444,6 +565,8 @@ def complaint(call: Callable[[], object]) -> str | None:
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(keys, values, max_size=3))
 @example({"nodes": {"a": {"cores": [[]]}}})
+@example({"limits": {"users": {"ann": {"cores": True}}}, "shares": {"groups": {"": 1}}})
+@example({"licenses": {"a": {}}, "nodes": {"n": {"licenses": {"\x1b": 1}}}})
 @example({"nodes": {"": {"": ""}}})
 def test_any_values_are_accepted_or_refused_in_words(found: dict[str, Any]) -> None:
     """What is accepted has the types that are promised."""
@@ -455,8 +578,13 @@ def test_any_values_are_accepted_or_refused_in_words(found: dict[str, Any]) -> N
         "homes": (tuple,),
         "cores": (int, str),
         "auto_start": (bool,),
+        "card_names": (bool,),
+        "commons": (str,),
         "max_output": (int,),
         "nodes": (dict,),
+        "limits": (Limits,),
+        "shares": (Shares,),
+        "licenses": (dict,),
     }
     for key, value in checked.items():
         assert isinstance(value, expected.get(key, (float,)))
@@ -623,6 +751,8 @@ def test_what_is_right_waits_for_no_validator(place: Place) -> None:
 @given(st.dictionaries(keys, values, max_size=3))
 @example({"nodes": {"a": {"cores": 3}}, "poll_min": 2})
 @example({"nodes": {"a": {"grace": 3}}})
+@example({"limits": {"cores": 3, "users": {"ann": {"jobs": "none"}}}, "shares": {"users": {"ann": 2}}})
+@example({"nodes": {"a": {"licenses": {"fpga": 1}}}, "licenses": {"matlab": -1}})
 @example({"nodes": []})
 @example({"nodes": {"a": 1}})
 def test_the_short_way_accepts_what_the_validator_accepts(found: dict[str, Any]) -> None:
