@@ -14,7 +14,7 @@ from roundq.records.cards import Card, Occupant
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
 from roundq.words.errors import RecordError
-from roundq.words.job import Identity
+from roundq.words.job import NS, Identity
 from roundq.words.policy import Claim, Holding
 from roundq.world import procs, reading
 
@@ -85,13 +85,23 @@ def own_legacy(spool: Spool, node: str) -> list[Lodger]:
 
 
 def cores_of(card: Card) -> int:
-    """The cores that the jobs of a card have, at most those that its node has."""
-    promised = sum(card.cores if job.exclusive else job.cores or card.cores for job in card.jobs)
+    """The cores of its node that the jobs of a card take, at most those that the node has."""
+    promised = sum(_cores(card, job) for job in card.jobs if not job.threads)
     return min(promised, max(card.cores, card.logical_cpus))
 
 
+def counted_cores(card: Card) -> int:
+    """The cores that count for its user: what scavenges counts for nobody."""
+    promised = sum(_cores(card, job) for job in card.jobs if not job.scavenge)
+    return min(promised, max(card.cores, card.logical_cpus))
+
+
+def _cores(card: Card, job: Occupant) -> int:
+    return card.cores if job.exclusive else job.cores or card.cores
+
+
 def running_cores(seen: Iterable[Seen]) -> dict[str, int]:
-    """Cores that each user has in the whole cluster, as far as nodes are heard of."""
+    """Cores that count for each user in the whole cluster, as far as nodes are heard of."""
     total: dict[str, int] = {}
     legacy: dict[str, Spool] = {}
     alive: dict[str, set[str]] = {}
@@ -103,7 +113,7 @@ def running_cores(seen: Iterable[Seen]) -> dict[str, int]:
             legacy[card.user] = one.spool
             alive.setdefault(card.user, set()).add(card.node)
             continue
-        total[card.user] = total.get(card.user, 0) + cores_of(card)
+        total[card.user] = total.get(card.user, 0) + counted_cores(card)
     for user, spool in legacy.items():
         nodes = alive[user]
         cores = sum(job.cores or 1 for node, job in neighbours.legacy_occupants(spool) if node in nodes)
@@ -124,10 +134,24 @@ def _tree(root: Identity, table: procs.Table) -> list[Identity]:
     return procs.descendants(root, table)
 
 
-def holding(lodger: Lodger, table: Mapping[int, procs.Process]) -> Holding:
-    """A job here as the decision sees it."""
+def holding(lodger: Lodger, table: Mapping[int, procs.Process], now_ns: int) -> Holding:
+    """A job here as the decision sees it; `now_ns` is this node's clock, by which it began."""
     job = lodger.job
-    return Holding(lodger.user, job.id, job.cores, memory_unused(job, table), job.exclusive)
+    age_s = max(0.0, (now_ns - job.since_ns) / NS) if job.since_ns else 0.0
+    return Holding(
+        lodger.user,
+        job.id,
+        job.cores,
+        memory_unused(job, table),
+        job.exclusive,
+        gpus=len(job.gpus),
+        licenses=job.licenses,
+        left_s=None if job.limit_s is None else max(0.0, job.limit_s - age_s),
+        age_s=age_s,
+        restartable=job.restartable,
+        scavenge=job.scavenge,
+        threads=job.threads,
+    )
 
 
 def claim(lodger: Lodger, table: Mapping[int, procs.Process]) -> Claim:

@@ -12,12 +12,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from roundq import __version__
-from roundq.actors import occupancy, settling
+from roundq.actors import occupancy, settling, survey
 from roundq.actors.attempt import Terms
 from roundq.actors.leases import Leases
+from roundq.actors.survey import Scene
 from roundq.actors.sweeping import Sweeping
 from roundq.actors.tenants import Tenant, Tenants
 from roundq.actors.turns import Turns
@@ -29,7 +30,7 @@ from roundq.records.neighbours import Neighbourhood, Seen
 from roundq.records.spool import Entry, Spool
 from roundq.words import policy
 from roundq.words.errors import RoundqError
-from roundq.words.policy import Decision, Neighbour, Offer, Ruling, Snapshot, Want
+from roundq.words.policy import Decision, Ruling, Snapshot, Want
 from roundq.words.quantities import format_memory, visible
 from roundq.words.room import cores_text
 from roundq.words.states import (
@@ -45,8 +46,6 @@ from roundq.world.node import Node
 
 #: How soon a claim that is neither kept nor given back is looked at again, and for how long.
 UNDECIDED_S, UNDECIDED_MOST_S = 0.003, 2.0
-#: A daemon on this node whose card stands still for this long does not take its turn: it is passed over.
-STUCK_S = 3 * cards.BEAT_S
 #: Capacity, memory and load of the node are read this often; memory that a job needs, when it is decided.
 FACTS_S = 1.0
 #: Who has a home is asked anew this often, and always before a claim is kept.
@@ -56,35 +55,6 @@ MOOT_S = 60.0
 #: After a birth that failed nothing is claimed for this long: claim and return wake the daemon at once,
 #: and a user at the limit of his processes stays there for a while.
 AFTER_FAILED_BIRTH_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    """This node, as read at `read_s` (monotonic); reading it anew costs a millisecond. Bytes."""
-
-    physical_cores: int
-    logical_cpus: int
-    memory_total: int
-    memory_available: int
-    load: float
-    read_s: float
-
-    def offered(self, config: Config) -> int:
-        """The cores that jobs may use."""
-        if config.cores == "physical":
-            return self.physical_cores
-        return self.logical_cpus if config.cores == "logical" else int(config.cores)
-
-
-def _facts(node: Node, now_s: float) -> _Facts:
-    return _Facts(
-        node.physical_cores(),
-        node.logical_cpus(),
-        node.memory_total(),
-        node.memory_available(),
-        node.load(),
-        now_s,
-    )
 
 
 class Round:
@@ -103,7 +73,7 @@ class Round:
         self.spool, self.node, self.name, self.log = spool, node, node.name(), log
         self.config_of = config
         self.config, self.config_error = config()
-        self.facts = _facts(node, -1e9)
+        self.facts = survey.facts(node, -1e9)
         self.restart_ns, self.process = restart_ns, procs.own_identity()
         self.tenants = Tenants(spool, self.name, log)
         self.leases = Leases(spool, self.name)
@@ -134,7 +104,7 @@ class Round:
         """One round; seconds until the next is wanted at the latest. `now_s` is a monotonic time."""
         self.config, self.config_error = self.config_of()
         if now_s - self.facts.read_s >= FACTS_S:
-            self.facts = _facts(self.node, now_s)
+            self.facts = survey.facts(self.node, now_s)
         self.tenants.settle_s = self.asked.late_s = self.config.settle_s
         self.waiting.expect_late(self.config.settle_s)
         if self.config.lease_s and self.draining is None:
@@ -164,7 +134,7 @@ class Round:
             if now_s >= self._claim_again_s:
                 self._claim(self.decision, now_s)
         elif self.waiting:
-            self.decision = policy.decide(self._snapshot(now_s, self._lodgers()))
+            self.decision = policy.decide(self._snapshot(self._scene(now_s, self._lodgers())))
         undecided = self._settle(now_s)
         self._publish(now_s)
         self.sweeping.run(now_s, self.config.keep_for_s, self.waiting.environments)
@@ -269,95 +239,41 @@ class Round:
             found += occupancy.own_legacy(self.spool, self.name)
         return found
 
-    def _table(self, lodgers: list[occupancy.Lodger]) -> procs.Table:
-        """The process table, read only if somebody was promised memory."""
-        return procs.table() if any(lodger.job.memory for lodger in lodgers) else {}
-
     def _decide(self, now_s: float) -> Decision:
         lodgers = self._lodgers()
         self.turns.look(lodgers)
-        decision = policy.decide(self._snapshot(now_s, lodgers))
+        decision = policy.decide(self._snapshot(self._scene(now_s, lodgers)))
         for user in self.turns.note(decision.ahead, lodgers, now_s):
             self.log.warning(
                 "it was the turn of %s, who began nothing: passed over for a while", visible(user)
             )
         return decision
 
-    def _snapshot(self, now_s: float, lodgers: list[occupancy.Lodger]) -> Snapshot:
-        cores = self._cores()
-        table = self._table(lodgers)
-        running = occupancy.running_cores(one for one in self.seen if one.card.user != self.spool.user)
-        elsewhere = occupancy.running_cores(
-            one for one in self.seen if one.card.user == self.spool.user and one.card.node != self.name
+    def _scene(self, now_s: float, lodgers: list[occupancy.Lodger]) -> Scene:
+        """What was looked at, for one decision."""
+        return Scene(
+            self.spool.user,
+            self.name,
+            self.config,
+            self.facts,
+            tuple(self.seen),
+            tuple(lodgers),
+            now_s,
+            self.config.limits.limit_of(self.spool.user),
         )
-        mine = sum(tenant.record.cores for tenant in self.tenants)
-        running[self.spool.user] = elsewhere.get(self.spool.user, 0) + mine
-        offers = self._offers(cores, lodgers)
-        wants = []
-        for shape, waiting in self.waiting.shapes.items():
-            kept_on = policy.keeper(shape.cores, shape.memory, offers)
-            # No more of one shape can start in one pass than there are cores, and one more waits.
-            wants += [
-                replace(one.want, waited_s=now_s - one.known_s, kept_on=kept_on)
-                for one in waiting[: cores + 1]
-            ]
-        return Snapshot(
-            node=self.name,
-            me=self.spool.user,
-            cores=cores,
-            memory_total=self.facts.memory_total,
-            memory_available=self._memory_available(any(want.memory for want in wants)),
+
+    def _snapshot(self, scene: Scene) -> Snapshot:
+        passed_over = {
+            one.card.user for one in self.seen if self.turns.is_passed_over(one.card.user, scene.now_s)
+        }
+        return survey.snapshot(
+            scene,
+            self.waiting,
+            memory_available=self._memory_available(any(shape.memory for shape in self.waiting.shapes)),
             draining=self.draining,
-            holdings=tuple(occupancy.holding(lodger, table) for lodger in lodgers),
-            running_cores=running,
-            wants=tuple(wants),
-            neighbours=self._neighbours(cores, now_s),
-            patience_s=self.config.patience_s,
+            passed_over=passed_over,
+            may_requeue=False,
         )
-
-    def _offers(self, cores: int, lodgers: list[occupancy.Lodger]) -> list[Offer]:
-        """The nodes where my jobs may run: those of my own living daemons, and what is free there."""
-        used: dict[str, int] = {}
-        for one in self.seen:
-            if one.is_alive:
-                used[one.card.node] = used.get(one.card.node, 0) + occupancy.cores_of(one.card)
-        used[self.name] = sum(lodger.job.cores or cores for lodger in lodgers)
-        offers = [Offer(self.name, cores, cores - used[self.name], self.facts.memory_total)]
-        for one in self.seen:
-            card = one.card
-            if (
-                card.user == self.spool.user
-                and card.node != self.name
-                and one.is_alive
-                and card.state == cards.UP
-            ):
-                free = card.capacity - used.get(card.node, 0)
-                offers.append(Offer(card.node, card.capacity, free, card.memory))
-        return offers
-
-    def _neighbours(self, cores: int, now_s: float) -> tuple[Neighbour, ...]:
-        """The other users who could take a turn on this node."""
-        found = []
-        wants: tuple[Want, ...]
-        for one in self.seen:
-            card = one.card
-            if (
-                card.node != self.name
-                or card.user == self.spool.user
-                or not one.is_alive
-                or card.state != cards.UP
-                or self.turns.is_passed_over(card.user, now_s)
-            ):
-                continue
-            if card.is_legacy:
-                head = neighbours.legacy_head(one.spool, cores, self.facts.memory_available)
-                wants, count = () if head is None else (head,), 1
-            elif one.silent_s > STUCK_S:
-                continue
-            else:
-                wants, count = card.heads[: cards.HEADS_MAX], card.waiting
-            found.append(Neighbour(card.user, wants[0] if wants else None, count, wants[1:]))
-        return tuple(found)
 
     # ------------------------------------------------------------ claim and check
 
@@ -388,7 +304,7 @@ class Round:
         # A user who came a moment ago counts too.
         self._look_for_homes(now_s, 0.0)
         lodgers = self._lodgers()
-        table = self._table(lodgers)
+        table = survey.table_for(lodgers)
         claims = [occupancy.claim(lodger, table) for lodger in lodgers]
         cores = self._cores()
         memory = self._memory_available(any(tenant.record.job.memory_required for tenant in unsettled))

@@ -1,0 +1,255 @@
+"""What one decision depends on: this node, who is on it, and the cluster, as the policy sees them.
+
+It counts what others have read, and decides nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from roundq.actors import occupancy
+from roundq.actors.occupancy import Lodger
+from roundq.actors.waiting import WaitingList
+from roundq.records import cards, neighbours
+from roundq.records.neighbours import Seen
+from roundq.words import policy
+from roundq.words.limits import Limit
+from roundq.words.policy import Holding, Neighbour, Offer, Snapshot, Want
+from roundq.world import procs
+from roundq.world.config import Config
+from roundq.world.node import Node
+
+#: A daemon on this node whose card stands still for this long does not take its turn: it is passed over.
+STUCK_S = 3 * cards.BEAT_S
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """This node, as read at `read_s` (monotonic); reading it anew costs a millisecond. Bytes."""
+
+    physical_cores: int
+    logical_cpus: int
+    memory_total: int
+    memory_available: int
+    load: float
+    read_s: float
+
+    def offered(self, config: Config) -> int:
+        """The cores that jobs may use."""
+        if config.cores == "physical":
+            return self.physical_cores
+        return self.logical_cpus if config.cores == "logical" else int(config.cores)
+
+
+def facts(node: Node, now_s: float) -> Facts:
+    """What this node has now."""
+    return Facts(
+        node.physical_cores(),
+        node.logical_cpus(),
+        node.memory_total(),
+        node.memory_available(),
+        node.load(),
+        now_s,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One look around: every card that was seen, and everybody's jobs on this node, mine as I know them.
+
+    `now_s` is monotonic. `limit` is mine in the whole cluster, `weights` those of the users, 1 if missing.
+    """
+
+    me: str
+    node: str
+    config: Config
+    facts: Facts
+    seen: tuple[Seen, ...]
+    lodgers: tuple[Lodger, ...]
+    now_s: float
+    limit: Limit
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def cores(self) -> int:
+        """The cores that this node offers."""
+        return self.facts.offered(self.config)
+
+    def others(self) -> Iterable[Seen]:
+        """The cards but that of mine here, which says less than I know."""
+        return (one for one in self.seen if one.card.user != self.me or one.card.node != self.node)
+
+
+def table_for(lodgers: Iterable[Lodger]) -> procs.Table:
+    """The process table, read only if somebody was promised memory."""
+    return procs.table() if any(lodger.job.memory for lodger in lodgers) else {}
+
+
+def holdings(scene: Scene) -> tuple[Holding, ...]:
+    """Everybody's jobs on this node."""
+    table, now_ns = table_for(scene.lodgers), time.time_ns()
+    return tuple(occupancy.holding(lodger, table, now_ns) for lodger in scene.lodgers)
+
+
+# ---------------------------------------------------------------- the cluster
+
+
+def running_cores(scene: Scene) -> dict[str, int]:
+    """Cores that each user has in the whole cluster, but for what scavenges."""
+    running = occupancy.running_cores(scene.others())
+    here = sum(
+        scene.cores if job.exclusive else job.cores
+        for user, job in scene.lodgers
+        if user == scene.me and not job.scavenge
+    )
+    running[scene.me] = running.get(scene.me, 0) + here
+    return running
+
+
+def running_jobs(scene: Scene) -> int:
+    """My claimed and running jobs in the whole cluster."""
+    elsewhere = sum(len(one.card.jobs) for one in scene.others() if one.card.user == scene.me)
+    return elsewhere + sum(1 for user, _ in scene.lodgers if user == scene.me)
+
+
+def _used(scene: Scene) -> dict[str, int]:
+    """Cores in use on each live node."""
+    used: dict[str, int] = {}
+    for one in scene.seen:
+        if one.is_alive:
+            used[one.card.node] = used.get(one.card.node, 0) + occupancy.cores_of(one.card)
+    used[scene.node] = sum(
+        0 if job.threads else scene.cores if job.exclusive else job.cores or scene.cores
+        for _, job in scene.lodgers
+    )
+    return used
+
+
+def offers(scene: Scene) -> list[Offer]:
+    """The nodes where my jobs may run: those of my own living daemons, and what is free there."""
+    used = _used(scene)
+    cores = scene.cores
+    found = [Offer(scene.node, cores, cores - used[scene.node], scene.facts.memory_total)]
+    for one in scene.others():
+        card = one.card
+        if card.user == scene.me and one.is_alive and card.state == cards.UP:
+            free = card.capacity - used.get(card.node, 0)
+            found.append(Offer(card.node, card.capacity, free, card.memory))
+    return found
+
+
+def cluster(scene: Scene) -> tuple[int, int]:
+    """The cores of all live nodes, and how many of them are free."""
+    capacity = {scene.node: scene.cores}
+    for one in scene.others():
+        if one.is_alive and one.card.state == cards.UP and one.card.node != scene.node:
+            capacity[one.card.node] = max(capacity.get(one.card.node, 0), one.card.capacity)
+    used = _used(scene)
+    free = sum(max(0, cores - used.get(node, 0)) for node, cores in capacity.items())
+    return sum(capacity.values()), free
+
+
+def active(scene: Scene, *, i_wait: bool) -> frozenset[str]:
+    """The users who have something running or waiting."""
+    found = {one.card.user for one in scene.others() if one.is_alive and (one.card.jobs or one.card.waiting)}
+    found.update(user for user, _ in scene.lodgers)
+    return frozenset(found | {scene.me}) if i_wait else frozenset(found)
+
+
+def pool_used(scene: Scene) -> dict[str, int]:
+    """Licenses that jobs on other nodes hold, by name.
+
+    Of silent nodes, too: a job that nobody hears of may run. Its owner's daemon takes the card away when
+    the job has been given to others.
+    """
+    used: dict[str, int] = {}
+    for one in scene.others():
+        if one.card.node != scene.node:
+            for job in one.card.jobs:
+                for name, count in job.licenses:
+                    used[name] = used.get(name, 0) + count
+    return used
+
+
+# ---------------------------------------------------------------- who may take turns here
+
+
+def players(scene: Scene, passed_over: Collection[str]) -> tuple[Neighbour, ...]:
+    """The other users who could take a turn on this node."""
+    found = []
+    wants: tuple[Want, ...]
+    for one in scene.others():
+        card = one.card
+        if card.node != scene.node or not one.is_alive or card.state != cards.UP or card.user in passed_over:
+            continue
+        if card.is_legacy:
+            head = neighbours.legacy_head(one.spool, scene.cores, scene.facts.memory_available)
+            wants, count = () if head is None else (head,), 1
+        elif one.silent_s > STUCK_S:
+            continue
+        else:
+            wants, count = card.heads[: cards.HEADS_MAX], card.waiting
+        found.append(
+            Neighbour(
+                card.user,
+                wants[0] if wants else None,
+                count,
+                wants[1:],
+                cores_left=card.cores_left,
+                jobs_left=card.jobs_left,
+            )
+        )
+    return tuple(found)
+
+
+def wants(scene: Scene, waiting: WaitingList) -> tuple[Want, ...]:
+    """The first of my waiting jobs of each shape; no more can start in one pass than there are cores."""
+    where = offers(scene)
+    found: list[Want] = []
+    for shape, jobs in waiting.shapes.items():
+        kept_on = policy.keeper(shape.cores, shape.memory, where)
+        # One more than can start waits on.
+        found += [
+            replace(one.want, waited_s=scene.now_s - one.known_s, kept_on=kept_on)
+            for one in jobs[: scene.cores + 1]
+        ]
+    return tuple(found)
+
+
+def snapshot(
+    scene: Scene,
+    waiting: WaitingList,
+    *,
+    memory_available: int,
+    draining: str | None,
+    passed_over: Collection[str],
+    may_requeue: bool,
+) -> Snapshot:
+    """All that a decision depends on. `memory_available` is that of this very moment, in bytes."""
+    total, free = cluster(scene)
+    return Snapshot(
+        node=scene.node,
+        me=scene.me,
+        cores=scene.cores,
+        memory_total=scene.facts.memory_total,
+        memory_available=memory_available,
+        draining=draining,
+        holdings=holdings(scene),
+        running_cores=running_cores(scene),
+        wants=wants(scene, waiting),
+        neighbours=players(scene, passed_over),
+        patience_s=scene.config.patience_s,
+        pool=scene.config.licenses,
+        licenses=scene.config.node_licenses,
+        pool_used=pool_used(scene),
+        weights=scene.weights,
+        active=active(scene, i_wait=bool(waiting)),
+        cluster_cores=total,
+        cluster_free=free,
+        cores_limit=scene.limit.cores,
+        jobs_limit=scene.limit.jobs,
+        jobs_running=running_jobs(scene),
+        may_requeue=may_requeue,
+    )
