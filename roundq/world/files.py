@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 from roundq.words.errors import RecordError, SpoolError, SpoolFull
+from roundq.world import owners
 
 T = TypeVar("T")
 
@@ -66,12 +67,15 @@ def _retrying(operation: Callable[[], T]) -> T:
     return operation()
 
 
-def listing(directory: str, *, most: int = NAMES_MAX) -> list[Name]:
+def listing(directory: str, *, most: int = NAMES_MAX, within: int | None = None) -> list[Name]:
     """The names in a directory, as the server has them now; hidden ones are left out.
 
     Hidden names are NFS's own `.nfs...` files and unfinished ones. An absent
-    directory has no names. Raises OSError for one that cannot be read.
+    directory has no names. With `within` the directory must be this user's, see `owners.opened`.
+    Raises OSError for one that cannot be read.
     """
+    if within is not None:
+        return _listing_within(directory, most, within)
 
     def once() -> list[Name]:
         # A fresh opendir makes an NFS client ask the server: close-to-open holds for directories too.
@@ -79,6 +83,22 @@ def listing(directory: str, *, most: int = NAMES_MAX) -> list[Name]:
             # Hidden ones are counted: a stranger may make a million of them, too.
             looked_at = itertools.islice(entries, most)
             return [Name(e.name, e.inode()) for e in looked_at if not e.name.startswith(".")]
+
+    try:
+        return _retrying(once)
+    except FileNotFoundError:
+        return []
+
+
+def _listing_within(directory: str, most: int, owner: int) -> list[Name]:
+    def once() -> list[Name]:
+        descriptor = owners.opened(directory, owner)
+        try:
+            with os.scandir(descriptor) as entries:
+                looked_at = itertools.islice(entries, most)
+                return [Name(e.name, e.inode()) for e in looked_at if not e.name.startswith(".")]
+        finally:
+            os.close(descriptor)
 
     try:
         return _retrying(once)
@@ -138,22 +158,46 @@ class Freshness:
         self._time, self.is_settled = -1, False
 
 
-def read(path: str, *, most: int, owner: int | None = None, only_owner_writes: bool = False) -> bytes:
+#: How files of others are opened: neither followed nor waited for.
+_STRANGE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+def _opened(path: str, within: int | None) -> int:
+    """A descriptor of a file that may be a stranger's, `within` a directory of that user, if given."""
+    if within is None:
+        return os.open(path, _STRANGE)
+    directory, _, name = path.rpartition("/")
+    above = owners.opened(directory, within)
+    try:
+        return os.open(name, _STRANGE, dir_fd=above)
+    finally:
+        os.close(above)
+
+
+def read(
+    path: str,
+    *,
+    most: int,
+    owner: int | None = None,
+    only_owner_writes: bool = False,
+    within: int | None = None,
+) -> bytes:
     """The content of a regular file, of at most `most` bytes, owned by uid `owner` if given.
 
-    Never follows a link, never waits for a FIFO's writer. Raises OSError if it
-    cannot be opened, RecordError if it is not such a file.
+    Never follows a link, never waits for a FIFO's writer. With `within` it must lie in a directory of
+    this user, see `owners.opened`. Raises OSError if it cannot be opened, RecordError if it is not
+    such a file.
     """
 
     def once() -> bytes:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        descriptor = _opened(path, within)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise RecordError("it is not a regular file")
             if owner is not None and status.st_uid != owner:
                 raise RecordError(f"it belongs to uid {status.st_uid}, not to uid {owner}")
-            if only_owner_writes and _others_write(status):
+            if only_owner_writes and others_write(status):
                 raise RecordError("it can be written by others: chmod go-w it")
             if status.st_size > most:
                 raise RecordError(f"it is larger than {most} bytes")
@@ -175,7 +219,7 @@ def read(path: str, *, most: int, owner: int | None = None, only_owner_writes: b
         raise
 
 
-def _others_write(status: os.stat_result) -> bool:
+def others_write(status: os.stat_result) -> bool:
     # With umask 002, the default where each user has a group alone, files are writable by that group.
     is_private_group = status.st_gid == status.st_uid
     return bool(status.st_mode & (0o002 if is_private_group else 0o022))
@@ -353,14 +397,14 @@ def touch(path: str) -> bool:
     return True
 
 
-def signature(path: str) -> tuple[int, int, int]:
+def signature(path: str, *, within: int | None = None) -> tuple[int, int, int]:
     """(inode, modification time in ns, size) of a file as the server has it: changes when it is replaced.
 
-    The inode alone would not do: a freed number is given to the next file.
+    The inode alone would not do: a freed number is given to the next file. `within` as for `read`.
     """
 
     def once() -> tuple[int, int, int]:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        descriptor = _opened(path, within)
         try:
             status = os.fstat(descriptor)
             return status.st_ino, status.st_mtime_ns, status.st_size

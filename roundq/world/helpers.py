@@ -23,6 +23,7 @@ from roundq.words.errors import RecordError
 from roundq.words.job import Identity
 from roundq.world import procs, reading, spawn
 from roundq.world.files import Name, Status
+from roundq.world.owners import Owned
 from roundq.world.reading import Call, Way
 
 #: How long homes are waited for that do not answer, all together, in seconds.
@@ -38,6 +39,7 @@ _CHUNK = 1 << 16
 #: How answers come back from JSON, if they are not what it can say.
 _RESTORED: dict[str, Callable[[Any], Any]] = {
     "listing": lambda value: [Name(*one) for one in value],
+    "owned": lambda value: [Owned(*one) for one in value],
     "signature": tuple,
     "status": lambda value: Status(*value),
 }
@@ -111,9 +113,9 @@ class Helpers:
         self._further: dict[str, Callable[..., Any]] = {}
         self._kept: tuple[int, ...] = ()
 
-    def way(self, home: str) -> Way:
-        """The way to read what is in this home."""
-        return Way(home, self)
+    def way(self, home: str, within: int | None = None) -> Way:
+        """The way to read what is in this home, or `within` a user's directory of a common place."""
+        return Way(home, self, within)
 
     def offer(self, operation: str, does: Callable[..., Any], *keep: int) -> None:
         """Lets helpers, from the next that is started, do this too; with these descriptors."""

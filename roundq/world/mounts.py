@@ -49,18 +49,26 @@ def mount_of(path: str, root: str = "") -> Mount | None:
 
     Of several at one place the last covers the others. `root` stands before /proc, for tests.
     """
-    try:
-        with open(f"{root}/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-            mounts = parse(file.read(_BYTES_MAX))
-    except OSError:
-        return None
     best: Mount | None = None
-    for mount in mounts:
+    for mount in _all(root):
         point = mount.point.rstrip("/")
         if path == point or path.startswith(f"{point}/") or not point:
             if best is None or len(point) >= len(best.point.rstrip("/")):
                 best = mount
     return best
+
+
+def points(root: str = "") -> list[str]:
+    """Where something is mounted; none if that cannot be told."""
+    return [mount.point for mount in _all(root)]
+
+
+def _all(root: str) -> list[Mount]:
+    try:
+        with open(f"{root}/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            return parse(file.read(_BYTES_MAX))
+    except OSError:
+        return []
 
 
 def hidepid(root: str = "") -> str | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from roundq.words.errors import RecordError
-from roundq.world import files
+from roundq.world import files, owners
 from roundq.world.files import Name
 
 
@@ -40,7 +40,7 @@ class Call(NamedTuple):
     options: dict[str, Any]
 
 
-#: Operations of `files` that may be asked for: those that read.
+#: Operations of `files` that may be asked for, beside `owners.owned`: those that read.
 _OPERATIONS = frozenset({"is_closed", "listing", "matching", "read", "signature", "status"})
 
 
@@ -48,20 +48,24 @@ _OPERATIONS = frozenset({"is_closed", "listing", "matching", "read", "signature"
 class Way:
     """How one home is read: directly, or by a helper that may hang there in our place.
 
-    Its operations are those of `files`, and raise what they raise, or NotAnswering.
+    Its operations are those of `files`, and raise what they raise, or NotAnswering. With `within` all that
+    is read lies in a directory of this user, among those of others.
     """
 
     home: str = ""
     reader: Reader | None = None
+    within: int | None = None
 
     def call(self, operation: str, path: str, **options: Any) -> Call:
         """One thing to be done together with others, by `each`."""
+        if self.within is not None:
+            options["within"] = self.within
         return Call(self, operation, path, options)
 
     def listing(self, path: str, *, most: int = files.NAMES_MAX) -> list[Name]:
         """See `files.listing`."""
         if self.reader is None:
-            return files.listing(path, most=most)
+            return files.listing(path, most=most, within=self.within)
         found: list[Name] = self._one("listing", path, most=most)
         return found
 
@@ -70,14 +74,16 @@ class Way:
     ) -> bytes:
         """See `files.read`."""
         if self.reader is None:
-            return files.read(path, most=most, owner=owner, only_owner_writes=only_owner_writes)
+            return files.read(
+                path, most=most, owner=owner, only_owner_writes=only_owner_writes, within=self.within
+            )
         found: bytes = self._one("read", path, most=most, owner=owner, only_owner_writes=only_owner_writes)
         return found
 
     def signature(self, path: str) -> tuple[int, int, int]:
         """See `files.signature`."""
         if self.reader is None:
-            return files.signature(path)
+            return files.signature(path, within=self.within)
         found: tuple[int, int, int] = self._one("signature", path)
         return found
 
@@ -114,7 +120,10 @@ def done(
     further: Mapping[str, Callable[..., Any]], operation: str, path: str, options: dict[str, Any]
 ) -> Any:
     """The answer to one call, made here; `further` are operations that `files` does not have."""
-    does = getattr(files, operation) if operation in _OPERATIONS else further[operation]
+    if operation == "owned":
+        does = owners.owned
+    else:
+        does = getattr(files, operation) if operation in _OPERATIONS else further[operation]
     try:
         return does(path, **options)
     except (OSError, RecordError) as error:
