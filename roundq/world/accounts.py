@@ -1,0 +1,50 @@
+"""Unix groups of users, as the user database of this node tells; asked seldom, since it may be slow."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+
+#: What the database said is believed for this long.
+_BELIEVED_S = 3600.0
+
+
+def groups_of(user: str) -> tuple[str, ...]:
+    """The names of the groups of a user, none if the database, which may be a directory service, knows none."""
+    import grp
+    import pwd
+
+    try:
+        account = pwd.getpwnam(user)
+        numbers = os.getgrouplist(user, account.pw_gid)
+    except (KeyError, OSError, ValueError):
+        return ()
+    names = []
+    for number in numbers:
+        try:
+            names.append(grp.getgrgid(number).gr_name)
+        except (KeyError, OSError):
+            continue
+    return tuple(names)
+
+
+class Groups:
+    """`groups_of`, remembered for an hour."""
+
+    def __init__(
+        self,
+        look_up: Callable[[str], tuple[str, ...]] = groups_of,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._look_up, self._clock = look_up, clock
+        self._known: dict[str, tuple[float, tuple[str, ...]]] = {}
+
+    def of(self, user: str) -> tuple[str, ...]:
+        """The groups of a user."""
+        now_s = self._clock()
+        since_s, groups = self._known.get(user, (-_BELIEVED_S, ()))
+        if now_s - since_s >= _BELIEVED_S:
+            groups = self._look_up(user)
+            self._known[user] = (now_s, groups)
+        return groups
