@@ -2,7 +2,7 @@
 
 Called by `actors.queue.check`. Asks as the submitter, on the submitter's node: the
 supervisor looks again when the job begins, and what it finds then is what counts. So
-only what is certain refuses a job; what depends on nodes is a warning.
+only what is certain refuses a job; what depends on nodes is a warning, which `misfit` finds.
 """
 
 from __future__ import annotations
@@ -11,15 +11,11 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
 
 from roundq.words import job as jobs
 from roundq.words.errors import CommandNotFound, JobRefused, NotExecutable
 from roundq.words.job import Job, Record
 from roundq.world import files
-
-if TYPE_CHECKING:
-    from roundq.records.cards import Card
 
 #: A file name on every usual file system.
 NAME_BYTES_MAX = 255
@@ -236,41 +232,11 @@ def check_record(job: Job) -> None:
     """Raises JobRefused if the record of the job would be larger than what is read back."""
     size = len(jobs.dump(Record(job)))
     # What becomes of it is written into it too.
-    if size > jobs.RECORD_BYTES_MAX - (64 << 10):
+    if size > jobs.RECORD_BYTES_MAX - jobs.FACTS_BYTES_MAX:
         raise JobRefused(
             f"the command line is too long: its job file would have {size} bytes, more than"
-            f" {jobs.RECORD_BYTES_MAX - (64 << 10)}",
+            f" {jobs.RECORD_BYTES_MAX - jobs.FACTS_BYTES_MAX}",
             "put the arguments into a file, or the command into a script",
         )
     if len(job.command) > 1 << 16:
         raise JobRefused(f"the command has {len(job.command)} words, more than {1 << 16}")
-
-
-# ---------------------------------------------------------------- nodes
-
-
-def misfit(job: Job, known: Iterable[Card]) -> str | None:
-    """Why no node that anybody's card tells of could run the job, None if one could or none is known."""
-    from roundq.words.quantities import format_memory
-
-    # A 0.2.9 card does not tell the memory.
-    nodes = {
-        card.node: (card.capacity, card.memory or 1 << 62) for card in sorted(known, key=lambda c: c.capacity)
-    }
-    if not nodes or any(job.cores <= c and job.memory_required <= m for c, m in nodes.values()):
-        return None
-    asked = [f"{job.cores} cores"] if job.cores > 1 else []
-    if job.memory_required:
-        asked.append(f"{format_memory(job.memory_required)} of memory")
-    most_cores = max(nodes, key=lambda node: nodes[node][0])
-    most_memory = max(nodes, key=lambda node: nodes[node][1])
-    if job.cores > nodes[most_cores][0]:
-        lacks, largest = f"has {job.cores} cores", f"the largest is {most_cores} with {nodes[most_cores][0]}"
-    elif job.memory_required > nodes[most_memory][1]:
-        lacks = f"has {format_memory(job.memory_required)} of memory"
-        largest = f"the largest is {most_memory} with {format_memory(nodes[most_memory][1])}"
-    else:
-        cores, memory = nodes[most_cores]
-        lacks = f"has both {' and '.join(asked)}"
-        largest = f"the largest is {most_cores} with {cores} cores and {format_memory(memory)}"
-    return f"no known node {lacks}; {largest}: the job waits until one appears"

@@ -20,6 +20,7 @@ from roundq.records.spool import Spool
 from roundq.words.errors import RoundqError, SpoolError
 from roundq.words.job import Identity, Job
 from roundq.world import config, files
+from roundq.world.config import Config
 
 if TYPE_CHECKING:
     from roundq.world.helpers import Helpers
@@ -101,11 +102,11 @@ def helpers() -> Helpers:
 # ---------------------------------------------------------------- submit
 
 
-def check(job: Job, environ: Mapping[str, str], me: Spool, parents: Iterable[str], node: str) -> list[str]:
+def check(job: Job, environ: Mapping[str, str], me: Spool, of: Config, node: str) -> list[str]:
     """Looks whether a job could ever run; sentences of warning.
 
-    `job.directory` is absolute, `node` is this one. Raises JobRefused, CommandNotFound or NotExecutable
-    if it never could; writes nothing.
+    `job.directory` is absolute, `of` the configuration of `node`, which is this one. Raises JobRefused,
+    CommandNotFound or NotExecutable if it never could; writes nothing.
     """
     from roundq.actors import checks
 
@@ -113,13 +114,16 @@ def check(job: Job, environ: Mapping[str, str], me: Spool, parents: Iterable[str
     checks.check_command(job, environ)
     checks.check_output(job)
     checks.check_record(job)
-    if (job.cores <= 1 and not job.memory_required) or _fits_here(job, me, node):
+    limit = of.limits.limit_of(me.user)
+    if limit.cores is None and limit.jobs is None and _fits_here(job, me, node):
         # To read everybody's cards would cost as much as all the rest.
         return []
+    from roundq.actors.misfit import misfit
     from roundq.records import cards
 
-    known = [card for spool in everybody(me, parents) for card in cards.read_all(spool)]
-    warning = checks.misfit(job, [card for card in known if card.state != cards.LEAVING])
+    known = [card for spool in everybody(me, of.homes) for card in cards.read_all(spool)]
+    known = [card for card in known if card.state != cards.LEAVING]
+    warning = misfit(job, known, me.user, of.licenses, limit)
     return [] if warning is None else [warning]
 
 
@@ -179,8 +183,14 @@ def _own_card(me: Spool, node: str) -> dict[str, Any]:
 
 
 def _fits_here(job: Job, me: Spool, node: str) -> bool:
-    """Whether my daemon on this node offers what the job asks for."""
+    """Whether my daemon on this node offers what the job asks for, or the job asks for nothing special."""
     offered = _own_card(me, node)
+    if offered.get("state") == "draining" or any(
+        (job.gpus, job.licenses, job.nodes, job.exclude, job.features)
+    ):
+        return False
+    if job.cores <= 1 and not job.memory_required:
+        return True
     cores, memory = offered.get("cores"), offered.get("memory")
     return (
         isinstance(cores, int)

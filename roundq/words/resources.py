@@ -18,7 +18,7 @@ from roundq.words.quantities import format_memory, visible
 WORD_MAX = 255
 #: More than anybody buys.
 LICENSES_EACH_MAX = 1_000_000
-_NAME = r"[A-Za-z0-9][A-Za-z0-9_.+-]*"
+_NAME = r"[A-Za-z0-9_.+-]+"
 _NAME_HINT = "write letters, digits and _ . + -"
 _PATTERN_HINT = "write names of nodes, with * and ? for what may differ: node3 or gpu*,big?"
 

@@ -543,8 +543,33 @@ def test_what_no_node_has_is_a_warning_that_names_the_largest(desk: Desk) -> Non
         said = desk.rq("run", *words, "true")
         assert said.code == 0
         assert said.err == f"rq: warning: no known node {lacks}: the job waits until one appears\n"
+    for words, lacks in (
+        (["-G", "1"], "has 1 GPU"),
+        (["-w", "gpu*,big?"], "is called big? or gpu*"),
+        (["-x", "n?"], "is left by --exclude n?"),
+        (["--need", "avx512"], "has the feature avx512"),
+        (["-w", "n4", "-c", "8"], "has all that it asks for; n4 comes nearest, but has 4 of 8 cores"),
+    ):
+        assert desk.rq("run", *words, "true").err == (
+            f"rq: warning: no known node {lacks}: the job waits until one appears\n"
+        )
+        assert desk.rq("run", "--parsable", *words, "true").err == ""
+    assert desk.rq("run", "-L", "matlab", "true").err == (
+        "rq: warning: no license matlab is known here: the job waits until there is one\n"
+    )
     assert desk.rq("run", "-c", "32", "true").err == ""
     assert desk.rq("run", "-c", "all", "-m", "512G", "true").err == ""
+
+
+def test_a_node_that_drains_is_a_warning(desk: Desk) -> None:
+    """Also for a plain job, if it is this one and there is no other."""
+    cards.publish(desk.spool, card("ann", "here1", state="draining", reason="drained by ann: lunch"))
+    assert desk.rq("run", "true").err == (
+        "rq: warning: the only known node that could run it is draining: here1 (drained by ann: lunch):"
+        " the job waits until one is resumed\n"
+    )
+    cards.publish(desk.spool, card("ann", "n2"))
+    assert desk.rq("run", "true").err == ""
 
 
 # ---------------------------------------------------------------- what must never be seen

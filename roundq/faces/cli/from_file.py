@@ -48,7 +48,7 @@ def jobs(
             job = describe(words)
             if not described:
                 # What the options say is the same for all.
-                warnings = submission.check(job, os.environ, asker.spool, asker.config.homes, asker.node)
+                warnings = submission.check(job, os.environ, asker.spool, asker.config, asker.node)
             elif words[0] not in known:
                 checks.check_command(job, os.environ)
             checks.check_record(job)

@@ -309,7 +309,7 @@ def _described(options: argparse.Namespace, asker: Person) -> tuple[list[Job], l
             "no command to run", "give one after the options, such as: rq run -J hello echo Hello"
         )
     job = describe(options.command, options, asker)
-    return [job], submission.check(job, os.environ, asker.spool, asker.config.homes, asker.node)
+    return [job], submission.check(job, os.environ, asker.spool, asker.config, asker.node)
 
 
 @contextlib.contextmanager
