@@ -11,7 +11,7 @@ _BELIEVED_S = 3600.0
 
 
 def groups_of(user: str) -> tuple[str, ...]:
-    """The names of the groups of a user, none if the database, which may be a directory service, knows none."""
+    """The names of the groups of a user; none if the database does not know the user, or does not answer."""
     import grp
     import pwd
 
