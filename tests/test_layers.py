@@ -195,7 +195,7 @@ def test_only_procs_killing_and_spawn_send_signals() -> None:
 
 
 def test_only_procs_and_spawn_read_the_process_table() -> None:
-    """And `node` its machine: memory and load; `cgroup` the groups we are in, `memory` what processes use."""
+    """And `node`, `features` its machine; `cgroup` the groups we are in, `memory` what processes use."""
     readers = set()
     for module in MODULES:
         documented = {
@@ -215,6 +215,7 @@ def test_only_procs_and_spawn_read_the_process_table() -> None:
         "world/procs.py",
         "world/spawn.py",
         "world/node.py",
+        "world/features.py",
         "world/cgroup.py",
         "world/memory.py",
     }

@@ -20,6 +20,8 @@ from roundq.world import cgroup
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from roundq.words.allocation import Unit
+
 #: Overrides the host name, for tests and for nodes that share one.
 NAME_VARIABLE = "RQ_NODE"
 #: Set inside jobs, as RQ_NODE is; see `Node.name`.
@@ -48,7 +50,8 @@ class Node:
         self._root = root
         self._affinity = affinity
         # Topology changes with the affinity only; on a large node it is hundreds of files.
-        self._cores_of: dict[frozenset[int], int] = {}
+        self._cores_of: dict[frozenset[int], tuple[Unit, ...]] = {}
+        self._features: tuple[str, ...] | None = None
 
     def machine(self) -> str:
         """What tells this machine from others, after a reboot too, by machine-id(5); empty if unknown."""
@@ -83,13 +86,35 @@ class Node:
     def physical_cores(self) -> int:
         """Cores that we may use, at least 1: those of which we may use one hardware thread or more.
 
-        From /sys/devices/system/cpu/cpuN/topology (kernel doc cputopology); where it is missing each
-        hardware thread counts as a core.
+        Where the system does not tell, each hardware thread counts as a core.
         """
-        allowed = frozenset(self._affinity())
-        if allowed not in self._cores_of:
-            self._cores_of = {allowed: len({self._siblings(cpu) for cpu in allowed})}
-        return self._within_quota(self._cores_of[allowed])
+        return self._within_quota(len(self._cores()))
+
+    def units(self, cores: int | str = "physical") -> tuple[Unit, ...]:
+        """The cores of which jobs are given CPUs, when so many are offered: `Config.cores`.
+
+        As many as we may run on: a CPU quota limits how many may be given at a time, not which. None if more
+        are offered than there are CPUs; then nobody is pinned.
+        """
+        from roundq.world import topology
+
+        return topology.offering(self._cores(), cores)
+
+    def spare_threads(self, cores: int | str = "physical") -> int:
+        """Hardware threads of `units` that are not offered as cores, within the quota."""
+        from roundq.words.allocation import spare_threads
+
+        units = self.units(cores)
+        offered = self.physical_cores() if cores == "physical" else sum(unit.offered for unit in units)
+        return max(0, min(spare_threads(units), self.logical_cpus() - offered))
+
+    def features(self) -> tuple[str, ...]:
+        """What its processors can, in words for `--need`, sorted; they cannot change while it runs."""
+        from roundq.world import features
+
+        if self._features is None:
+            self._features = features.of_processors(self._root)
+        return self._features
 
     def memory_total(self) -> int:
         """Memory in bytes: that of the machine, or the least limit of a control group that we are in."""
@@ -111,15 +136,13 @@ class Node:
         with open(self._root + path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()
 
-    def _siblings(self, cpu: int) -> str:
-        topology = f"/sys/devices/system/cpu/cpu{cpu}/topology"
-        # The first is the newer name of the second.
-        for name in ("core_cpus_list", "thread_siblings_list"):
-            try:
-                return self._text(f"{topology}/{name}").strip()
-            except OSError:
-                continue
-        return str(cpu)
+    def _cores(self) -> tuple[Unit, ...]:
+        from roundq.world import topology
+
+        allowed = frozenset(self._affinity())
+        if allowed not in self._cores_of:
+            self._cores_of = {allowed: topology.cores(allowed, self._root)}
+        return self._cores_of[allowed]
 
     def _within_quota(self, cpus: int) -> int:
         quota = min(self._cpu_quotas(), default=float(cpus))
