@@ -44,6 +44,15 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             priority, restartable, attempt (from 1)
             cores              granted, or asked for; null: all of a node
             memory, memory_limit, time_limit  as asked for; 0 memory: no promise; null: no limit
+            gpus               how many it asks for
+            licenses           name -> how many it asks for
+            nodes, exclude     patterns of nodes that it asks for, and of those that it excludes
+            features           what it asks of a node
+            scavenge           whether it runs only on what nobody else wants
+            notice             the number of a signal and how long before its end it is sent, or null:
+                               an object of number, before
+            cpus, gpu_ids      granted: logical CPUs that it is pinned to, and GPUs; empty: none
+            threads            granted: whether its cores are hardware threads that others left over
             submitted, started, ended
             run_time, wait_time  wait_time is that of this attempt
             exit_code, signal  of its command, signal a number
@@ -146,7 +155,8 @@ def _job(row: Row, facts: Facts) -> dict[str, Any]:
     }
     names = (
         "name command directory output error priority restartable attempt cores memory memory_limit"
-        " time_limit submitted started ended run_time wait_time exit_code signal reason detail"
+        " time_limit gpus licenses nodes exclude features scavenge notice cpus gpu_ids threads"
+        " submitted started ended run_time wait_time exit_code signal reason detail"
     ).split()
     value.update(dict.fromkeys(names))
     if record is not None:
@@ -165,6 +175,16 @@ def _job(row: Row, facts: Facts) -> dict[str, Any]:
             memory=job.memory_required,
             memory_limit=job.memory_limit,
             time_limit=job.time_limit_s,
+            gpus=job.gpus,
+            licenses={text_of(name): count for name, count in job.licenses},
+            nodes=[text_of(word) for word in job.nodes],
+            exclude=[text_of(word) for word in job.exclude],
+            features=[text_of(word) for word in job.features],
+            scavenge=job.scavenge,
+            notice=job.notice and {"number": job.notice.number, "before": seconds(job.notice.before_s)},
+            cpus=list(record.cpus),
+            gpu_ids=[text_of(word) for word in record.gpus],
+            threads=record.threads,
             submitted=moment(job.submitted_ns),
             started=moment(record.started_ns),
             ended=moment(record.completed_ns) if row.state in ENDED_STATES else None,

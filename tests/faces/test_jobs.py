@@ -18,7 +18,7 @@ from roundq.faces.cli import progress
 from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.records.spool import Entry
-from roundq.words.job import Attempt, Identity
+from roundq.words.job import Attempt, Identity, Notice
 from roundq.words.states import CANCELED, COMPLETED, FAILED, RUNNING, WAITING, ZOMBIE
 from tests.actors.spoolhome import NODE, SpoolHome
 from tests.cluster.wait import wait_until
@@ -272,8 +272,66 @@ def test_show_json_is_one_value_for_programs(desk: Desk) -> None:
     assert (second["state"], second["problem"], second["attempts"]) == (WAITING, "it is empty", [])
 
 
+ASKED: dict[str, Any] = {
+    "job_gpus": 2,
+    "job_licenses": (("ansys", 1), ("matlab", 2)),
+    "job_nodes": ("big?", "gpu*"),
+    "job_exclude": ("gpu9",),
+    "job_features": ("avx512", "ssd"),
+    "job_scavenge": True,
+    "job_restartable": True,
+    "job_notice": Notice(12, 90.0),
+}
+GRANTED: dict[str, Any] = {"cores": 4, "cpus": (0, 1, 2, 8), "gpus": ("GPU-a", "GPU-b"), "threads": True}
+
+
+def test_show_tells_what_was_asked_for_and_what_was_granted(desk: Desk) -> None:
+    put(desk, RUNNING, "1", began_s=5, node="gpu1", **ASKED, **GRANTED)
+    told = desk.rq("show", "1").out
+    for line in (
+        "  asks for   1 core, 2 GPUs, 1 license of ansys, 2 licenses of matlab, a node with avx512 and ssd,"
+        " a node called big? or gpu*, none called gpu9, at most 1M of output\n",
+        "  restart    it runs on what nobody else wants; it may be stopped and run again\n",
+        "  notice     SIGUSR2, 90 s before it is stopped\n",
+        "  cores      4 hardware threads that others left over, CPUs 0-2,8\n",
+        "  gpus       GPU-a, GPU-b\n",
+    ):
+        assert line in told
+    put(desk, RUNNING, "2", began_s=5, node="n1", cores=2, cpus=(4,))
+    assert "\n  cores      2, CPUs 4\n" in desk.rq("show", "2").out
+
+
+def test_json_tells_what_was_asked_for_and_what_was_granted(desk: Desk) -> None:
+    """The same in the list and of one job; names are there whatever the job asks for."""
+    put(desk, RUNNING, "1", began_s=5, node="gpu1", **ASKED, **GRANTED)
+    put(desk, WAITING, "2")
+    put_unreadable(desk, WAITING, "3")
+    for words in (["--json", "--mine"], ["show", "--json", "1", "2", "3"]):
+        jobs = {job["id"]: job for job in json.loads(desk.rq(*words).out)["jobs"]}
+        told = {
+            "gpus": 2,
+            "licenses": {"ansys": 1, "matlab": 2},
+            "nodes": ["big?", "gpu*"],
+            "exclude": ["gpu9"],
+            "features": ["avx512", "ssd"],
+            "scavenge": True,
+            "notice": {"number": 12, "before": 90.0},
+            "cpus": [0, 1, 2, 8],
+            "gpu_ids": ["GPU-a", "GPU-b"],
+            "threads": True,
+        }
+        assert {name: jobs["1"][name] for name in told} == told
+        assert {name: jobs["2"][name] for name in told} == {
+            name: type(value)() if name != "notice" else None for name, value in told.items()
+        }
+        assert {jobs["3"][name] for name in told} == {None}
+
+
 def test_show_of_hostile_text_is_harmless(desk: Desk) -> None:
-    put(desk, WAITING, "1", "\x1b[2Jname", job_directory="/tmp/\x07\n", job_output="\x9bx")
+    put(
+        desk, WAITING, "1", "\x1b[2Jname", job_directory="/tmp/\x07\n", job_output="\x9bx",
+        job_nodes=("\x1b[2J",), job_features=("\x07",), job_licenses=(("\x9b", 1),), gpus=("\x1b",),
+    )  # fmt: skip
     put_unreadable(desk, WAITING, "2")
     said = desk.rq("show", "1", "2")
     assert said.code == 0

@@ -8,6 +8,7 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from roundq.actors import part, queue
@@ -20,11 +21,14 @@ from roundq.faces.cli.named import find_all, only_current, title
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, any_person
 from roundq.faces.cli.stopping import look_for_signals
+from roundq.faces.queue_view import signal_name
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words.errors import NoSuchJob, RoundqError, UsageError
-from roundq.words.job import NS, Attempt, Job, Record
-from roundq.words.quantities import ALL_CORES, format_duration, format_memory, visible
+from roundq.words.job import NS, Attempt, Job, Notice, Record
+from roundq.words.quantities import ALL_CORES, format_age, format_duration, format_memory, visible
+from roundq.words.resources import gpus_text
+from roundq.words.room import cores_text
 from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES
 from roundq.world import files
 
@@ -111,8 +115,10 @@ def _facts(row: Row, asker: Person) -> list[tuple[str, str]]:
         ("error", "" if job.error is None else _output_path(row, is_error=True)),
         ("asks for", _asks(job)),
         ("priority", str(job.priority) if job.priority else ""),
-        ("restart", "it may be stopped and run again" if job.restartable else ""),
-        ("cores", str(record.cores) if record.cores else ""),
+        ("restart", _restart(job)),
+        ("notice", "" if job.notice is None else _notice(job.notice)),
+        ("cores", _cores(record)),
+        ("gpus", ", ".join(record.gpus)),
         ("attempt", str(record.attempt) if record.attempt > 1 else ""),
         ("submitted", _moment(job.submitted_ns)),
         ("started", _moment(record.started_ns)),
@@ -137,18 +143,56 @@ def _command_line(job: Job) -> str:
 
 
 def _asks(job: Job) -> str:
-    parts = ["a whole node" if job.cores == ALL_CORES else f"{job.cores} core{'s' * (job.cores > 1)}"]
+    parts = ["a whole node" if job.cores == ALL_CORES else cores_text(job.cores)]
+    if job.gpus:
+        parts.append(gpus_text(job.gpus))
+    parts += [f"{count} license{'s' * (count > 1)} of {name}" for name, count in job.licenses]
     if job.memory_required:
         is_limit = job.memory_limit == job.memory_required
         parts.append(f"{format_memory(job.memory_required)} of memory{' and no more' if is_limit else ''}")
     if job.memory_limit not in (None, job.memory_required):
         parts.append(f"at most {format_memory(job.memory_limit)} of memory")
+    if job.features:
+        parts.append(f"a node with {' and '.join(job.features)}")
+    if job.nodes:
+        parts.append(f"a node called {' or '.join(job.nodes)}")
+    if job.exclude:
+        parts.append(f"none called {' or '.join(job.exclude)}")
     if job.time_limit_s is not None:
         parts.append(f"at most {format_duration(job.time_limit_s)} of time")
     parts.append(
         f"at most {format_memory(job.max_output)} of output" if job.max_output else "output without limit"
     )
     return ", ".join(parts)
+
+
+def _restart(job: Job) -> str:
+    if job.scavenge:
+        return "it runs on what nobody else wants; it may be stopped and run again"
+    return "it may be stopped and run again" if job.restartable else ""
+
+
+def _notice(notice: Notice) -> str:
+    return f"{signal_name(notice.number)}, {format_age(notice.before_s)} before it is stopped"
+
+
+def _cores(record: Record) -> str:
+    """What it was granted: "4, CPUs 0-3"."""
+    if not record.cores:
+        return ""
+    pinned = f", CPUs {_ranges(record.cpus)}" if record.cpus else ""
+    return f"{record.cores}{' hardware threads that others left over' if record.threads else ''}{pinned}"
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """CPUs as taskset(1) writes them: "0-3,8"."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _moment(ns: int) -> str:
