@@ -23,7 +23,7 @@ from roundq.actors.sweeping import Sweeping
 from roundq.actors.tenants import Tenant, Tenants
 from roundq.actors.turns import Turns
 from roundq.actors.waiting import WaitingList
-from roundq.records import cards, neighbours, pings
+from roundq.records import cards, commons, neighbours, pings
 from roundq.records import spool as spools
 from roundq.records.cards import Card
 from roundq.records.neighbours import Neighbourhood, Seen
@@ -77,7 +77,8 @@ class Round:
         self.restart_ns, self.process = restart_ns, procs.own_identity()
         self.tenants = Tenants(spool, self.name, log)
         self.leases = Leases(spool, self.name)
-        self.sweeping = Sweeping(spool, self.name, log)
+        self.publisher = commons.Publisher(self.name, helpers)
+        self.sweeping = Sweeping(spool, self.name, log, self.publisher)
         self.neighbourhood = Neighbourhood(self.name)
         self.turns = Turns()
         self.waiting = WaitingList(spool, log)
@@ -90,6 +91,7 @@ class Round:
         #: Whether another living node has this name: what lies here under it may be that one's.
         self.is_contested = False
         self.machine = node.machine()
+        self._commons_trouble: str | None = None
         self._homes_s = self._moot_s = 0.0
         self._tenants_s = self._beat_s = -1e9
         self._beat = 0
@@ -222,7 +224,9 @@ class Round:
         if now_s - self._homes_s < at_most_s and self._homes_s:
             return
         self._homes_s = now_s
-        others = neighbours.homes(self.config.homes, self.homes, me=self.spool, helpers=self.helpers)
+        others, self._commons_trouble = neighbours.everybody(
+            self.config.homes, self.config.commons, self.homes, me=self.spool, helpers=self.helpers
+        )
         self.homes = [self.spool, *neighbours.told_apart(others, self.spool.user)]
 
     def _cores(self) -> int:
@@ -346,12 +350,17 @@ class Round:
             and _says(card) == _says(self.card)
             and now_s - self._beat_s < cards.BEAT_S * 0.9
         ):
+            self.publisher.retry()
             return
         self._beat += 1
         card = replace(card, beat=self._beat)
         cards.publish(self.spool, card)
         # Only now: what could not be written has told nobody anything, of a claim least of all.
         self.card, self._beat_s = card, now_s
+        self._publish_in_commons(card)
+
+    def _publish_in_commons(self, card: Card) -> None:
+        self.publisher.publish(self.config.commons, card, shows_names=self.config.card_names)
 
     def _new_card(self) -> Card:
         decision = self.decision
@@ -364,11 +373,14 @@ class Round:
         elif self.card is not None and self.waiting:
             heads, said = self.card.heads, self.card.said
         trouble = [*self.waiting.trouble(), *self.tenants.trouble.values()]
-        trouble += [text for text in (self.config_error, self.draining) if text]
+        # Why it cannot be written is, as a rule, why it cannot be read.
+        of_commons = self.publisher.trouble or self._commons_trouble
+        trouble += [text for text in (self.config_error, self.draining, of_commons) if text]
         if self.helpers is not None:
             trouble += [
                 f"{home} does not answer: what its user runs here counts as it was last seen"
                 for home in self.helpers.late()
+                if home != self.config.commons
             ]
         return Card(
             user=self.spool.user,
@@ -402,6 +414,7 @@ class Round:
         card = self._new_card()
         self.card = replace(card, beat=self._beat + 1, state=cards.LEAVING, heads=(), said=(), waiting=0)
         cards.publish(self.spool, self.card)
+        self._publish_in_commons(self.card)
 
 
 def _says(card: Card) -> Card:

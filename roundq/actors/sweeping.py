@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from roundq.records import environments, ids
 from roundq.records import spool as spools
+from roundq.records.commons import Publisher
 from roundq.records.spool import Spool
 from roundq.words.errors import RecordError
 from roundq.words.states import CLAIMED, ENDED_STATES, HELD, RUNNING
@@ -24,8 +25,10 @@ ENVIRONMENT_IDLE_S = 86_400.0
 class Sweeping:
     """What one daemon remembers of its sweeps."""
 
-    def __init__(self, spool: Spool, node: str, log: logging.Logger) -> None:
-        self.spool, self.node, self.log = spool, node, log
+    def __init__(
+        self, spool: Spool, node: str, log: logging.Logger, publisher: Publisher | None = None
+    ) -> None:
+        self.spool, self.node, self.log, self.publisher = spool, node, log, publisher
         self._swept_s: float | None = None
         self._spare: set[str] = set()
 
@@ -43,6 +46,8 @@ class Sweeping:
         if swept:
             self.log.info("removed %d ended jobs older than keep_for", swept)
         ids.sweep(self.spool.path, server_s - SWEEP_S)
+        if self.publisher is not None:
+            self.publisher.sweep(keep_for_s)
         spare = self._unneeded(waiting())
         # Twice in a row: the one job that needs it may be on its way from one directory to the next.
         environments.sweep(self.spool, spare & self._spare, server_s - max(keep_for_s, ENVIRONMENT_IDLE_S))

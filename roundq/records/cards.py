@@ -482,6 +482,8 @@ def of_node(data: bytes, spool: Spool, node: str) -> Card:
     card = parse(data, spool.user)
     if card.node != node:
         raise RecordError(f"it is the card of {card.node!r}, not of {node!r}")
+    if spool.is_commons and card.is_legacy:
+        raise RecordError("a daemon of roundqueue 0.2.9 knows no commons")
     return card
 
 

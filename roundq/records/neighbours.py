@@ -10,11 +10,11 @@ from __future__ import annotations
 import collections
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from roundq.records import cards
+from roundq.records import cards, commons
 from roundq.records import spool as spools
 from roundq.records.cards import Card, Occupant
 from roundq.records.spool import Spool
@@ -59,7 +59,7 @@ def homes(
     nothing there is read but by these.
     """
     found: dict[tuple[int, int] | str, Spool] = {}
-    before = {os.path.dirname(spool.path): spool for spool in known}
+    before = {os.path.dirname(spool.path): spool for spool in known if not spool.is_commons}
     mine = _which(me)
     paths = _candidates(parents, before, helpers)
     for path, home, spool in zip(paths, *_statuses(paths, helpers), strict=True):
@@ -97,16 +97,37 @@ def _statuses(paths: list[str], helpers: Helpers | None) -> tuple[list[Any], lis
     return answers[::2], answers[1::2]
 
 
+def everybody(
+    parents: Iterable[str],
+    directory: str,
+    known: Sequence[Spool] = (),
+    *,
+    me: Spool,
+    helpers: Helpers | None = None,
+) -> tuple[list[Spool], str | None]:
+    """The spools of everybody but me: in homes, see `homes`, and else in the commons of this name, if any.
+
+    And what is wrong with the commons, if anything.
+    """
+    found = homes(parents, known, me=me, helpers=helpers)
+    if not directory:
+        return found, None
+    there, trouble = commons.everybody(directory, known, helpers)
+    return found + commons.beside(found, there, me.uid), trouble
+
+
 def told_apart(others: Iterable[Spool], me: str) -> list[Spool]:
     """The spools of others so that no two users have one name, nor mine: then it is the path of the home.
 
     A name is the last part of that path, which homes of several parents may have in common; their jobs
-    must not pass for each other's, nor for mine.
+    must not pass for each other's, nor for mine. In the commons it is that of the account.
     """
     found = list(others)
     count = collections.Counter([me, *(spool.user for spool in found)])
     return [
-        spool if count[spool.user] == 1 else replace(spool, user=os.path.dirname(spool.path))
+        spool
+        if count[spool.user] == 1
+        else replace(spool, user=spool.path if spool.is_commons else os.path.dirname(spool.path))
         for spool in found
     ]
 
@@ -153,6 +174,9 @@ def hidden(parents: Iterable[str], helpers: Helpers | None = None) -> list[str]:
 
 
 def _legacy_records(spool: Spool, state: str, most: int) -> Iterable[tuple[spools.Entry, jobs.Record]]:
+    if spool.is_commons:
+        return
+
     def submission(entry: spools.Entry) -> tuple[int, ...]:
         return tuple(int(part) for part in entry.id.split(".") if part.isdecimal())
 
@@ -272,7 +296,7 @@ class Neighbourhood:
     own monotonic clock; clocks of machines are never compared. One on our node is
     alive while its process is. A card seen for the first time is given the benefit
     of the doubt unless its file is older, by the server's clock, than my own newest
-    card by more than `SILENT_S`. What cannot be read for a moment is as it was.
+    card there by more than `SILENT_S`. What cannot be read for a moment is as it was.
     """
 
     def __init__(self, node: str) -> None:
@@ -300,12 +324,24 @@ class Neighbourhood:
                 looked.append((spool, name, signature))
         watched = self._refreshed(looked, now_s)
         self._watched = {(spool.path, one.name): one for spool, one in watched}
-        newest = max((one.signature[1] for _, one in watched if one.card is not None), default=0)
+        times = [(spool, one.signature[1]) for spool, one in watched if one.card is not None]
         mine = os.geteuid()
-        own = (one.signature[1] for spool, one in watched if one.card is not None and spool.uid == mine)
+        in_homes = [time for spool, time in times if not spool.is_commons]
+        own = (time for spool, time in times if spool.uid == mine and not spool.is_commons)
         # A stranger may give his card any time; mine are honest, where there are any.
-        newest = max(stamped_ns, max(own, default=newest))
-        return [self._judge(spool, one, newest, now_s) for spool, one in watched if one.card is not None]
+        newest = max(stamped_ns, max(own, default=max(in_homes, default=0)))
+        # Another file server has another clock.
+        of_commons = commons.newest_own(everybody, mine)
+        return [
+            self._judge(
+                spool,
+                one,
+                of_commons.get(os.path.dirname(spool.path), 0) if spool.is_commons else newest,
+                now_s,
+            )
+            for spool, one in watched
+            if one.card is not None
+        ]
 
     def _found(self, everybody: list[Spool]) -> list[tuple[Spool, str]]:
         """The names of the cards of each user; those known so far while they cannot be listed."""

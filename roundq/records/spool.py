@@ -51,13 +51,17 @@ SEAL = "!"
 
 @dataclass(frozen=True, slots=True)
 class Spool:
-    """Where one user's jobs are, and whose files to believe there."""
+    """Where one user's jobs are, and whose files to believe there.
+
+    With `is_commons` it is the user's directory in the commons, which has cards and no jobs.
+    """
 
     path: str
     user: str
     uid: int
     #: How its files are reached: those of strangers may lead to where nobody answers.
     way: Way = field(default=DIRECT, compare=False, repr=False)
+    is_commons: bool = False
 
     def directory(self, name: str) -> str:
         """The path of the directory of a state, or of `requests`, `ids`, `tmp`, `env`."""
