@@ -190,7 +190,7 @@ def test_only_procs_killing_and_spawn_send_signals() -> None:
     """A pid alone is nobody's name: whoever sends has made sure who it is."""
     assert users(SIGNALS, {"world/procs.py", "world/killing.py", "world/spawn.py"}) == {
         # A thread wakes the main thread of its own process.
-        ("actors/homewatch.py", "run", "os.kill"),
+        ("actors/homewatch.py", "_wake", "os.kill"),
     }
 
 

@@ -5,6 +5,7 @@ It touches no shared file system; what lies there is looked at by `homewatch`.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import resource
@@ -63,6 +64,9 @@ class Attempt:
     cpu_s: float = 0.0
     memory_bytes: int = 0
     told_to_end_s: float | None = None
+    #: When the command was sent the signal that it wants before it is stopped; when it was asked to yield.
+    noticed_s: float | None = None
+    yields_s: float | None = None
 
     def reap(self) -> None:
         """Collects every child that ended: the command, and orphans that fell to us as subreaper."""
@@ -108,14 +112,19 @@ class Attempt:
         return used
 
     def wait(self) -> str | None:
-        """Waits for the command's end (None), or for a reason to end it."""
+        """Waits for the command's end (None), or for a reason to end it.
+
+        A command that was told to yield and ends by itself, but not well, is to be run again, too.
+        """
         limit_s = self.record.job.time_limit_s
         # Many jobs end at once; they never need a second thread.
-        self.pause(min(BRIEF_S, BRIEF_S if limit_s is None else limit_s))
+        self.pause(min(BRIEF_S, BRIEF_S if limit_s is None else limit_s, self._notice(time.monotonic())))
         if self.status is None:
             self.watch.start()
         while self.status is None:
-            left_s = 3600.0 if limit_s is None else self.began_s + limit_s - time.monotonic()
+            now_s = time.monotonic()
+            notice_s = self._notice(now_s)
+            left_s = 3600.0 if limit_s is None else self.began_s + limit_s - now_s
             if left_s <= 0:
                 return "time limit"
             if self.watch.verdict is not None:
@@ -123,12 +132,39 @@ class Attempt:
             leased_s = self.leased_s(homewatch.LEASE_STOP)
             if leased_s <= 0:
                 return "lease"
-            now_s = time.monotonic()
             if self.memory is not None and self.memory.is_beyond(now_s):
                 return "memory limit"
+            if notice_s <= 0:
+                return self.watch.is_to_yield
             memory_s = 3600.0 if self.memory is None else self.memory.again_s(now_s)
-            self.pause(min(left_s, leased_s, memory_s, 3600.0))
-        return None
+            self.pause(min(left_s, leased_s, memory_s, notice_s, 3600.0))
+        if self.watch.is_to_yield is None or self.killed_by_kernel() is not None:
+            return None
+        is_well = os.WIFEXITED(self.status) and os.WEXITSTATUS(self.status) == 0
+        return None if is_well else self.watch.is_to_yield
+
+    def _notice(self, now_s: float) -> float:
+        """Sends the command the signal that it wants before it is stopped, once, if it is time for it.
+
+        Seconds until it is time, or until the command that yields is to be stopped.
+        """
+        notice, limit_s = self.record.job.notice, self.record.job.time_limit_s
+        if notice is None:
+            return math.inf
+        if self.yields_s is None and self.watch.is_to_yield is not None:
+            self.yields_s = now_s
+        due_s = math.inf if limit_s is None else self.began_s + limit_s - notice.before_s
+        if self.noticed_s is None and (self.yields_s is not None or now_s >= due_s):
+            self.noticed_s = now_s
+            # Nobody else has its pid before it is reaped, which only we do.
+            command = procs.identity(self.pid)
+            if command is not None:
+                # One that became another user, as by sudo(8), cannot be told.
+                with contextlib.suppress(PermissionError):
+                    procs.send(command, notice.number)
+        if self.yields_s is not None and self.noticed_s is not None:
+            return self.noticed_s + notice.before_s - now_s
+        return math.inf if self.noticed_s is not None else due_s - now_s
 
     def killed_by_kernel(self) -> str | None:
         """Why the kernel ended the command, if it did: "memory limit" or "out of memory"."""

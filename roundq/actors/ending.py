@@ -32,11 +32,13 @@ def classified(
     *,
     is_shutdown: bool = False,
     by_kernel: str | None = None,
+    way: str = "",
 ) -> Ending:
     """What became of an attempt that was stopped because of `why`, or ended by itself with a wait status.
 
     With `is_shutdown` its node was being shut down when it ended; `by_kernel` says why the kernel ended the
-    command, "memory limit" or "out of memory", if it is known to have done so.
+    command, "memory limit" or "out of memory", if it is known to have done so; `way` is what a request to
+    preempt says.
     """
     code = os.WEXITSTATUS(status) if status is not None and os.WIFEXITED(status) else None
     number = os.WTERMSIG(status) if status is not None and os.WIFSIGNALED(status) else None
@@ -62,6 +64,8 @@ def classified(
             return Ending(states.CANCELED, "canceled", code, number, "canceled while it ran")
         case "restart":
             return Ending(states.WAITING, "restarted", code, number, "stopped to be run again")
+        case "preempt":
+            return Ending(states.WAITING, "preempted", code, number, f"gave way {way_of(way)}")
         case "lease":
             detail = "stopped: its lease could not be renewed in time"
             return Ending(states.WAITING, "lease", code, number, detail)
@@ -77,6 +81,11 @@ def classified(
         case _:
             detail = f"stopped: it wrote more than its {job.max_output} bytes of output (--max-output)"
             return Ending(states.FAILED, why, code, number, detail)
+
+
+def way_of(why: str) -> str:
+    """What a request to preempt says, to follow "gives way" or "gave way": "to bob, who ..."."""
+    return why if why.startswith("to ") else f"to another user{why and f': {why}'}"
 
 
 def _memory_limit(job: Job) -> str:

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 
-from roundq.actors import environ
+from roundq.actors import environ, preemption
 from roundq.actors.growth import Growth
 from roundq.actors.streams import Streams
 from roundq.records import spool as spools
@@ -26,6 +26,8 @@ REQUEST_LOOK_S = 30.0
 #: has this part of it for its grace; others believe it to have run out when it stood still for this part.
 LEASE_RENEWALS = 6
 LEASE_STOP, LEASE_GRACE, LEASE_OVER = 0.5, 0.25, 1.25
+#: The requests after which a job waits again.
+YIELDS = ("restart", "preempt")
 
 
 def clock_s() -> float:
@@ -36,8 +38,10 @@ def clock_s() -> float:
 class HomeWatch(threading.Thread):
     """Looks at what lies on the shared file system while the job runs.
 
-    Tells the main thread by SIGUSR2 once `verdict` is set: "cancel", "restart", "output limit", or "taken"
-    if the record is no longer this supervisor's. `renewed_s` is the last renewal of the lease, by `clock_s`.
+    Tells the main thread by SIGUSR2 once `verdict` is set: "cancel", "restart", "preempt", "output limit", or
+    "taken" if the record is no longer this supervisor's; and once `is_to_yield` is set: "restart" or
+    "preempt" of a job that is told before it is stopped, which is watched on until then. `why` is what the
+    request to preempt says. `renewed_s` is the last renewal of the lease, by `clock_s`.
     """
 
     def __init__(
@@ -48,8 +52,10 @@ class HomeWatch(threading.Thread):
         job = record.job
         self.growth = Growth(job.max_output, time.monotonic()) if job.max_output else None
         # What may not be run twice is not, whatever program asked for it.
-        self.verbs = ["cancel", "restart"] if job.restartable else ["cancel"]
+        self.verbs = ["cancel", *YIELDS] if job.restartable else ["cancel"]
         self.verdict: str | None = None
+        self.is_to_yield: str | None = None
+        self.why = ""
         self.nudged = threading.Event()
         self.over = False
         # Until the first renewal it counts from before the record came to running/, where others see it.
@@ -70,11 +76,11 @@ class HomeWatch(threading.Thread):
                 if self.nudged.is_set() or now - last >= REQUEST_LOOK_S or last == 0.0:
                     self.nudged.clear()
                     last = now
-                    self.verdict = self.asked() or (None if self.is_ours() else "taken")
+                    self.verdict = self._heed(self.asked()) or (None if self.is_ours() else "taken")
                 if self.verdict is None and self.has_written_too_much():
                     self.verdict = "output limit"
             if self.verdict is not None:
-                os.kill(os.getpid(), signal.SIGUSR2)
+                self._wake()
                 break
             look_s = self.growth.again_s if self.growth else REQUEST_LOOK_S
             self.nudged.wait(look_s if lease_s is None else min(look_s, lease_s / LEASE_RENEWALS / 2))
@@ -105,6 +111,18 @@ class HomeWatch(threading.Thread):
         place = _place(self._running)
         return place is None or place != self._place
 
+    def _heed(self, verb: str | None) -> str | None:
+        """What was asked, if the job is to be stopped for it now; else it has to be told first."""
+        if verb not in YIELDS or self.record.job.notice is None:
+            return verb
+        self.verbs = ["cancel"]
+        self.is_to_yield = verb
+        self._wake()
+        return None
+
+    def _wake(self) -> None:
+        os.kill(os.getpid(), signal.SIGUSR2)
+
     def asked(self) -> str | None:
         """What is asked of this attempt, as far as it may be done."""
         verbs = spools.requests(self.spool).get(self.entry.id, set())
@@ -113,7 +131,11 @@ class HomeWatch(threading.Thread):
     def _means_us(self, verb: str) -> bool:
         if verb == "cancel" or self.record.process is None:
             return True
-        return spools.asked_of(self.spool, self.entry.id, verb) in ("", environ.mark(self.record.process))
+        mark = environ.mark(self.record.process)
+        if verb == "preempt":
+            meant, self.why = preemption.told(self.spool, self.entry.id)
+            return meant == mark
+        return spools.asked_of(self.spool, self.entry.id, verb) in ("", mark)
 
 
 def _place(directory: str) -> tuple[int, int] | None:

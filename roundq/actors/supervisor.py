@@ -20,7 +20,7 @@ from dataclasses import replace
 
 from roundq.actors import environ
 from roundq.actors.attempt import WAITED, Attempt, Terms
-from roundq.actors.ending import Ending, classified
+from roundq.actors.ending import Ending, classified, signal_name
 from roundq.actors.homewatch import LEASE_STOP, HomeWatch, clock_s
 from roundq.actors.memorywatch import MemoryWatch
 from roundq.actors.streams import Streams, open_streams
@@ -147,6 +147,7 @@ def _execute(
             job,
             is_shutdown=life.is_shutdown(time.monotonic()),
             by_kernel=by_kernel,
+            way=watch.why,
         )
     except _CannotStart as error:
         state = states.WAITING if error.reason == "lease" else states.FAILED
@@ -190,7 +191,16 @@ def _end_line(entry: Entry, outcome: Ending, life: Attempt | None) -> str:
     used = f", {memory / 2**20:.0f} MiB of memory" if memory is not None else ""
     return (
         f"rq: job {entry.id} {state}: {what}; ran {ran_s:.1f} s, used {life.cpu_s:.1f} s of processor{used}"
+        f"{_noticed(life)}"
     )
+
+
+def _noticed(life: Attempt) -> str:
+    notice = life.record.job.notice
+    if notice is None or life.noticed_s is None:
+        return ""
+    ago_s = time.monotonic() - life.noticed_s
+    return f"; it was sent {signal_name(notice.number)} {ago_s:.1f} s before this"
 
 
 def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str | None:

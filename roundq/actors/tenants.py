@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from roundq.actors import attempt, environ, supervisor
+from roundq.actors import attempt, environ, preemption, supervisor
 from roundq.actors.attempt import Terms
 from roundq.actors.burial import Burial
 from roundq.records import copies
@@ -45,6 +45,7 @@ class Tenant:
     is how far it is looked who else has it, where a rename may have two winners; `goes_back`
     why it is withdrawn once nobody else has it, `obstacle` what hides whether anybody has.
     `earlier` is the supervisor of an attempt that was called lost, and still lives here.
+    `gives_way` says to whom it was asked to give way, None if it was not.
     """
 
     entry: Entry
@@ -57,6 +58,7 @@ class Tenant:
     goes_back: str | None = None
     obstacle: str | None = None
     earlier: Identity | None = None
+    gives_way: str | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -69,6 +71,11 @@ class Tenant:
     def is_born(self) -> bool:
         """Whether it has a supervisor."""
         return self.record.process is not None
+
+    @property
+    def is_preempting(self) -> bool:
+        """Whether it was asked to give way: its cores will be free when it has stopped."""
+        return self.gives_way is not None
 
     def occupant(self) -> Occupant:
         """What neighbours may know of it."""
@@ -354,11 +361,24 @@ class Tenants:
                 # Whoever keeps it acts on it: were it canceled here, it might run on elsewhere.
                 continue
             if tenant.record.process is not None:
+                if "preempt" in verbs and not tenant.is_preempting:
+                    # An earlier daemon may have asked.
+                    tenant.gives_way = preemption.asked(self.spool, tenant)
                 with contextlib.suppress(PermissionError):
                     procs.send(tenant.record.process, signal.SIGUSR1)
             elif "cancel" in verbs and spools.cancel(self.spool, tenant.entry, now_ns, self.node):
                 self.say(job_id, "canceled", "is canceled before it began")
                 del self.by_id[job_id]
+
+    def preempt(self, tenant: Tenant, why: str) -> bool:
+        """Asks a running job to give way, once; whether it was asked now. `why` follows "gives way": "to bob".
+
+        Never asks one that may not be run again. Raises OSError or SpoolError if the request cannot be left.
+        """
+        says = preemption.ask(self.spool, self.node, tenant, why)
+        if says is not None:
+            self.say(tenant.entry.id, RUNNING, says)
+        return says is not None
 
     def recover(self) -> None:
         """Gives back claims that nobody will bear, and buries what lost its supervisor.

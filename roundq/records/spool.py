@@ -24,6 +24,7 @@ from roundq.words.states import (
     CLAIMED,
     COMPLETED,
     FAILED,
+    OF_AN_ATTEMPT,
     OWNED_STATES,
     PENDING_STATES,
     REQUESTS,
@@ -453,7 +454,7 @@ def conclude(spool: Spool, entry: Entry, record: Record) -> str | None:
         return None
     files.sync_directory(spool.directory(state))
     # A cancel is asked of the job, not of the attempt: it is still to be done if the job waits again.
-    answer(spool, entry.id, ("restart", "lost") if state == WAITING else REQUESTS)
+    answer(spool, entry.id, OF_AN_ATTEMPT if state == WAITING else REQUESTS)
     return state
 
 

@@ -29,6 +29,10 @@ MAX_OUTPUT_DEFAULT = 1 << 20
 NO_NODE = "NONE"
 #: Earlier attempts that a record tells of, the last ones: a job that often gives way must not outgrow it.
 ATTEMPTS_MAX = 100
+#: Characters of what is said of each of them; and bytes that are kept free in a record for all that becomes of
+#: its job.
+ATTEMPT_DETAIL_MAX = 200
+FACTS_BYTES_MAX = 192 << 10
 #: More than any node has, and than anybody writes down.
 GPUS_MAX, LICENSES_MAX, WORDS_MAX = 1024, 64, 256
 #: Characters of what is said about a file that is no record.
@@ -102,7 +106,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One ended run of a job: where, by which process, when, and what became of it."""
+    """One ended run of a job: where, by which process, when, and what became of it; `detail` in a sentence."""
 
     number: int
     node: str
@@ -112,6 +116,7 @@ class Attempt:
     reason: str | None = None
     exit_code: int | None = None
     signal: int | None = None
+    detail: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +180,7 @@ class Record:
             reason,
             self.exit_code,
             self.signal,
+            None if self.detail is None else self.detail[:ATTEMPT_DETAIL_MAX],
         )
         return replace(
             Record(self.job, extra=self.extra),
@@ -274,6 +280,7 @@ def _attempt_dict(attempt: Attempt) -> dict[str, Any]:
         "reason": attempt.reason,
         "exit_code": attempt.exit_code,
         "signal": attempt.signal,
+        "detail": None if attempt.detail is None else printable(attempt.detail),
     }
 
 
@@ -326,6 +333,7 @@ def _validator() -> SchemaValidator:
         reason=of.optional(of.text),
         exit_code=of.optional(exit_code),
         signal=of.optional(of.natural(128)),
+        detail=of.optional(of.text),
     )
     notice = of.fields(number=of.required(of.whole(1, 64)), before=of.fallback(of.moment, never))
     # Words that are not UTF-8, by field. An absent one is not None: null is no word.
@@ -455,6 +463,7 @@ def _to_attempt(value: dict[str, Any]) -> Attempt:
         value["reason"],
         value["exit_code"],
         value["signal"],
+        value["detail"],
     )
 
 

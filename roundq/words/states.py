@@ -92,9 +92,12 @@ REASONS = {
     "canceled": "its user canceled it",
     "shutdown": "it was killed when its node was shut down",
     "restarted": "its user restarted it",
+    "preempted": "it gave way to another user",
     "lease": "its node could not renew its lease, and stopped it",
     "lost": "its supervisor died and nobody knows how it ended",
     "rebooted": "its node crashed or was rebooted and nobody knows how it ended",
 }
 #: The verbs of requests/ID.VERB.
-REQUESTS = ("cancel", "restart", "lost")
+REQUESTS = ("cancel", "restart", "preempt", "lost")
+#: Those that are asked of one attempt, and moot when it has ended, even if the job waits again.
+OF_AN_ATTEMPT = ("restart", "preempt", "lost")

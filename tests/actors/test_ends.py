@@ -309,6 +309,8 @@ def test_every_reason_is_shown_to_happen() -> None:
         "cannot start",
         # An attempt that is followed by another; below.
         "restarted",
+        # test_preempt.
+        "preempted",
         # test_lost.
         "lease",
     }

@@ -398,7 +398,7 @@ def test_the_next_attempt_keeps_the_last_as_history_and_nothing_of_it_else() -> 
         {"cpu": 1.0},
     )
     after = replace(record, extra={"x": 1}).next_attempt(20, "restarted")
-    ended = Attempt(2, "n1", process, 10, 20, "restarted", 3, 9)
+    ended = Attempt(2, "n1", process, 10, 20, "restarted", 3, 9, "why")
     assert after == Record(
         record.job, attempt=3, attempts=(Attempt(1, "n0", None, 1, 2), ended), extra={"x": 1}
     )
