@@ -1,0 +1,85 @@
+"""When jobs give way: after a while, one node after the other, and what scavenges at once."""
+
+from __future__ import annotations
+
+from roundq.actors import courtesy
+from roundq.actors.courtesy import APART_S, PATIENCE_S, Courtesy
+from roundq.records.cards import Card, Occupant
+from roundq.records.neighbours import Seen
+from roundq.records.spool import Spool
+from roundq.words.job import Identity
+
+PROCESS = Identity("boot", 7, 7)
+ANN = Spool("/home/ann/.roundqueue", "ann", 1001)
+
+
+def job(since_ns: int = 0, *, scavenge: bool = False, restartable: bool = True) -> Occupant:
+    return Occupant(
+        "1",
+        "running",
+        1,
+        0,
+        False,
+        0,
+        True,
+        since_ns,
+        process=PROCESS,
+        restartable=restartable,
+        scavenge=scavenge,
+    )
+
+
+def seen(node: str, *jobs: Occupant, user: str = "ann", is_alive: bool = True) -> Seen:
+    return Seen(ANN, Card(user, node, 1, 4, 4, 0, version="1", jobs=jobs), is_alive, 0.0)
+
+
+def test_a_restartable_job_gives_way_only_after_a_while() -> None:
+    """Many waits end by themselves, and what the job has done would be lost for nothing."""
+    one = Courtesy()
+    assert not one.is_due([job()], 0, 100.0)
+    assert one.again_s(0, 100.0) == PATIENCE_S
+    assert not one.is_due([job()], 0, 100.0 + PATIENCE_S - 0.1)
+    assert one.is_due([job()], 0, 100.0 + PATIENCE_S)
+
+
+def test_what_scavenges_gives_way_at_once() -> None:
+    """It has no claim to be where it is."""
+    assert Courtesy().is_due([job(scavenge=True)], 0, 100.0)
+    assert not Courtesy().is_due([job(scavenge=True), job()], 0, 100.0)
+
+
+def test_the_wish_must_stand_all_the_time() -> None:
+    """A wait that ended, and one that came after it, are two."""
+    one = Courtesy()
+    one.is_due([job()], 0, 100.0)
+    one.is_due([], 0, 105.0)
+    assert not one.is_due([job()], 0, 100.0 + PATIENCE_S)
+    one.forget()
+    assert one.again_s(0, 200.0) == float("inf")
+
+
+def test_nodes_act_one_after_the_other() -> None:
+    """For one who waits one job gives way, not one on each node."""
+    first, second = Courtesy(), Courtesy()
+    for one, rank in ((first, 0), (second, 1)):
+        one.is_due([job()], rank, 0.0)
+    assert first.is_due([job()], 0, PATIENCE_S)
+    assert not second.is_due([job()], 1, PATIENCE_S + APART_S - 0.1)
+    assert second.is_due([job()], 1, PATIENCE_S + APART_S)
+
+
+def test_the_node_of_the_youngest_job_is_the_first() -> None:
+    """Of all my jobs that could give way the youngest loses least; of equals one node is first."""
+    cards = (seen("n1", job(5)), seen("n2", job(9)), seen("n3", job(9, restartable=False)))
+    assert courtesy.rank(cards, "ann", "n2", [job(9)]) == 0
+    assert courtesy.rank(cards, "ann", "n1", [job(5)]) == 1
+    assert courtesy.rank(cards, "ann", "n3", [job(9, restartable=False)]) == 2
+    assert {
+        courtesy.rank((seen("n1", job(5)), seen("n2", job(5))), "ann", n, [job(5)]) for n in ("n1", "n2")
+    } == {0, 1}
+
+
+def test_others_and_the_silent_do_not_count() -> None:
+    """Who does not act must not be waited for."""
+    cards = (seen("n2", job(9), user="bob"), seen("n3", job(9), is_alive=False))
+    assert courtesy.rank(cards, "ann", "n1", [job(5)]) == 0
