@@ -13,12 +13,14 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from roundq.records import cards
 from roundq.records import spool as spools
+from roundq.records.cards import Card, Occupant
 from roundq.records.spool import Entry, Spool
 from roundq.words import job as jobs
 from roundq.words.errors import RecordError
-from roundq.words.job import NO_NODE, NS, Record
-from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES, STATES
+from roundq.words.job import NO_NODE, NS, Job, Record
+from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES, RUNNING, STATES, WAITING
 from roundq.world import files
 
 #: Ended jobs are shown when they ended after the user's latest submission less this (0.2.9) ...
@@ -134,7 +136,7 @@ def listing(
     claimed and running, and of each ended state the newest `ended_most`. Ended jobs have a row if they
     ended after the user's latest submission less a minute or within ten minutes (or with
     `ended_of_any_age`), and are mine (or with `ended_of_all` anybody's). Never fails on what is
-    found there.
+    found there. Of those in a commons (`Spool.is_commons`) it is what their cards tell.
     """
     rows: list[Row] = []
     counts: dict[str, dict[str, int]] = {}
@@ -142,6 +144,11 @@ def listing(
     for spool in from_spools:
         is_mine = spool.path == me.path
         allowance = None if is_mine else Allowance()
+        if spool.is_commons:
+            told, count = _of_cards(spool)
+            rows += told
+            counts[spool.user] = count
+            continue
         try:
             found = spools.scan(spool, most=files.NAMES_MAX if is_mine else NAMES_OF_OTHERS_MOST)
         except OSError as error:
@@ -165,6 +172,42 @@ def listing(
             shown = [row for row in newest if row.record is None or ended_ns(row.record) >= since_ns]
             rows.extend(sorted(shown, key=lambda row: (_ORDER[row.state], age_key(row.id))))
     return Listing(tuple(rows), counts, problems)
+
+
+def _of_cards(spool: Spool) -> tuple[list[Row], dict[str, int]]:
+    """The rows and counts of a user of whom nothing can be read but cards: what runs, and how many wait."""
+    found = cards.read_all(spool)
+    rows = {
+        (job.id, card.node): Row(spool, Entry(job.id, job.state, card.node, "", 0), _on_card(card, job))
+        for card in found
+        for job in card.jobs
+        if job.state in OWNED_STATES and job.id.isprintable() and len(job.id) <= spools.ID_BYTES_MAX
+    }
+    listed = sorted(rows.values(), key=lambda row: (_ORDER[row.state], age_key(row.id)))[:OWNED_MOST]
+    count = {state: sum(row.state == state for row in rows.values()) for state in OWNED_STATES}
+    return listed, {**count, WAITING: max((card.waiting for card in found), default=0)}
+
+
+def _on_card(card: Card, job: Occupant) -> Record:
+    """What a card tells of a job, as its record."""
+    asked = Job(
+        (),
+        jobname=job.name,
+        cores=job.cores,
+        memory_required=job.memory,
+        restartable=job.restartable,
+        time_limit_s=job.limit_s,
+        gpus=len(job.gpus),
+        scavenge=job.scavenge,
+    )
+    return Record(
+        asked,
+        started_ns=job.since_ns if job.state == RUNNING else 0,
+        node=card.node,
+        cores=job.cores,
+        process=job.process,
+        gpus=job.gpus,
+    )
 
 
 def _rows_of(

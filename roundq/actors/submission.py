@@ -75,14 +75,15 @@ def _home_of_user() -> str:
         ) from None
 
 
-def everybody(me: Spool, parents: Iterable[str]) -> list[Spool]:
+def everybody(me: Spool, parents: Iterable[str], commons: str = "") -> list[Spool]:
     """The spools of all users whose homes are below these parents, mine among them, by name.
 
-    `parents` are paths or patterns, as `Config.homes` has them.
+    `parents` are paths or patterns, as `Config.homes` has them. Users whose homes cannot be read are those
+    in `commons`, as `Config.commons` has it, of whom there are cards only (`Spool.is_commons`).
     """
     from roundq.records import neighbours
 
-    found = neighbours.homes(parents, me=me, helpers=helpers())
+    found, _ = neighbours.everybody(parents, commons, me=me, helpers=helpers())
     return sorted([*found, me], key=lambda spool: (spool.user, spool.path))
 
 
@@ -121,7 +122,7 @@ def check(job: Job, environ: Mapping[str, str], me: Spool, of: Config, node: str
     from roundq.actors.misfit import misfit
     from roundq.records import cards
 
-    known = [card for spool in everybody(me, of.homes) for card in cards.read_all(spool)]
+    known = [card for spool in everybody(me, of.homes, of.commons) for card in cards.read_all(spool)]
     known = [card for card in known if card.state != cards.LEAVING]
     warning = misfit(job, known, me.user, of.licenses, limit)
     return [] if warning is None else [warning]

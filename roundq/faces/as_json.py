@@ -35,7 +35,9 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
 
         jobs        a list of objects, users by name and each user's states in the order
                     of a job's life, all that wait, are claimed or run, and what ended recently:
-            id, user, home     whose job; an id is unique among its user's
+            id, user, home     whose job; an id is unique among its user's. home is null if it cannot be
+                               read: then only what the user's cards tell is known, see COMMONS in
+                               roundqueue(7), and nothing of ended jobs, commands and output
             state              held, waiting, claimed, running, completed, failed, canceled, zombie (lost)
             is_mine            whether it is yours
             node               where it is claimed, runs or ran
@@ -61,7 +63,8 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             silent             for how long nothing was heard of its node
         counts      user -> state -> number of jobs, also of those not listed
         problems    user -> why the queue cannot be listed
-        hidden      homes that are closed or do not answer, whose queues, if any, cannot be seen
+        hidden      homes that are closed, without a commons, or do not answer, whose queues, if any,
+                    cannot be seen
 
     `rq show --json`:
 
@@ -148,7 +151,7 @@ def _job(row: Row, facts: Facts) -> dict[str, Any]:
     value: dict[str, Any] = {
         "id": text_of(row.id),
         "user": text_of(row.user),
-        "home": text_of(row.spool.path.rpartition("/")[0]),
+        "home": None if row.spool.is_commons else text_of(row.spool.path.rpartition("/")[0]),
         "state": row.state,
         "is_mine": row.is_mine,
         "node": text_of(row.node),

@@ -7,6 +7,7 @@ what was read. Says only what is known: a node whose cards stand still is
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -115,11 +116,11 @@ def look(of: Sequence[Spool], me: Spool, node: str, now_s: float) -> Look:
 
 
 def _occupied(spool: Spool, seen: Iterable[Seen], here: str) -> list[Occupancy]:
-    try:
-        found = spools.scan(spool, (CLAIMED, RUNNING), most=NAMES_MOST)
-        listed = {(entry.id, entry.node) for entry in found}
-    except OSError:
-        listed = None
+    listed = None
+    if not spool.is_commons:
+        with contextlib.suppress(OSError):
+            found = spools.scan(spool, (CLAIMED, RUNNING), most=NAMES_MOST)
+            listed = {(entry.id, entry.node) for entry in found}
     occupied = [
         Occupancy(spool, one.card.node, job.cores)
         for one in seen
@@ -140,10 +141,10 @@ def _is_gone(job: Occupant, is_here: bool) -> bool:
 
 
 def _waiting(spool: Spool, seen: Iterable[Seen]) -> int:
-    try:
-        return len(spools.scan(spool, (WAITING,), most=NAMES_MOST))
-    except OSError:
-        return max((one.card.waiting for one in seen), default=0)
+    if not spool.is_commons:
+        with contextlib.suppress(OSError):
+            return len(spools.scan(spool, (WAITING,), most=NAMES_MOST))
+    return max((one.card.waiting for one in seen), default=0)
 
 
 # ---------------------------------------------------------------- counting

@@ -315,6 +315,10 @@ def hidden_text(homes: Sequence[str]) -> str:
     return f"Closed homes, whose queues, if any, cannot be seen: {_named(homes)}."
 
 
+#: What is known of those all the same.
+COUNTED_HERE = "Of what runs there only this node's part is counted, by its processes; see rq doctor."
+
+
 def late_text(homes: Sequence[str]) -> str:
     """Whose queues cannot be seen now, in one line."""
     return f"Homes that do not answer, whose queues, if any, cannot be seen now: {_named(homes)}."

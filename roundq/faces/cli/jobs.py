@@ -257,7 +257,7 @@ def _tell_silent(asker: Person, asked: Iterable[Row]) -> None:
     elsewhere = {row.node for row in asked if row.node not in (None, asker.node)}
     if not elsewhere:
         return
-    everybody = queue.everybody(asker.spool, asker.config.homes)
+    everybody = queue.everybody(asker.spool, asker.config.homes, asker.config.commons)
     for node, seconds in silent_nodes(asker.spool, asker.node, everybody).items():
         if node in elsewhere:
             say(

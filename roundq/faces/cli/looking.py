@@ -20,7 +20,7 @@ from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, R
 from roundq.faces import cluster
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import any_person
-from roundq.records import neighbours
+from roundq.records import commons, neighbours
 from roundq.records import spool as spools
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
@@ -44,13 +44,27 @@ EVERYTHING = 1 << 40
 TROUBLES_MOST = 5
 
 
+class Unseen(NamedTuple):
+    """What is not seen: homes that are closed or do not answer, and what is wrong with the commons."""
+
+    hidden: list[str]
+    late: list[str]
+    trouble: str | None
+
+    @property
+    def homes(self) -> list[str]:
+        """The homes whose queues, if any, cannot be seen."""
+        return [*self.hidden, *self.late]
+
+
 class Here(NamedTuple):
-    """Who looks, from which node, at whose spools, below which parents of homes."""
+    """Who looks, from which node, at whose spools, below which parents of homes, with which commons."""
 
     me: Spool
     node: str
     everybody: list[Spool]
     homes: Sequence[str]
+    commons: str
 
 
 # ---------------------------------------------------------------- words
@@ -131,42 +145,48 @@ def show_nodes(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq nodes`: prints the nodes."""
     from roundq.faces import nodes_view, tables
 
-    looked, hidden, late = _cluster(environ)
+    looked, unseen = _cluster(environ)
     found = cluster.nodes_of(looked)
     if options.json:
         from roundq.faces import as_json
 
-        _print_json(time.time_ns(), as_json.nodes(found, [*hidden, *late]))
+        _print_json(time.time_ns(), as_json.nodes(found, unseen.homes))
         return
     if not found:
         tables.show((), [tables.Line("No daemon has ever run on any node. Start one here: rq daemon")])
     else:
         is_ascii = not tables.can_say(nodes_view.FULL + nodes_view.EMPTY)
         tables.show(nodes_view.NODE_COLUMNS, nodes_view.node_rows(found, ascii_only=is_ascii))
-    _show_hidden(hidden, late)
+    _show_unseen(unseen)
 
 
 def show_users(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq users`: prints who uses what."""
     from roundq.faces import nodes_view, tables
 
-    looked, hidden, late = _cluster(environ)
+    looked, unseen = _cluster(environ)
     of, on = cluster.users_of(looked), cluster.nodes_of(looked)
     if options.json:
         from roundq.faces import as_json
 
-        _print_json(time.time_ns(), as_json.users(of, on, [*hidden, *late]))
+        _print_json(time.time_ns(), as_json.users(of, on, unseen.homes))
         return
     is_ascii = not tables.can_say(nodes_view.FULL + nodes_view.EMPTY)
     tables.show(nodes_view.USER_COLUMNS, nodes_view.user_rows(of, on, ascii_only=is_ascii))
-    _show_hidden(hidden, late)
+    _show_unseen(unseen)
 
 
-def _show_hidden(hidden: Sequence[str], late: Sequence[str]) -> None:
+def _show_unseen(unseen: Unseen) -> None:
     from roundq.faces import queue_view, tables
 
-    lines = [tables.Line(queue_view.hidden_text(hidden), "dim")] if hidden else []
-    lines += [tables.Line(queue_view.late_text(late), "yellow")] if late else []
+    lines = []
+    if unseen.hidden:
+        lines.append(tables.Line(queue_view.hidden_text(unseen.hidden), "dim"))
+        lines.append(tables.Line(queue_view.COUNTED_HERE, "dim"))
+    if unseen.late:
+        lines.append(tables.Line(queue_view.late_text(unseen.late), "yellow"))
+    if unseen.trouble is not None:
+        lines.append(tables.Line(f"{unseen.trouble}.", "yellow"))
     if lines:
         tables.show((), [tables.Line(""), *lines])
 
@@ -184,19 +204,36 @@ def _print_json(now_ns: int, lists: dict[str, Any], out: TextIO | None = None) -
 
 def _here(environ: Mapping[str, str]) -> Here:
     asker = any_person(environ)
-    homes = asker.config.homes
-    return Here(asker.spool, asker.node, submission.everybody(asker.spool, homes), homes)
+    homes, commons = asker.config.homes, asker.config.commons
+    everybody = submission.everybody(asker.spool, homes, commons)
+    return Here(asker.spool, asker.node, everybody, homes, commons)
 
 
-def _cluster(environ: Mapping[str, str]) -> tuple[cluster.Look, list[str], list[str]]:
-    """What cards tell, the homes that are closed, and those that do not answer."""
+def _cluster(environ: Mapping[str, str]) -> tuple[cluster.Look, Unseen]:
+    """What cards tell, and what could not be seen."""
     here = _here(environ)
     looked = cluster.look(here.everybody, here.me, here.node, time.monotonic())
-    return looked, neighbours.hidden(here.homes, submission.helpers()), _late()
+    trouble = _trouble_of_commons(here)
+    return looked, Unseen(_hidden(here), _late(here), trouble)
 
 
-def _late() -> list[str]:
-    return [os.path.basename(home) for home in submission.helpers().late()]
+def _hidden(here: Here) -> list[str]:
+    """The closed homes whose queues cannot be seen: with a commons none, since cards are there."""
+    if here.commons and _trouble_of_commons(here) is None:
+        return []
+    return neighbours.hidden(here.homes, submission.helpers())
+
+
+def _trouble_of_commons(here: Here) -> str | None:
+    """What is wrong with the commons, if there is one."""
+    if not here.commons:
+        return None
+    return commons.everybody(here.commons, (), submission.helpers())[1]
+
+
+def _late(here: Here) -> list[str]:
+    late = submission.helpers().late()
+    return [os.path.basename(home) for home in late if home != here.commons]
 
 
 def _chosen(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
@@ -207,9 +244,9 @@ def _chosen(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
     of = [spool for spool in here.everybody if spool.user == user]
     if of:
         return of
-    if user in neighbours.hidden(here.homes, submission.helpers()):
+    if user in _hidden(here):
         raise RoundqError(f"the queue of {user} cannot be seen: the home is closed to you")
-    if user in _late():
+    if user in _late(here):
         raise RoundqError(
             f"the queue of {user} cannot be seen: the home does not answer", "its file server may be away"
         )
@@ -231,7 +268,9 @@ def _found(here: Here, of: Iterable[Spool], now_ns: int, *, is_whole: bool, is_o
             ended_most=ENDED_PROGRAM if is_whole else ENDED_MINE if is_close else ENDED_THEIRS,
             ended_of_all=True,
         )
-        rows += [row for row in one.rows if is_close or _is_current(row, now_ns)]
+        rows += _still(
+            here, spool, [row for row in one.rows if is_close or _is_current(row, now_ns)], one.counts
+        )
         ending = neighbours.legacy_canceling(spool, here.node)
         rows += [Row(spool, entry, record, None, spool == here.me) for entry, record in ending]
         if ending:
@@ -243,6 +282,19 @@ def _found(here: Here, of: Iterable[Spool], now_ns: int, *, is_whole: bool, is_o
                 kept[state] = kept.get(state, 0) + count
         both.problems.update(one.problems)
     return replace(both, rows=tuple(rows))
+
+
+def _still(here: Here, spool: Spool, rows: list[Row], counts: dict[str, dict[str, int]]) -> list[Row]:
+    """The rows, and counts, without what a dead daemon's card in the commons tells of this node: of that the
+    process table knows more."""
+    if not spool.is_commons:
+        return rows
+    gone = [
+        row for row in rows if row.node == here.node and row.record is not None and _is_dead(row, row.record)
+    ]
+    for row in gone:
+        counts[spool.user][row.state] -= 1
+    return [row for row in rows if row not in gone]
 
 
 def _is_current(row: Row, now_ns: int) -> bool:
@@ -272,8 +324,8 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
         gone=_gone(owned, here.node),
         # One that is just starting has no card yet.
         starts_nothing=waits and not mine and not submission.daemon_runs(here.me, here.node),
-        hidden=[] if is_narrow else neighbours.hidden(here.homes, submission.helpers()),
-        late=[] if is_narrow else _late(),
+        hidden=[] if is_narrow else _hidden(here),
+        late=[] if is_narrow else _late(here),
         troubles=[(one.card.node, trouble) for one in mine for trouble in one.card.trouble][:TROUBLES_MOST],
     )
 

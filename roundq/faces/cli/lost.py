@@ -46,7 +46,7 @@ def build_parser(verb: str) -> Parser:
 def run(_verb: str, options: argparse.Namespace) -> int:
     """Asks for the takeover and says what became of each job; the exit code."""
     asker = person()
-    everybody = queue.everybody(asker.spool, asker.config.homes)
+    everybody = queue.everybody(asker.spool, asker.config.homes, asker.config.commons)
     code = 0
     asked: list[lost.Asked] = []
     for node in dict.fromkeys(options.nodes):

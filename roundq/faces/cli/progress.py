@@ -113,7 +113,7 @@ class Listener:
         self._due_s = now_s + LISTEN_S
         me = self._asker.spool
         try:
-            of = submission.everybody(me, self._asker.config.homes)
+            of = submission.everybody(me, self._asker.config.homes, self._asker.config.commons)
             seen = self._neighbourhood.look(of, now_s, neighbours.stamped_ns(me))
         except OSError:
             return []

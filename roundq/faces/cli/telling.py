@@ -238,7 +238,9 @@ def _as_json(rows: list[Row], asker: Person) -> dict[str, Any]:
     now_ns = time.time_ns()
     silent: dict[str, float] = {}
     if any(row.state in OWNED_STATES for row in rows):
-        silent = silent_nodes(asker.spool, asker.node, queue.everybody(asker.spool, asker.config.homes))
+        silent = silent_nodes(
+            asker.spool, asker.node, queue.everybody(asker.spool, asker.config.homes, asker.config.commons)
+        )
     values = as_json.jobs(queue.Listing(tuple(rows)), Facts(now_ns, silent))["jobs"]
     for row, value in zip(rows, values, strict=True):
         record = row.record
@@ -286,7 +288,11 @@ def why(options: argparse.Namespace, asker: Person) -> int:
 
 def _why(row: Row, asker: Person) -> list[str]:
     # Whether a node is heard of, the daemons of others tell as well.
-    of = queue.everybody(asker.spool, asker.config.homes) if row.state in OWNED_STATES else ()
+    of = (
+        queue.everybody(asker.spool, asker.config.homes, asker.config.commons)
+        if row.state in OWNED_STATES
+        else ()
+    )
     return queue.why(asker.spool, row, asker.node, time.time_ns(), of)
 
 
