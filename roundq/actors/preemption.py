@@ -15,6 +15,7 @@ from roundq.actors.ending import way_of
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words import job as jobs
+from roundq.words.job import Record
 from roundq.words.states import RUNNING
 from roundq.world import procs
 
@@ -45,13 +46,12 @@ def ask(spool: Spool, node: str, tenant: Tenant, why: str) -> str | None:
     return f"gives way {way_of(line)}"
 
 
-def asked(spool: Spool, tenant: Tenant) -> str | None:
-    """Why this attempt was asked to give way, by this daemon or an earlier one; None if it was not."""
-    process = tenant.record.process
-    if process is None or not tenant.record.job.restartable:
+def asked(spool: Spool, job_id: str, record: Record) -> str | None:
+    """Why this very attempt was asked to give way, by whichever daemon; None if it was not."""
+    if record.process is None or not record.job.restartable:
         return None
-    meant, why = told(spool, tenant.entry.id)
-    return why if meant == environ.mark(process) else None
+    meant, why = told(spool, job_id)
+    return why if meant == environ.mark(record.process) else None
 
 
 def told(spool: Spool, job_id: str) -> tuple[str, str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from roundq.actors import outcome
+from roundq.actors import outcome, preemption
+from roundq.actors.ending import way_of
 from roundq.actors.listing import Row
 from roundq.records import cards, neighbours
 from roundq.records import spool as spools
@@ -64,7 +65,11 @@ def _asked(spool: Spool, row: Row) -> list[str]:
         verbs = spools.requests(spool).get(row.id, set())
     except OSError:
         return []
-    return [f"it was asked to {verb}, which its supervisor has not yet done" for verb in sorted(verbs)]
+    way = preemption.asked(spool, row.id, row.record) if "preempt" in verbs and row.record else None
+    gives_way = [] if way is None else [f"it gives way {way_of(way)}, and will wait again"]
+    verbs.discard("preempt")
+    asked = [f"it was asked to {verb}, which its supervisor has not yet done" for verb in sorted(verbs)]
+    return asked + gives_way
 
 
 def _unseen(row: Row, silent: Mapping[str, float]) -> list[str]:

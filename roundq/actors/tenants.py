@@ -363,7 +363,7 @@ class Tenants:
             if tenant.record.process is not None:
                 if "preempt" in verbs and not tenant.is_preempting:
                     # An earlier daemon may have asked.
-                    tenant.gives_way = preemption.asked(self.spool, tenant)
+                    tenant.gives_way = preemption.asked(self.spool, job_id, tenant.record)
                 with contextlib.suppress(PermissionError):
                     procs.send(tenant.record.process, signal.SIGUSR1)
             elif "cancel" in verbs and spools.cancel(self.spool, tenant.entry, now_ns, self.node):
@@ -371,7 +371,7 @@ class Tenants:
                 del self.by_id[job_id]
 
     def preempt(self, tenant: Tenant, why: str) -> bool:
-        """Asks a running job to give way, once; whether it was asked now. `why` follows "gives way": "to bob".
+        """Asks a running job to give way, once; whether it was asked now. `why` follows "gives way ".
 
         Never asks one that may not be run again. Raises OSError or SpoolError if the request cannot be left.
         """

@@ -73,7 +73,7 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             output_path, error_path      where its output goes, whole
             max_output, umask, environment, usage
             attempts                     earlier ones: number, node, started, ended, reason,
-                                         exit_code, signal
+                                         exit_code, signal, detail
 
     `rq nodes --json`:
 

@@ -80,14 +80,16 @@ COLUMNS = (
 class Facts:
     """What is known beside the records, at `now_ns` of this node's clock.
 
-    `silent` are nodes that nothing is heard of, with for how many seconds. `canceling` and
-    `gone` are (spool path, id) of jobs that are asked to end, and of jobs recorded as running here whose
-    supervisor lives no more. `starts_nothing`: jobs of mine wait, and no daemon of mine lives anywhere.
+    `silent` are nodes that nothing is heard of, with for how many seconds. `canceling`, `giving_way` and
+    `gone` are (spool path, id) of jobs that are asked to end, or to give way, and of jobs recorded as running
+    here whose supervisor lives no more. `starts_nothing`: jobs of mine wait, and no daemon of mine lives
+    anywhere.
     """
 
     now_ns: int
     silent: Mapping[str, float] = field(default_factory=dict)
     canceling: frozenset[tuple[str, str]] = frozenset()
+    giving_way: frozenset[tuple[str, str]] = frozenset()
     gone: frozenset[tuple[str, str]] = frozenset()
     starts_nothing: bool = False
     hidden: Sequence[str] = ()
@@ -135,7 +137,9 @@ def state_text(row: Row, facts: Facts) -> str:
             return f"{word}, its supervisor is gone"
         if row.node is not None and row.node in facts.silent:
             return f"{word}, not seen for {format_age(facts.silent[row.node])}"
-        return "canceling" if key in facts.canceling else word
+        if key in facts.canceling:
+            return "canceling"
+        return "giving way" if key in facts.giving_way else word
     if row.record is None:
         return f"{word}, unreadable" if row.problem else word
     why = _reason(row.state, row.record)
@@ -148,6 +152,9 @@ def _reason(state: str, record: Record) -> str:
         return "exit code unknown" if record.exit_code is None and record.reason is None else ""
     if state == ZOMBIE:
         return "rebooted" if record.reason == "rebooted" else ""
+    if state == WAITING:
+        gave_way = record.attempts and record.attempts[-1].reason == "preempted"
+        return "preempted" if gave_way else ""
     if state != FAILED:
         return ""
     if record.reason in (None, "exit", "signal"):

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from roundq.actors import submission
+from roundq.actors import preemption, submission
 from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, Row, ended_ns, listing
 from roundq.faces import cluster
 from roundq.faces.cli.parser import Parser, shown
@@ -313,13 +313,22 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
     else:
         seen = neighbours.seen_now(here.everybody, here.me, here.node, time.monotonic())
     mine = [one for one in seen if one.is_alive and one.spool == here.me]
+    asked = _asked(here.me)
     return Facts(
         now_ns=now_ns,
         silent=neighbours.silence(seen, here.node),
-        canceling=_canceling(here.me).union(
+        canceling=frozenset((here.me.path, job) for job, verbs in asked.items() if "cancel" in verbs).union(
             (spool.path, entry.id)
             for spool in {row.spool for row in owned if row.entry.node is None}
             for entry, _ in neighbours.legacy_canceling(spool, here.node)
+        ),
+        giving_way=frozenset(
+            (here.me.path, row.id)
+            for row in owned
+            if row.spool == here.me
+            and row.record is not None
+            and "preempt" in asked.get(row.id, ())
+            and preemption.asked(here.me, row.id, row.record) is not None
         ),
         gone=_gone(owned, here.node),
         # One that is just starting has no card yet.
@@ -330,12 +339,12 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
     )
 
 
-def _canceling(me: Spool) -> frozenset[tuple[str, str]]:
-    """Which of my jobs are asked to end."""
+def _asked(me: Spool) -> dict[str, set[str]]:
+    """What my jobs are asked for."""
     try:
-        return frozenset((me.path, job) for job, verbs in spools.requests(me).items() if "cancel" in verbs)
+        return spools.requests(me)
     except OSError:
-        return frozenset()
+        return {}
 
 
 def _gone(owned: Iterable[Row], here: str) -> frozenset[tuple[str, str]]:

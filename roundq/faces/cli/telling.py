@@ -227,7 +227,8 @@ def _process(row: Row, record: Record) -> str:
 
 def _earlier(attempt: Attempt) -> str:
     when = _moment(attempt.completed_ns)
-    return f"attempt {attempt.number} on {attempt.node}, {when}: {attempt.reason or 'ended'}"
+    detail = f": {attempt.detail}" if attempt.detail else ""
+    return f"attempt {attempt.number} on {attempt.node}, {when}: {attempt.reason or 'ended'}{detail}"
 
 
 def _as_json(rows: list[Row], asker: Person) -> dict[str, Any]:
@@ -266,6 +267,7 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
         "reason": as_json.text_of(attempt.reason),
         "exit_code": attempt.exit_code,
         "signal": attempt.signal,
+        "detail": as_json.text_of(attempt.detail),
     }
 
 
