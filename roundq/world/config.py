@@ -54,7 +54,9 @@ class Config:
     for users who cannot read each other's homes, empty for none; `card_names` is whether names of jobs stand
     on the cards there. `limits` are what users may have at most, `shares` their weights; after `half_life_s`
     their usage counts for half; `licenses` are how many of each name the whole cluster has, `node_licenses`
-    those that only this node has.
+    those that only this node has. `tmp` is the directory in which jobs get directories of their own, empty
+    for the usual one; `features` are words that `--need` finds beside those of the processors; `gpus` the ids
+    of those that are offered, None for all.
     """
 
     homes: tuple[str, ...]
@@ -75,6 +77,9 @@ class Config:
     half_life_s: float = 7 * 86_400.0
     licenses: Mapping[str, int] = field(default_factory=dict)
     node_licenses: Mapping[str, int] = field(default_factory=dict)
+    tmp: str = ""
+    features: tuple[str, ...] = ()
+    gpus: tuple[str, ...] | None = None
 
 
 class _Setting(NamedTuple):
@@ -344,7 +349,8 @@ def _checked(values: dict[str, Any], where_is: Where) -> dict[str, Any]:
     if finding["type"] == "extra_forbidden":
         known = [*_NODE_KEYS] if len(keys) > 1 else [*_KEYS, _NODES]
         raise ConfigError(f"{name} is not a key of roundq", _suggestion(keys[-1], known))
-    allowed = _KEYS[keys[-1]].allowed if finding["type"] == "value_error" else _ALLOWED_NODES
+    keys_here = _NODE_KEYS if len(keys) > 1 else _KEYS
+    allowed = keys_here[keys[-1]].allowed if finding["type"] == "value_error" else _ALLOWED_NODES
     found = _found(finding["input"])
     raise ConfigError(f"{name} is {found}{f' ({why})' if str(why) else ''}; it must be {allowed}")
 
@@ -545,6 +551,7 @@ _KEYS = {
     "lease": _Key("lease_s", f"a duration with its unit of at least {_LEASE_MIN_S} s, or 0 for none", _lease),
     "patience": _Key("patience_s", 'a duration with its unit, such as "10m"', _duration),
     "settle": _Key("settle_s", 'a duration with its unit, such as "5s", or 0 for none', _duration_or_none),
+    "tmp": _Key("tmp", 'an absolute directory, such as "/scratch", or "" for the usual one', _directory),
     "commons": _Key(
         "commons",
         'an absolute directory, such as "/data/roundq", or "" for none',
@@ -568,6 +575,9 @@ _NODES = "nodes"
 #: What a table of one node may set.
 _NODE_KEYS = {
     "cores": _KEYS["cores"],
+    "tmp": _KEYS["tmp"],
+    "features": _Key("features", tables.ALLOWED_FEATURES, tables.features),
+    "gpus": _Key("gpus", tables.ALLOWED_GPUS, tables.gpus),
     "licenses": _Key("node_licenses", "a table", tables.licenses, system_only=True),
 }
 #: What sets a field: a key of a file, or one that means something else in a table of one node.

@@ -1,4 +1,4 @@
-"""What the tables of the configuration may hold: limits, shares and licenses.
+"""What the tables of the configuration may hold: limits, shares, licenses, and what a node has.
 
 Called by `config`, which knows the files. A value that is not allowed raises `Within`, which says where in
 the table it stands.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from roundq.words.job import GPUS_MAX, WORDS_MAX
 from roundq.words.limits import LICENSES_MAX, LIMIT_MAX, WEIGHT_MAX, WEIGHT_MIN, Limit, Limits, Shares
 
 T = TypeVar("T")
@@ -22,6 +23,8 @@ _LICENSE_CHARS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 ALLOWED_LIMIT = f'a whole number from 0 to {LIMIT_MAX}, or "{NO_LIMIT}"'
 ALLOWED_WEIGHT = f"a number from {WEIGHT_MIN:g} to {WEIGHT_MAX:g}"
 ALLOWED_COUNT = f"a whole number from 0 to {LICENSES_MAX}"
+ALLOWED_FEATURES = 'a list of words of letters, digits and any of _ . + - , such as ["ssd", "rack2"]'
+ALLOWED_GPUS = 'a list of ids, such as ["0", "1"], or how many, from 0 to 1024'
 ALLOWED_LICENSE = "a name of letters, digits and any of _ . + - , such as matlab"
 
 
@@ -105,3 +108,36 @@ def _count(found: object, keys: tuple[str, ...]) -> int:
     if type(found) is int and 0 <= found <= LICENSES_MAX:
         return found
     raise Within(keys, found, ALLOWED_COUNT)
+
+
+# ---------------------------------------------------------------- of one node
+
+
+def features(found: object) -> tuple[str, ...]:
+    """`features = [WORD, ...]`, sorted."""
+    return tuple(sorted(set(_words(found))))
+
+
+def gpus(found: object) -> tuple[str, ...]:
+    """`gpus = [ID, ...]`, or how many: their ids."""
+    # `type` and not isinstance: true is a number to Python.
+    if type(found) is int and 0 <= found <= GPUS_MAX:
+        return tuple(map(str, range(found)))
+    if isinstance(found, list):
+        found = [str(one) if type(one) is int else one for one in found]
+    ids = tuple(_words(found))
+    if len(set(ids)) < len(ids) or len(ids) > GPUS_MAX:
+        raise ValueError
+    return ids
+
+
+def _words(found: object) -> list[str]:
+    if not isinstance(found, list) or len(found) > WORDS_MAX:
+        raise ValueError
+    for word in found:
+        # As what `--need` takes begins.
+        if not isinstance(word, str) or not word[:1].isalnum() or not _LICENSE_CHARS.issuperset(word):
+            raise ValueError
+        if len(word) > NAME_MAX:
+            raise ValueError
+    return found

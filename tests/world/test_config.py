@@ -264,6 +264,52 @@ def test_licenses_are_of_the_cluster_or_of_one_node(place: Place) -> None:
     assert (found.licenses, found.node_licenses) == ({"matlab": 2, "ansys": 0}, {})
 
 
+def test_a_node_has_features_gpus_and_a_place_of_its_own(place: Place) -> None:
+    """GPUs by their ids or by how many there are; a user may set them, too."""
+    place.etc.write_text(
+        'tmp = "/var/tmp"\n'
+        '[nodes.n1]\nfeatures = ["ssd", "rack-2", "ssd"]\ngpus = [0, "2"]\ntmp = "/scratch/"\n'
+        "[nodes.n2]\ngpus = 2\n[nodes.n3]\ngpus = 0\n"
+    )
+
+    found = place.load(node="n1")
+    assert (found.features, found.gpus, found.tmp) == (("rack-2", "ssd"), ("0", "2"), "/scratch")
+    assert (place.load(node="n2").gpus, place.load(node="n2").tmp) == (("0", "1"), "/var/tmp")
+    assert place.load(node="n3").gpus == ()
+    assert (place.load(node="n4").features, place.load(node="n4").gpus) == ((), None)
+    place.user.write_text("[nodes.n1]\ngpus = []\n")
+    assert place.load(node="n1").gpus == ()
+    assert place.load({"RQ_TMP": "/dev/shm"}, node="n1").tmp == "/dev/shm"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'features = "ssd"',
+        'features = ["a b"]',
+        'features = [""]',
+        'features = ["-x"]',
+        "features = [1]",
+        "gpus = -1",
+        "gpus = true",
+        "gpus = 1.0",
+        'gpus = "0"',
+        "gpus = [0, 0]",
+        'gpus = ["0,1"]',
+        "gpus = [true]",
+        'tmp = "relative"',
+    ],
+)
+def test_what_a_node_cannot_have_is_refused(place: Place, text: str) -> None:
+    """With what is allowed."""
+    place.etc.write_text(f"[nodes.n1]\n{text}\n")
+
+    told = str(place.refusal(node="n2"))
+
+    assert told.startswith(f"{place.etc}, line 2: nodes.n1.{text.partition(' ')[0]} is ")
+    assert "it must be a" in told
+
+
 @pytest.mark.parametrize(
     ("text", "line", "told"),
     [
@@ -580,6 +626,7 @@ def test_any_values_are_accepted_or_refused_in_words(found: dict[str, Any]) -> N
         "auto_start": (bool,),
         "card_names": (bool,),
         "commons": (str,),
+        "tmp": (str,),
         "max_output": (int,),
         "nodes": (dict,),
         "limits": (Limits,),
@@ -753,6 +800,8 @@ def test_what_is_right_waits_for_no_validator(place: Place) -> None:
 @example({"nodes": {"a": {"grace": 3}}})
 @example({"limits": {"cores": 3, "users": {"ann": {"jobs": "none"}}}, "shares": {"users": {"ann": 2}}})
 @example({"nodes": {"a": {"licenses": {"fpga": 1}}}, "licenses": {"matlab": -1}})
+@example({"nodes": {"a": {"gpus": [0, "x"], "features": ["b", "a"], "tmp": "/t"}}, "tmp": ""})
+@example({"nodes": {"a": {"gpus": [[]]}}})
 @example({"nodes": []})
 @example({"nodes": {"a": 1}})
 def test_the_short_way_accepts_what_the_validator_accepts(found: dict[str, Any]) -> None:
