@@ -24,6 +24,7 @@ Tests ask for the fixture `make_cluster` (plugin.py). The modules, top down:
     clocks    clocks of a node that are wrong, or leap
 
     checkers  independent judges of what a run left on disk
+    promises  and of what was promised to jobs at the same time
     ledger    a job that writes down when it really ran
     noinet    runs a command that may not touch the network
     wait      wait for a condition, never for a time

@@ -13,7 +13,7 @@ judge returns what is wrong, one line each; an empty list is a pass. `check()` r
     attempts_once    no attempt began twice, and none while an earlier one lived   (G2)
     true_attempts    what records say of attempts is what the jobs wrote down      (G2, G3)
     lost_for_a_cause   what is called lost was hit by something that loses jobs    (G3)
-    overbooked       at no instant did the jobs on a node use more cores than it has   (G5)
+    promised_once    at no instant was anything promised twice: cores, memory, GPUs, licenses   (G5)
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+
+from tests.cluster import promises
+from tests.cluster.promises import Supply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -39,7 +42,7 @@ NEVER_RAN += ("not executable", "cannot start")
 # Nobody knows how the attempt ended.
 LOST = ("lost", "rebooted")
 # Why an attempt that may have ended well is followed by another.
-RUN_AGAIN = ("restarted", "shutdown", "lease", *LOST)
+RUN_AGAIN = ("restarted", "preempted", "shutdown", "lease", *LOST)
 # Earlier attempts that a record remembers.
 REMEMBERED = 100
 # A process that was frozen needs this long to notice that its attempt was given to others.
@@ -82,7 +85,11 @@ class Blow:
 
 @dataclass(frozen=True)
 class Interval:
-    """One run of a ledger job: from `start` to `end`, which is when it was last alive if it was killed."""
+    """One run of a ledger job: from `start` to `end`, which is when it was last alive if it was killed.
+
+    `cores` are those that it was submitted with, 0 for a whole node, `granted` those that it was told of,
+    None if it was told nothing. `cpus` are those it may run on, `devices` the variables that tell of GPUs.
+    """
 
     label: str
     node: str
@@ -95,6 +102,15 @@ class Interval:
     job: str | None = None
     attempt: int | None = None
     mark: str | None = None
+    granted: int | None = None
+    cpus: frozenset[int] = frozenset()
+    devices: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The ids of its GPUs; without a variable that tells of some, none."""
+        said = next((self.devices[name] for name in promises.GPU_VARIABLES if name in self.devices), "")
+        return tuple(one for one in said.split(",") if one)
 
     @property
     def is_command(self) -> bool:
@@ -198,8 +214,9 @@ def intervals(ledger: str) -> list[Interval]:
             first, last = lines[0], lines[-1]
             who = (first["label"], first["node"], first["uid"], first["cores"])
             which = (first.get("job"), first.get("attempt"), first.get("mark"))
+            has = (first.get("granted"), frozenset(first.get("cpus", ())), first.get("devices", {}))
             ended = last["event"] == "end"
-            runs.append(Interval(*who, first["at"], last["at"], ended, last.get("exit_code"), *which))
+            runs.append(Interval(*who, first["at"], last["at"], ended, last.get("exit_code"), *which, *has))
     return sorted(runs, key=lambda run: run.start)
 
 
@@ -256,27 +273,6 @@ def _without_afterlife(runs: Iterable[Interval], thaws: Iterable[tuple[str, floa
     return [judged(run) for run in runs]
 
 
-def overbooked(runs: Iterable[Interval], cores: int | Mapping[str, int]) -> list[str]:
-    """`cores`: of every node, or of each. It judges mildly: a killed job ends when it was last alive."""
-    wrong = []
-    # Of a run that was killed at once nothing but its start is known.
-    changes = [(run.start, 1, run) for run in runs if run.start < run.end]
-    changes += [(run.end, 0, run) for _, _, run in changes]
-    now: dict[str, list[Interval]] = {}
-    # What ends at the instant at which another starts has made room for it.
-    for at, is_start, run in sorted(changes, key=lambda change: change[:2]):
-        there = now.setdefault(run.node, [])
-        if not is_start:
-            there.remove(run)
-            continue
-        there.append(run)
-        used, has = sum(r.cores for r in there), cores if isinstance(cores, int) else cores[run.node]
-        if used > has:
-            labels = ", ".join(r.label for r in there)
-            wrong.append(f"{run.node} has {has} cores and used {used} at {at:.3f}: {labels}")
-    return wrong
-
-
 # ---------------------------------------------------------------- both together
 
 
@@ -288,6 +284,18 @@ def true_attempts(homes: str, runs: Iterable[Interval]) -> list[str]:
         if f.record is not None and "ledger" in " ".join(_command(f) or ()):
             wrong += [f"{f}: {text}" for text in _job_wrong(f, f.record, by_job.pop((f.user, f.id), []))]
     return wrong + [f"{user}'s job {id_} ran and has no record" for user, id_ in sorted(by_job)]
+
+
+def promised_once(homes: str, runs: Iterable[Interval], supply: Supply) -> list[str]:
+    """What the jobs had, by what they found at their start and by what their records ask for."""
+    runs = list(runs)
+    users = {os.stat(os.path.join(homes, name)).st_uid: name for name in os.listdir(homes)}
+    records = {(f.user, f.id): f.record or {} for f in find(homes)}
+
+    def record_of(run: Interval) -> Mapping[str, Any]:
+        return records.get((users[run.uid], run.job or ""), {})
+
+    return promises.overbooked(runs, supply, record_of) + promises.untold(runs, supply, record_of)
 
 
 def _by_job(homes: str, runs: Iterable[Interval]) -> dict[tuple[str, str], list[Interval]]:
@@ -390,7 +398,7 @@ def check(
     accepted: Mapping[str, Iterable[object]] | None = None,
     *,
     ledger: str | None = None,
-    cores: int | Mapping[str, int] | None = None,
+    supply: Supply | None = None,
     blows: Iterable[Blow] | None = None,
     thaws: Iterable[tuple[str, float]] = (),
 ) -> None:
@@ -403,8 +411,8 @@ def check(
         wrong += not_twice_at_once(runs, thawed) + attempts_once(runs, thawed) + true_attempts(homes, runs)
         if blows is not None:
             wrong += lost_for_a_cause(homes, runs, blows)
-        if cores is not None:
-            wrong += overbooked(runs, cores)
+        if supply is not None:
+            wrong += promised_once(homes, runs, supply)
     if wrong:
         raise AssertionError("\n".join(wrong))
 

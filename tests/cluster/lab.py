@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.cluster import checkers
 from tests.cluster.checkers import Blow
+from tests.cluster.promises import Supply
 from tests.cluster.wait import wait_until
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ print(*queue.submit(queue.mine(os.environ), jobs, os.environ, os.uname().nodenam
 def ledger_jobs(prefix: str, count: int, seconds: float | str, **more: Any) -> list[dict[str, Any]]:
     """For Lab.bulk(): label, seconds, cores, exit_code, `leaves` (a process behind), and fields of Job."""
     return [{"label": f"{prefix}-{i}", "seconds": seconds, **more} for i in range(count)]
+
+
+def supply_of(cores: int = CORES, **more: Any) -> Supply:
+    """What nodes that are told to have so many cores have, for the judges."""
+    return Supply(cores, **more)
 
 
 @dataclass
@@ -195,11 +201,15 @@ class Lab:
 
     # ------------------------------------------------------------------ judging
 
-    def check(self, *, cores: int | Mapping[str, int] | None = CORES) -> None:
-        """All is ended: every job there, true, run as recorded, lost only for a cause, and none lives."""
+    def check(self, *, cores: int | None = CORES, **more: Any) -> None:
+        """All is ended: every job there, true, run as recorded, lost only for a cause, and none lives.
+
+        `cores` are those of every node, None where users do not see each other; `more` is for Supply.
+        """
         c = self.cluster
+        supply = None if cores is None else supply_of(cores, **more)
         checkers.check(
-            c.server, self.accepted, ledger=c.ledger, cores=cores, blows=self.blows, thaws=self.thaws
+            c.server, self.accepted, ledger=c.ledger, supply=supply, blows=self.blows, thaws=self.thaws
         )
         assert self.living() == []
 

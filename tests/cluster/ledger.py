@@ -2,8 +2,9 @@
 
 Every run appends to a file of its own in /opt/ledger, which all nodes share without any NFS between: one line
 when it starts, one about every 50 ms while it lives, one when it ends. So even of a job that was killed the
-checkers know when it was last alive. The first line tells what it found in its environment: which attempt of
-which job it is. A label with a `+` is that of a process which a job left behind: its exit code is nobody's.
+checkers know when it was last alive. The first line tells what it found: which attempt of which job it is,
+and which cores, CPUs and GPUs it has. CORES are those it was submitted with, 0 for a whole node. A label with
+a `+` is that of a process which a job left behind: its exit code is nobody's.
 SECONDS may be a list, joined by commas: of each attempt, the last of all that follow. A run ends sooner when
 there is a file /tmp/end.LABEL on its node.
 A file of its own that imports only the standard library and is started with -S: it is quick.
@@ -20,6 +21,8 @@ import time
 DIRECTORY = "/opt/ledger"
 END = "/tmp/end."
 TICK_S = 0.05
+#: The variables that tell a job its GPUs.
+DEVICES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
 def main() -> int:
@@ -41,7 +44,12 @@ def main() -> int:
     attempt = None if again is None else int(again) + 1
     seconds = float(times[min(attempt or 1, len(times)) - 1])
     who = {"node": node, "uid": os.getuid(), "pid": os.getpid(), "mark": mine.get("RQ_MARK")}
-    note("start", label=label, cores=cores, **who, job=mine.get("RQ_JOB_ID"), attempt=attempt)
+    has = {
+        "granted": None if "RQ_CPUS" not in mine else int(mine["RQ_CPUS"]),
+        "cpus": sorted(os.sched_getaffinity(0)),
+        "devices": {name: mine[name] for name in DEVICES if name in mine},
+    }
+    note("start", label=label, cores=cores, **who, job=mine.get("RQ_JOB_ID"), attempt=attempt, **has)
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0 and not os.path.exists(END + label):
         time.sleep(min(TICK_S, left))

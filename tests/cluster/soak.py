@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from tests.cluster import checkers
 from tests.cluster.box import Cluster
-from tests.cluster.lab import ENV, SUBMIT, Lab, ledger_jobs
+from tests.cluster.lab import ENV, SUBMIT, Lab, ledger_jobs, supply_of
 from tests.cluster.requirements import missing
 from tests.cluster.schedule import OF_NODES, RULES, Event, schedule
 from tests.cluster.wait import wait_until
@@ -244,7 +244,7 @@ class Soak:
             "untrue": checkers.true_outcomes(c.server)
             + checkers.true_attempts(c.server, runs)
             + checkers.lost_for_a_cause(c.server, runs, self.lab.blows),
-            "overbooked": checkers.overbooked(runs, CORES),
+            "promised twice": checkers.promised_once(c.server, runs, supply_of(CORES)),
         }
 
     def _of_unknown(self, user: str, ids: list[str]) -> list[str]:

@@ -104,19 +104,6 @@ def test_strays_are_found(tmp_path: Path) -> None:
     assert [re.search(name, wrong) is not None for name in ("1@n1", "2.job", "3.job", "4.job")] == [True] * 4
 
 
-def test_a_node_that_is_overbooked_for_an_instant_is_found() -> None:
-    """At 1.5 three of two cores are in use."""
-    runs = [ran("a", 0, 2), ran("b", 1, 3), ran("c", 1.5, 1.6)]
-
-    assert checkers.overbooked(runs, 2) == ["n1 has 2 cores and used 3 at 1.500: a, b, c"]
-    assert checkers.overbooked(runs, {"n1": 3}) == []
-
-
-def test_who_ends_makes_room_at_that_instant() -> None:
-    """And nodes are judged apart."""
-    assert checkers.overbooked([ran("a", 0, 1, 2), ran("b", 1, 2, 2), ran("c", 0, 2, 2, "n2")], 2) == []
-
-
 def test_what_ran_twice_or_never_is_found() -> None:
     """Every job once; which at the same time is worst."""
     runs = [ran("a", 0, 2), ran("a", 1, 3, node="n2"), ran("b", 0, 1), ran("d", 0, 1)]

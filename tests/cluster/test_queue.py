@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.cluster import checkers
-from tests.cluster.lab import CORES, ENV
+from tests.cluster.lab import CORES, ENV, supply_of
 from tests.cluster.wait import wait_until
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def wait_all_ended(cluster: Cluster, timeout: float) -> None:
 
 def check_all(cluster: Cluster, accepted: dict[str, list[str]]) -> None:
     """Every job there once, true, and no node ever over its cores."""
-    checkers.check(cluster.server, accepted, ledger=cluster.ledger, cores=CORES)
+    checkers.check(cluster.server, accepted, ledger=cluster.ledger, supply=supply_of(CORES))
 
 
 def test_three_users_on_three_nodes_run_every_job_exactly_once(make_cluster: MakeCluster) -> None:

@@ -1,0 +1,200 @@
+"""Independent judges of what was promised: at no instant cores, CPUs, memory, GPUs or licenses twice.
+
+A promise is what one attempt of a job has of its node, and of what is counted in the whole cluster. It is
+taken from what the jobs wrote down themselves (ledger) and from what they ask for in their records, or from
+cards; roundq is not asked. Pure, and shared with the simulation. Every judge returns what is wrong, one line
+each; an empty list is a pass.
+
+    conflicts    what promises that hold at one instant promise twice
+    overbooked   what the jobs of a run had at any instant, by their own account
+    untold       a job that was not told what it had, or was told something else
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from tests.cluster.checkers import Interval
+
+T = TypeVar("T")
+
+#: Granted cores that stand for a node of one's own.
+WHOLE = 0
+#: The variables that tell a job its GPUs.
+GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What a job has: cores, 0 for all of the node; memory in bytes; CPUs and GPUs that are its own, by name.
+
+    `threads`: it runs on hardware threads that the cores of others leave over, and has no core.
+    """
+
+    job: str
+    node: str
+    cores: int
+    memory: int = 0
+    cpus: frozenset[int] = frozenset()
+    gpus: tuple[str, ...] = ()
+    licenses: Mapping[str, int] = field(default_factory=dict)
+    threads: bool = False
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What there is to promise. What is None is not judged, of nodes that a mapping does not name neither.
+
+    Cores, memory in bytes and the ids of GPUs are those of every node, or of each by name. `licenses` are
+    those of the whole cluster, `local` those of nodes, by their names. `pins`: cores are CPUs, and every job
+    has its own.
+    """
+
+    cores: int | Mapping[str, int] | None = None
+    memory: int | Mapping[str, int] | None = None
+    gpus: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = None
+    licenses: Mapping[str, int] | None = None
+    local: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    pins: bool = False
+
+
+def conflicts(promises: Iterable[Promise], supply: Supply) -> list[str]:
+    """What is wrong if all of these hold at the same instant."""
+    wrong: list[str] = []
+    nodes: dict[str, list[Promise]] = {}
+    held: Counter[str] = Counter()
+    for promise in promises:
+        nodes.setdefault(promise.node, []).append(promise)
+        held.update(promise.licenses)
+    for node, here in nodes.items():
+        wrong += [f"{node} {text}: {_names(jobs)}" for text, jobs in _on_one_node(node, here, supply)]
+        for name in supply.local.get(node, {}):
+            # Those of a node are not of the cluster.
+            del held[name]
+    for name, count in sorted(held.items()):
+        if supply.licenses is not None and count > supply.licenses.get(name, 0):
+            who = [promise for here in nodes.values() for promise in here if name in promise.licenses]
+            wrong.append(
+                f"{count} licenses {name} of {supply.licenses.get(name, 0)} are in use: {_names(who)}"
+            )
+    return wrong
+
+
+def _on_one_node(node: str, here: list[Promise], supply: Supply) -> Iterable[tuple[str, list[Promise]]]:
+    cores, memory, gpus = (
+        of_node(node, supply.cores),
+        of_node(node, supply.memory),
+        of_node(node, supply.gpus),
+    )
+    whole = [promise for promise in here if promise.cores == WHOLE]
+    if whole and len(here) > 1:
+        yield "is one job's alone and another's, too", here
+    used = sum(promise.cores for promise in here if not promise.threads)
+    if cores is not None and used > cores:
+        yield f"has {cores} cores and used {used}", here
+    promised = sum(promise.memory for promise in here)
+    if memory is not None and promised > memory:
+        yield f"has {memory} bytes of memory and promised {promised}", here
+    yield from _shared("CPU", [(promise, promise.cpus) for promise in here])
+    yield from _shared("GPU", [(promise, promise.gpus) for promise in here])
+    for promise in here:
+        if gpus is not None and not set(promise.gpus) <= set(gpus):
+            yield (
+                f"has no GPUs but {', '.join(gpus) or 'none'}, and gave {', '.join(promise.gpus)}",
+                [promise],
+            )
+    for name, has in supply.local.get(node, {}).items():
+        if (count := sum(promise.licenses.get(name, 0) for promise in here)) > has:
+            yield f"has {has} licenses {name} and gave {count}", here
+
+
+def _shared(what: str, having: list[tuple[Promise, Iterable[Any]]]) -> Iterable[tuple[str, list[Promise]]]:
+    owners: dict[Any, list[Promise]] = {}
+    for promise, ids in having:
+        for one in ids:
+            owners.setdefault(one, []).append(promise)
+    for one, who in sorted(owners.items()):
+        if len(who) > 1:
+            yield f"gave {what} {one} more than once", who
+
+
+def of_node(node: str, has: T | Mapping[str, T] | None) -> T | None:
+    """What a supply says of one node."""
+    return has.get(node) if isinstance(has, Mapping) else has
+
+
+def _names(promises: Iterable[Promise]) -> str:
+    return ", ".join(promise.job for promise in promises)
+
+
+# ---------------------------------------------------------------- what jobs wrote down
+
+Records = Callable[["Interval"], Mapping[str, Any]]
+
+
+def nothing(_run: Interval) -> Mapping[str, Any]:
+    """Where no records are known."""
+    return {}
+
+
+def overbooked(runs: Iterable[Interval], supply: Supply, record_of: Records = nothing) -> list[str]:
+    """Every instant of these runs. It judges mildly: a job that was killed ends when it was last alive.
+
+    `record_of` gives the record of a run, which says what its job asks for.
+    """
+    wrong = []
+    # Of a run that was killed at once nothing but its start is known.
+    held = [(run, promise_of(run, record_of(run), supply)) for run in runs if run.is_command]
+    changes = [(run.start, 1, promise) for run, promise in held if run.start < run.end]
+    changes += [(run.end, 0, promise) for run, promise in held if run.start < run.end]
+    now: list[Promise] = []
+    # What ends at the instant at which another starts has made room for it.
+    for at, is_start, promise in sorted(changes, key=lambda change: change[:2]):
+        if is_start:
+            now.append(promise)
+            wrong += [f"at {at:.3f} {text}" for text in conflicts(now, supply)]
+        else:
+            now.remove(promise)
+    return wrong
+
+
+def promise_of(run: Interval, record: Mapping[str, Any], supply: Supply) -> Promise:
+    """What a run had: cores as it was meant to have, CPUs and GPUs as it found them, the rest as it asked."""
+    job = record.get("job") or {}
+    # Of an earlier attempt the record does not tell it.
+    threads = bool(record.get("threads")) and record.get("attempt", 1) == run.attempt
+    return Promise(
+        run.label,
+        run.node,
+        run.cores,
+        int(job.get("memory_required") or 0),
+        run.cpus if supply.pins else frozenset(),
+        run.gpus,
+        dict(job.get("licenses") or {}),
+        threads,
+    )
+
+
+def untold(runs: Iterable[Interval], supply: Supply, record_of: Records = nothing) -> list[str]:
+    """What jobs found at their start against what they asked for: cores, CPUs, GPUs."""
+    wrong = []
+    for run in runs:
+        if run.granted is None or not run.is_command:
+            continue
+        meant = run.cores or of_node(run.node, supply.cores)
+        if meant is not None and run.granted != meant:
+            wrong.append(f"{run} was told that it has {run.granted} cores")
+        if supply.pins and len(run.cpus) != run.granted:
+            wrong.append(f"{run} may run on the CPUs {sorted(run.cpus)}")
+        record = record_of(run)
+        if record and len(run.gpus) != (count := int(record["job"].get("gpus") or 0)):
+            wrong.append(f"{run} asked for {count} GPUs and has {list(run.gpus)}")
+        if of_node(run.node, supply.gpus) and set(run.devices) != set(GPU_VARIABLES):
+            wrong.append(f"{run} on a node with GPUs is told of its own by {sorted(run.devices)} only")
+        if len(set(run.devices.values())) > 1:
+            wrong.append(f"{run} is told different GPUs: {dict(run.devices)}")
+    return wrong
