@@ -13,10 +13,13 @@ from roundq.records import cards, neighbours
 from roundq.records.cards import Card, Occupant
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
+from roundq.words import titles
 from roundq.words.errors import RecordError
 from roundq.words.job import NS, Identity
 from roundq.words.policy import Claim, Holding
-from roundq.world import procs, reading
+from roundq.words.states import RUNNING
+from roundq.world import owners, procs, reading
+from roundq.world.named import Named
 
 
 class Lodger(NamedTuple):
@@ -45,13 +48,21 @@ def on_card(card: Card, uid: int, daemon_lives: bool) -> list[Lodger]:
     return found
 
 
-def others_here(spools: Iterable[Spool], me: str, node: str, seen: Iterable[Seen] = ()) -> list[Lodger]:
+def others_here(
+    spools: Iterable[Spool],
+    me: str,
+    node: str,
+    seen: Iterable[Seen] = (),
+    supervisors: Iterable[Named] = (),
+) -> list[Lodger]:
     """Everybody else's jobs on this node, read now. For the check after a claim, which must not be late.
 
     Cards of this node are written by this node's processes, so that its NFS client shows the newest. One
     that an error of the server hides is as it was `seen` last: that is no proof that nobody is there.
+    What runs of users without a card that can be read is told by their `supervisors`, in the process table.
     """
     found: list[Lodger] = []
+    told: set[int] = set()
     others = [spool for spool in spools if spool.user != me]
     read = reading.each(
         [
@@ -72,10 +83,41 @@ def others_here(spools: Iterable[Spool], me: str, node: str, seen: Iterable[Seen
                 card = cards.of_node(content, spool, node)
             except RecordError:
                 continue
+            told.add(spool.uid)
         if card.is_legacy:
             found += [Lodger(spool.user, job) for job in neighbours.legacy_here(spool, node)]
         else:
             found += on_card(card, spool.uid, neighbours.daemon_lives(card, spool.uid))
+    known = {lodger.job.process for lodger in found}
+    unseen = [one for one in supervisors if one.uid not in told and one.process not in known]
+    return found + by_process(unseen, {spool.uid: spool.user for spool in others}, me)
+
+
+def by_process(supervisors: Iterable[Named], users: Mapping[int, str], me: str) -> list[Lodger]:
+    """The jobs of these supervisors, as their titles tell; whoever invents one takes room as its own user.
+
+    `users` are the names by which users are known; nobody else bears one of them, or mine.
+    """
+    found = []
+    taken = {me, *users.values()}
+    for one in supervisors:
+        if (title := titles.parse(one.title)) is not None:
+            account = owners.account(one.uid)
+            user = users.get(one.uid) or (str(one.uid) if account in taken else account)
+            job = Occupant(
+                title.id,
+                RUNNING,
+                title.cores,
+                title.memory,
+                False,
+                0,
+                True,
+                process=one.process,
+                cpus=title.cpus,
+                gpus=title.gpus,
+                threads=title.threads,
+            )
+            found.append(Lodger(user, job))
     return found
 
 
@@ -151,6 +193,7 @@ def holding(lodger: Lodger, table: Mapping[int, procs.Process], now_ns: int) -> 
         restartable=job.restartable,
         scavenge=job.scavenge,
         threads=job.threads,
+        memory=job.memory,
     )
 
 

@@ -209,7 +209,7 @@ def wants(scene: Scene, waiting: WaitingList) -> tuple[Want, ...]:
     where = offers(scene)
     found: list[Want] = []
     for shape, jobs in waiting.shapes.items():
-        kept_on = policy.keeper(shape.cores, shape.memory, where)
+        kept_on = policy.keeper(shape, where)
         # One more than can start waits on.
         found += [
             replace(one.want, waited_s=scene.now_s - one.known_s, kept_on=kept_on)

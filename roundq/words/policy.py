@@ -1,25 +1,28 @@
 """Pure: who goes next. The daemon calls it once a round; the log, cards and `rq why` print its sentences.
 
-`decide` answers one question: which of MY waiting jobs start on THIS node NOW.
-Every user's daemon on the node asks it with its own snapshot, and since all apply
-the same rules to the same facts they agree whose turn it is without talking.
-They may still race; `settle` is the check after a claim that keeps the node from
-being overbooked then. Nothing here claims, starts or reads anything.
+`decide` answers one question: which of MY waiting jobs start on THIS node NOW, and which
+of mine here give way to others. Every user's daemon on the node asks it with its own
+snapshot, and since all apply the same rules to the same facts they agree whose turn it is
+without talking. They may still race; `settle` is the check after a claim that keeps the node
+from being overbooked then. Nothing here claims, starts or reads anything.
 
-The rules, in this order:
+The rules, in this order; `fairness`, `backfill`, `preemption` and `room` have the numbers:
 
-1. Eligibility. A job that asks for more than the node has can never start here
-   and blocks nobody.
-2. Turns. Of the users who could start something now, the one with the fewest
-   running cores in the whole cluster goes next, ties to the earlier submission,
-   then to the name. Its job is started, or, if it is a neighbour's, planned as
-   started; then the next turn, until nothing of mine fits any more.
+1. Eligibility. A job that asks for what the node has not can never start here and blocks
+   nobody. Nor does a job that its owner's limits do not allow now.
+2. Turns. Of the users who could start something now, the one with the lowest level goes
+   next: running cores in the whole cluster, by weight and recent use. Ties go to who used less
+   of late, to the earlier submission, then to the name. Its job is started, or, if it is a
+   neighbour's, planned as started; then the next turn, until nothing of mine fits any more.
 3. Within a user: higher priority, then earlier submission, then lower id.
-4. Room. Cores, then memory: what is available minus what is promised but not yet
-   used. A job of all cores has the node alone.
+4. Room. Cores, memory (what is available minus what is promised but not yet used), GPUs,
+   licenses. A job of all cores has the node alone.
 5. A job that does not fit now is passed by, so that it wastes nothing, until it
    has waited longer than the patience: then, when its owner's turn comes, the node
-   is kept for it and nothing of a later turn starts.
+   is kept for it. Of later turns only what does not delay it starts.
+6. Spare threads. When all cores of the cluster are busy, who has less than the fair share may
+   start on hardware threads beside the cores.
+7. What scavenges comes last: only where no job of anybody waits that could start in its place.
 
 Of a neighbour only a few jobs are known: its head, perhaps the first of each
 further shape, and how many wait. The rest are taken to look like these. A wrong guess
@@ -28,30 +31,60 @@ costs one round: the next snapshot shows what the neighbour really took.
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Iterable, Mapping
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from operator import attrgetter
 from typing import NamedTuple
 
+from roundq.words import estimates, preemption, table
+from roundq.words.backfill import End, Offer, ineligible, keeper, room_with
 from roundq.words.claims import Claim, Ruling, Settlement, settle
-from roundq.words.job import Job
-from roundq.words.quantities import ALL_CORES, format_age, format_memory, visible
-from roundq.words.room import Offer, Room, below_text, cores_text, ineligible, keeper
+from roundq.words.facts import (
+    Holding,
+    Neighbour,
+    Shape,
+    Snapshot,
+    Verdict,
+    Want,
+    coarse,
+    want_of,
+)
+from roundq.words.fairness import Level, Shares
+from roundq.words.preemption import Requeue
+from roundq.words.room import Room
+from roundq.words.sentences import (
+    Draining,
+    Kept,
+    Lacks,
+    Limited,
+    Never,
+    Starts,
+    StartsOnThreads,
+    TakenWhole,
+    Turn,
+    TurnToScavenge,
+    Why,
+    within,
+)
+from roundq.words.table import Group, Groups, Player, Table, next_bid
 
 __all__ = [
     "Claim",
     "Decision",
+    "End",
     "Holding",
     "Neighbour",
     "Offer",
+    "Requeue",
     "Ruling",
     "Settlement",
     "Shape",
     "Snapshot",
     "Verdict",
     "Want",
+    "Why",
     "coarse",
     "decide",
     "in_order",
@@ -61,209 +94,30 @@ __all__ = [
     "want_of",
 ]
 
-
-class Shape(NamedTuple):
-    """What jobs that are treated alike have in common.
-
-    `cores` 0 asks for the node alone; memory is in bytes. `licenses` are sorted names with counts.
-    `limit_s` is the time limit as `coarse` gives it, None for none. `nodes` and `exclude` are patterns.
-    """
-
-    cores: int
-    memory: int
-    priority: int = 0
-    gpus: int = 0
-    licenses: tuple[tuple[str, int], ...] = ()
-    limit_s: float | None = None
-    scavenge: bool = False
-    nodes: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()
-
-
-def coarse(limit_s: float | None) -> float | None:
-    """A time limit rounded up to 1, 2 or 5 times a power of ten minutes, so that there are few shapes."""
-    if limit_s is None:
-        return None
-    step = 60.0
-    while True:
-        for factor in (1, 2, 5):
-            if limit_s <= factor * step:
-                return factor * step
-        step *= 10
-
-
-_shape = operator.attrgetter("shape")
 _submitted = attrgetter("submitted_ns")
-
-# ---------------------------------------------------------------- facts
-
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """A waiting job. `cores` 0 asks for the node alone; `memory` is in bytes, 0 asks for none.
-
-    `kept_on` is the one node that may be kept for it (what `keeper` says); None: any.
-    The other fields are those of its `Shape`.
-    """
-
-    id: str
-    cores: int
-    memory: int
-    submitted_ns: int
-    priority: int = 0
-    waited_s: float = 0.0
-    kept_on: str | None = None
-    gpus: int = 0
-    licenses: tuple[tuple[str, int], ...] = ()
-    limit_s: float | None = None
-    scavenge: bool = False
-    nodes: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    features: tuple[str, ...] = ()
-
-    @property
-    def shape(self) -> Shape:
-        """What it has in common with those that are treated alike."""
-        return Shape(
-            self.cores,
-            self.memory,
-            self.priority,
-            self.gpus,
-            self.licenses,
-            self.limit_s,
-            self.scavenge,
-            self.nodes,
-            self.exclude,
-            self.features,
-        )
-
-
-def want_of(job_id: str, job: Job, submitted_ns: int) -> Want:
-    """A waiting job as the policy sees it."""
-    return Want(
-        job_id,
-        job.cores,
-        job.memory_required,
-        submitted_ns,
-        job.priority,
-        gpus=job.gpus,
-        licenses=job.licenses,
-        limit_s=coarse(job.time_limit_s),
-        scavenge=job.scavenge,
-        nodes=job.nodes,
-        exclude=job.exclude,
-        features=job.features,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Holding:
-    """A job, of anyone, that occupies this node: claimed or running.
-
-    `memory_unused` is what it was promised but does not use yet, in bytes. One
-    that is `exclusive`, or whose cores are not resolved (0), has the node alone. `left_s` is when its
-    time limit ends it at the latest, None if it has none; `age_s` since when it is here, in seconds.
-    One on `threads` takes hardware threads that other jobs' cores left over, no cores.
-    """
-
-    user: str
-    id: str
-    cores: int
-    memory_unused: int = 0
-    exclusive: bool = False
-    gpus: int = 0
-    licenses: tuple[tuple[str, int], ...] = ()
-    left_s: float | None = None
-    age_s: float = 0.0
-    restartable: bool = False
-    scavenge: bool = False
-    threads: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """Another user with a live daemon on this node.
-
-    `head` is the first job that it could start here at all, `others` the first of
-    each further shape if they are known, `count` how many jobs wait. `cores_left` and
-    `jobs_left` are what the user's limits still allow, None for no limit.
-    """
-
-    user: str
-    head: Want | None
-    count: int = 1
-    others: tuple[Want, ...] = ()
-    cores_left: int | None = None
-    jobs_left: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All that a decision depends on.
-
-    `cores` is the capacity that the node offers; `memory_available` is what the
-    kernel reports, before `memory_unused` of the holdings is subtracted, in bytes.
-    `draining` is the reason why nothing may start. `running_cores` counts running
-    and claimed cores of each user in the whole cluster. `wants` come in any order;
-    their ids are unique, and none of them is among the holdings.
-
-    `threads` are the hardware threads beside the first ones of the cores that are offered; `gpus` those
-    that no stranger uses. `licenses` are those that this node has of its own, `pool` those of the cluster,
-    `pool_used` what jobs on other nodes hold of these. `weights` and `usage` are of users: the share
-    (1 if missing), and the decayed core-seconds as a part of what the cluster could have given.
-    `active` are the users who have something running or waiting. `cluster_cores` and `cluster_free` count
-    the live nodes. `cores_limit` and `jobs_limit` are my limits in the whole cluster, `jobs_running`
-    what runs of mine. `may_requeue`: no requeue of mine is under way, and I may ask for one here.
-    """
-
-    node: str
-    me: str
-    cores: int
-    memory_total: int
-    memory_available: int
-    draining: str | None = None
-    holdings: tuple[Holding, ...] = ()
-    running_cores: Mapping[str, int] = field(default_factory=dict)
-    wants: tuple[Want, ...] = ()
-    neighbours: tuple[Neighbour, ...] = ()
-    patience_s: float = 600.0
-    threads: int = 0
-    gpus: int = 0
-    features: frozenset[str] = frozenset()
-    licenses: Mapping[str, int] = field(default_factory=dict)
-    pool: Mapping[str, int] = field(default_factory=dict)
-    pool_used: Mapping[str, int] = field(default_factory=dict)
-    weights: Mapping[str, float] = field(default_factory=dict)
-    usage: Mapping[str, float] = field(default_factory=dict)
-    active: frozenset[str] = frozenset()
-    cluster_cores: int = 0
-    cluster_free: int = 0
-    cores_limit: int | None = None
-    jobs_limit: int | None = None
-    jobs_running: int = 0
-    may_requeue: bool = False
-
-
-class Verdict(NamedTuple):
-    """What the decision says of the waiting jobs of one shape; small enough for a card."""
-
-    shape: Shape
-    says: str
-
-
-# ---------------------------------------------------------------- rules that others need, too
 
 
 def in_order(wants: Iterable[Want]) -> list[Want]:
-    """One user's jobs in the order of their turns: priority, submission, id with numbers by value."""
-    # Three stable passes, the last being the most significant: most keys come at the speed of C.
+    """One user's jobs in the order of their turns: what scavenges last, then priority, submission, id."""
+    # Stable passes, the last being the most significant: most keys come at the speed of C.
     order = sorted(wants, key=_submitted)
     if len(set(map(_submitted, order))) < len(order):
-        # The tasks of an array were all submitted at once.
+        # The tasks of an array were all submitted at once. Ids with numbers go by value.
         order.sort(key=lambda want: (want.submitted_ns, _natural(want.id)))
     order.sort(key=attrgetter("priority"), reverse=True)
+    order.sort(key=attrgetter("scavenge"))
     return order
+
+
+def _natural(job_id: str) -> tuple[int, int, int, str]:
+    """Sorts 2 before 10, 17_3 before 17_12, and numbers before names."""
+    number, _, index = job_id.partition("_")
+    if number.isdecimal() and (not index or index.isdecimal()):
+        return 0, int(number), int(index or -1), job_id
+    number, _, node = job_id.partition(".")
+    if number.isdecimal() and node and not node.isdecimal():
+        return 0, int(number), -1, job_id
+    return 1, 0, 0, job_id
 
 
 # ---------------------------------------------------------------- the decision
@@ -273,150 +127,127 @@ def in_order(wants: Iterable[Want]) -> list[Want]:
 class Decision:
     """Which of my jobs start now, in this order, and one sentence about each of them all.
 
-    The sentences are made when they are asked for, from what the pass left behind:
+    `requeues` are jobs of mine that give way. What starts and what is said of it are one value, its
+    `why`. The sentences of what waits are made when they are asked for, from what the pass left behind:
     ten thousand waiting jobs have few shapes and one sentence for each.
     """
 
     # Without slots: cached_property needs a place to write to.
-    starts: tuple[str, ...]
+    requeues: tuple[Requeue, ...]
     _snapshot: Snapshot = field(repr=False)
     _pass: _Pass = field(repr=False, compare=False)
 
+    @cached_property
+    def starts(self) -> tuple[str, ...]:
+        """The ids of my jobs that start now."""
+        return tuple(job_id for job_id, why in self._pass.ruled.items() if why.starts)
+
+    @cached_property
+    def on_threads(self) -> frozenset[str]:
+        """Those of them that start on spare hardware threads."""
+        return frozenset(key for key, why in self._pass.ruled.items() if isinstance(why, StartsOnThreads))
+
+    def why(self, job_id: str) -> Why:
+        """Why this job of mine starts or waits. Raises `KeyError` for a job that was not in the snapshot."""
+        if job_id in self._pass.ruled:
+            return self._pass.ruled[job_id]
+        shape = self._by_id[job_id].shape
+        why = self._waits[shape]
+        if isinstance(why, Lacks):
+            first = self._firsts[shape].id
+            kept = self._pass.kept_for == (self._snapshot.me, job_id)
+            return replace(why, behind=None if first == job_id else first, kept=kept)
+        return why
+
     def reason(self, job_id: str) -> str:
-        """Why this job of mine starts or waits; begins with "starts" if, and only if, it starts.
+        """The sentence about this job of mine; begins with "starts" if, and only if, it starts.
 
         Raises `KeyError` for a job that was not in the snapshot.
         """
+        return self._sentence(self.why(job_id), job_id)
+
+    def estimate(self, job_id: str) -> float | None:
+        """In how many seconds it starts here at the latest, if nobody comes before who is not here yet.
+
+        From the time limits of what is ahead; None where they do not tell. Raises `KeyError` as `why`.
+        """
+        if job_id in self._pass.ruled:
+            return 0.0
         want = self._by_id[job_id]
-        started = self._pass.started.get(job_id)
-        if started is not None:
-            return _starts(want, started, self._snapshot)
-        says = self._says[_shape(want)]
-        first = self._firsts[_shape(want)]
-        if says.startswith("waits: needs "):
-            if first.id != job_id:
-                says = f"waits: behind job {visible(first.id)}, which {says.removeprefix('waits: ')}"
-            if self._pass.kept == (self._snapshot.me, want):
-                says = f"{says}; {self._snapshot.node} is kept for it"
-        return says
+        if not isinstance(self._waits[want.shape], Lacks | TakenWhole):
+            return None
+        kept = self._pass.first_table.kept
+        if self._pass.kept_for == (self._snapshot.me, job_id) and kept is not None:
+            return kept.late_s
+        limits = (self._snapshot.cores_limit, self._snapshot.jobs_limit)
+        if not self._pass.alone or kept is not None or limits != (None, None):
+            return None
+        return estimates.starts_in_s(want, self._line, self._pass.first_table)
 
     def verdicts(self) -> tuple[Verdict, ...]:
         """One verdict for each distinct shape among my jobs, in the order of their turns.
 
         It is about those that wait on; about those that start only if all of the shape do.
         """
-        return tuple(Verdict(shape, says) for shape, says in self._says.items())
+        said = []
+        for shape, want in self._pass.firsts.items():
+            first = self._firsts.get(shape, want)
+            why = self._waits[shape] if shape in self._waits else self._pass.ruled[want.id]
+            said.append(Verdict(shape, self._sentence(why, first.id)))
+        return tuple(said)
 
     def heads(self) -> tuple[Want, ...]:
         """The first waiting job of each shape that could start here at all: what neighbours need to know."""
-        return tuple(want for shape, want in self._firsts.items() if shape not in self._pass.never)
+        groups = self._pass.groups
+        return tuple(want for shape, want in self._firsts.items() if groups[shape].never is None)
 
     @property
     def count(self) -> int:
         """How many of my jobs wait on that could start here at all."""
-        return len(self._pass.queue) - len(self.starts)
+        return sum(group.never is None for _, group in self._pass.order) - len(self.starts)
 
     @property
     def ahead(self) -> frozenset[str]:
         """The users who could start a job now, and for whose turns alone one of mine waits."""
-        mine, plan = self._pass.mine, self._pass.plan
-        waits = any(
-            mine.fits(shape.cores, shape.memory) and not plan.fits(shape.cores, shape.memory)
-            for shape in self._firsts
-        )
+        mine, plan = self._pass.mine, self._pass.first_table.plan
+        needs = [self._pass.groups[shape].need for shape in self._firsts if not shape.scavenge]
+        waits = any(mine.fits(need) and not plan.fits(need) for need in needs)
         return frozenset(turn.user for turn in self._pass.planned) if waits else frozenset()
+
+    def _sentence(self, why: Why, job_id: str) -> str:
+        text = why.text
+        if isinstance(why, Lacks) and (in_s := self.estimate(job_id)) is not None:
+            return f"{text}; starts within {within(in_s)}"
+        return text
 
     @cached_property
     def _by_id(self) -> dict[str, Want]:
         return {want.id: want for want in self._snapshot.wants}
 
     @cached_property
-    def _firsts(self) -> dict[Shape, Want]:
-        """The first job that does not start of each shape that has one."""
-        waiting = [want for want in self._pass.order if want.id not in self._pass.started]
-        return _firsts(waiting) if self.starts else self._pass.firsts
+    def _line(self) -> list[tuple[Want, Group]]:
+        """My jobs that wait on and could start here, but for what scavenges."""
+        ruled = self._pass.ruled
+        return [
+            (want, group)
+            for want, group in self._pass.order
+            if want.id not in ruled and group.never is None and not want.scavenge
+        ]
 
     @cached_property
-    def _says(self) -> dict[Shape, str]:
-        return {
-            shape: _waits(shape, self._snapshot, self._pass)
-            if shape in self._firsts
-            else _starts(want, self._pass.started[want.id], self._snapshot)
-            for shape, want in self._pass.firsts.items()
-        }
+    def _firsts(self) -> dict[Shape, Want]:
+        """The first job that does not start of each shape that has one."""
+        if not self._pass.ruled:
+            return self._pass.firsts
+        return _firsts([one for one in self._pass.order if one[0].id not in self._pass.ruled])
 
-
-def decide(snapshot: Snapshot) -> Decision:
-    """Which of my waiting jobs start on this node now."""
-    order = in_order(snapshot.wants)
-    firsts = _firsts(order)
-    never: dict[Shape, str] = {}
-    for shape in firsts:
-        why = ineligible(shape.cores, shape.memory, snapshot.node, snapshot.cores, snapshot.memory_total)
-        if why:
-            never[shape] = why
-    queue = [want for want in order if _shape(want) not in never] if never else order
-    room = _room(snapshot)
-    run = _Pass(order, queue, firsts, never, room, room)
-    if snapshot.draining is None:
-        _turns(snapshot, run)
-    return Decision(tuple(run.started), snapshot, run)
-
-
-def _turns(snapshot: Snapshot, run: _Pass) -> None:
-    """Plays the turns of everybody at this table until nothing of mine fits, and records them in `run`."""
-    mine = _Player(snapshot.me, run.queue, len(run.queue))
-    table = [mine, *_neighbours(snapshot, run.mine.cores)]
-    running = {player.user: snapshot.running_cores.get(player.user, 0) for player in table}
-    run.running = running[mine.user]
-    while True:
-        bids = [(player, want) for player in table if (want := player.bid(run.plan, snapshot)) is not None]
-        if all(player is not mine for player, _ in bids):
-            return
-        player, want = min(bids, key=lambda bid: (running[bid[0].user], bid[1].submitted_ns, bid[0].user))
-        if not run.plan.fits(want.cores, want.memory):
-            run.kept = (player.user, want)
-            return
-        if player is mine:
-            run.started[want.id] = run.mine
-            run.mine = run.mine.less(want.cores, want.memory)
-        run.plan = run.plan.less(want.cores, want.memory)
-        if player is not mine:
-            run.planned.append(_Planned(player.user, want, run.plan))
-        running[player.user] += want.cores or snapshot.cores
-        run.running = running[mine.user]
-        player.take()
-
-
-def _neighbours(snapshot: Snapshot, free_cores: int) -> Iterable[_Player]:
-    for neighbour in snapshot.neighbours:
-        if neighbour.head is None or neighbour.user == snapshot.me:
-            continue
-        # No more than one for each free core can start, whatever number a card claims.
-        count = min(neighbour.count, max(1, free_cores))
-        queue = []
-        for want in (neighbour.head, *neighbour.others):
-            if not ineligible(want.cores, want.memory, snapshot.node, snapshot.cores, snapshot.memory_total):
-                # Those that are only assumed have not waited: no node is kept for a guess.
-                queue += [want, *[replace(want, waited_s=0.0)] * (count - 1)]
-        yield _Player(neighbour.user, queue, count)
+    @cached_property
+    def _waits(self) -> dict[Shape, Why]:
+        """Why the first job of each shape that waits on does so."""
+        return {shape: _waits(self._pass.groups[shape], self._snapshot, self._pass) for shape in self._firsts}
 
 
 # ---------------------------------------------------------------- the pass
-
-
-def _firsts(order: list[Want]) -> dict[Shape, Want]:
-    """The first job of each shape, in the order of turns."""
-    # Filled backwards, so that the first of each shape is the one that stays.
-    firsts = {_shape(want): want for want in reversed(order)}
-    return {_shape(want): want for want in in_order(firsts.values())}
-
-
-def _room(snapshot: Snapshot) -> Room:
-    room = Room(snapshot.cores, snapshot.memory_available)
-    for holding in snapshot.holdings:
-        room = room.less(ALL_CORES if holding.exclusive else holding.cores, holding.memory_unused)
-    return room
 
 
 class _Planned(NamedTuple):
@@ -431,134 +262,237 @@ class _Planned(NamedTuple):
 class _Pass:
     """What one pass leaves behind: all that the sentences are made of.
 
-    `mine` is the room after what is there and what I start, `plan` also after what the
-    neighbours are expected to start; `started` has the room that each found.
+    `mine` is the room after what is there and what I start; `first_table` has the room also after what
+    the neighbours are expected to start before me, `table` that of the last phase. `player` is me.
+    `before_scavenging` are the further turns that come before what scavenges of mine.
     """
 
-    order: list[Want]
-    queue: list[Want]
+    order: list[tuple[Want, Group]]
+    groups: Groups
     firsts: dict[Shape, Want]
-    never: dict[Shape, str]
+    shares: Shares
+    player: Player
+    level: Level
     mine: Room
-    plan: Room
-    started: dict[str, Room] = field(default_factory=dict)
+    first_table: Table
+    table: Table
+    alone: bool = False
+    started_cores: int = 0
+    ruled: dict[str, Why] = field(default_factory=dict)
     planned: list[_Planned] = field(default_factory=list)
-    kept: tuple[str, Want] | None = None
-    running: int = 0
+    before_scavenging: list[_Planned] = field(default_factory=list)
+
+    @property
+    def kept_for(self) -> tuple[str, str] | None:
+        """For whose job the node is kept."""
+        kept = self.first_table.kept
+        return None if kept is None else (kept.user, kept.want.id)
+
+    def start(self, want: Want, why: Starts | StartsOnThreads) -> None:
+        """A job of mine starts."""
+        self.ruled[want.id] = why
+        self.mine = self.mine.less(why.need, isinstance(why, StartsOnThreads))
+        self.started_cores += want.cores or self.table.cores
 
 
-@dataclass(slots=True)
-class _Player:
-    """One user at the table: the jobs it waits with, in order, and how many of them at most."""
-
-    user: str
-    queue: list[Want]
-    count: int
-    at: int = 0
-    unfit: set[tuple[int, int]] = field(default_factory=set)
-
-    def bid(self, plan: Room, snapshot: Snapshot) -> Want | None:
-        """The job that it wants to start next, or for which it wants the node kept.
-
-        Room only shrinks in a pass: what did not fit is never looked at again.
-        """
-        while self.count > 0 and self.at < len(self.queue):
-            want = self.queue[self.at]
-            size = (want.cores, want.memory)
-            if size not in self.unfit:
-                if plan.fits(*size):
-                    return want
-                self.unfit.add(size)
-            # With no job there whose end could make room, keeping the node would help nobody:
-            # then the memory is used by what is not ours.
-            if want.waited_s > snapshot.patience_s and plan.jobs and want.kept_on in (None, snapshot.node):
-                return want
-            self.at += 1
-        return None
-
-    def take(self) -> None:
-        self.at += 1
-        self.count -= 1
+def decide(snapshot: Snapshot) -> Decision:
+    """Which of my waiting jobs start on this node now, and which of mine that run here give way."""
+    groups = Groups(snapshot.site)
+    order = [(want, groups[want.shape]) for want in in_order(snapshot.wants)]
+    shares = _shares(snapshot)
+    empty = table.empty_room(snapshot)
+    stays = [table.stay_of(holding) for holding in snapshot.holdings]
+    plan = room_with(empty, stays)
+    mine = _myself(snapshot, order, shares)
+    others = [
+        player
+        for neighbour in snapshot.neighbours
+        if (player := table.neighbour_at(neighbour, snapshot, shares, groups, plan.cores)) is not None
+    ]
+    requeues: tuple[Requeue, ...] = ()
+    if snapshot.may_requeue:
+        waiting = [mine, *others] if snapshot.draining is None else others
+        requeues = preemption.requeues(snapshot, shares, waiting, empty)
+    at = Table(snapshot.node, snapshot.cores, snapshot.patience_s, empty, plan, stays)
+    run = _Pass(order, groups, _firsts(order), shares, mine, mine.level, plan, at, at)
+    run.alone = all(not player.queue for player in others)
+    if snapshot.draining is None:
+        _turns(snapshot, run, others)
+        _on_threads(snapshot, run, others)
+        _scavenge(snapshot, run, others)
+    return Decision(requeues, snapshot, run)
 
 
-def _natural(job_id: str) -> tuple[int, int, int, str]:
-    """Sorts 2 before 10, 17_3 before 17_12, and numbers before names."""
-    number, _, index = job_id.partition("_")
-    if number.isdecimal() and (not index or index.isdecimal()):
-        return 0, int(number), int(index or -1), job_id
-    number, _, node = job_id.partition(".")
-    if number.isdecimal() and node and not node.isdecimal():
-        return 0, int(number), -1, job_id
-    return 1, 0, 0, job_id
+def _firsts(order: Iterable[tuple[Want, Group]]) -> dict[Shape, Want]:
+    """The first job of each shape, in the order of turns."""
+    firsts: dict[Group, Want] = {}
+    for want, group in order:
+        if group not in firsts:
+            firsts[group] = want
+    return {group.shape: want for group, want in firsts.items()}
 
 
-# ---------------------------------------------------------------- sentences
+def _shares(snapshot: Snapshot) -> Shares:
+    active = snapshot.active.union(
+        {snapshot.me} if snapshot.wants else (),
+        (user for user, cores in snapshot.running_cores.items() if cores),
+        (neighbour.user for neighbour in snapshot.neighbours if neighbour.head is not None),
+    )
+    return Shares(active, snapshot.cluster_cores, snapshot.weights, snapshot.usage)
 
 
-def _starts(want: Want, room: Room, snapshot: Snapshot) -> str:
-    """The sentence of a job that starts in `room`."""
-    if want.cores == ALL_CORES:
-        needs = f"has {snapshot.node} for itself"
-    else:
-        needs = f"needs {cores_text(want.cores)}, {room.cores} of {snapshot.cores} free"
-    if want.memory:
-        free = f"{format_memory(room.memory)} of {format_memory(snapshot.memory_total)} free"
-        needs += f", and {format_memory(want.memory)} of memory, {free}"
-    return f"starts: {needs}"
-
-
-def _waits(shape: Shape, snapshot: Snapshot, run: _Pass) -> str:
-    """The sentence of the jobs of a shape that do not start; the first reason that holds."""
-    cores, memory = shape.cores, shape.memory
-    if shape in run.never:
-        return run.never[shape]
-    if snapshot.draining is not None:
-        return f"waits: {snapshot.node} is draining" + (
-            f" ({visible(snapshot.draining)})" if snapshot.draining else ""
-        )
-    if not run.mine.fits(cores, memory):
-        return f"waits: {_lacks(cores, memory, snapshot, run)}"
-    if not run.plan.fits(cores, memory):
-        # If no single turn was too much, what I start was, after the last of them.
-        short = (turn for turn in run.planned if not turn.left.fits(cores, memory))
-        return f"waits: {_turn(next(short, run.planned[-1]), snapshot, run)}"
-    # It would fit: only a node that is kept for somebody stops it.
-    assert run.kept is not None
-    user, want = run.kept
-    needs = cores_text(want.cores) if want.cores else "it whole"
-    return (
-        f"waits: {snapshot.node} is kept for {visible(user)}'s job {visible(want.id)},"
-        f" which needs {needs} and has waited {format_age(want.waited_s)}"
+def _myself(snapshot: Snapshot, order: list[tuple[Want, Group]], shares: Shares) -> Player:
+    able = [one for one in order if one[1].never is None]
+    # What scavenges is at the end.
+    border = bisect_left(able, True, key=lambda one: one[0].scavenge)
+    running = snapshot.running_cores.get(snapshot.me, 0)
+    cores, jobs = snapshot.cores_limit, snapshot.jobs_limit
+    return Player(
+        snapshot.me,
+        able[:border],
+        border,
+        1,
+        running,
+        shares.level(snapshot.me, running),
+        None if cores is None else max(0, cores - _cores_running(snapshot)),
+        None if jobs is None else max(0, jobs - snapshot.jobs_running),
+        able[border:],
     )
 
 
-def _lacks(cores: int, memory: int, snapshot: Snapshot, run: _Pass) -> str:
+def _cores_running(snapshot: Snapshot) -> int:
+    """My cores that count for my limit."""
+    running = snapshot.cores_running
+    return snapshot.running_cores.get(snapshot.me, 0) if running is None else running
+
+
+def _turns(snapshot: Snapshot, run: _Pass, others: list[Player]) -> None:
+    """Plays the turns of everybody at this table until nothing of mine fits, and records them in `run`."""
+    at = run.table
+    while True:
+        bids = [(player, *bid) for player in (run.player, *others) if (bid := player.bid(at)) is not None]
+        if all(player is not run.player for player, _, _ in bids):
+            return
+        player, want, group = min(bids, key=lambda bid: (bid[0].level[:2], bid[1].submitted_ns, bid[0].user))
+        if not at.plan.fits(group.need):
+            at.keep(player.user, want)
+            continue
+        if player is run.player:
+            run.start(want, Starts(group.need, run.mine, snapshot, want.limit_s, at.kept))
+        _take(player, want, group, at, run.shares)
+        if player is not run.player:
+            run.planned.append(_Planned(player.user, want, at.plan))
+        run.level = run.player.level
+
+
+def _take(player: Player, want: Want, group: Group, at: Table, shares: Shares) -> None:
+    at.take(group)
+    cores = want.cores or at.cores
+    running = player.running + cores
+    player.take(cores, shares.level(player.user, running), running)
+
+
+def _on_threads(snapshot: Snapshot, run: _Pass, others: list[Player]) -> None:
+    """Starts on hardware threads beside the cores what is below the fair share, if all cores are busy."""
+    if snapshot.threads < 1 or snapshot.cluster_cores < 1:
+        return
+
+    def no_cores(group: Group) -> bool:
+        return group.need.cores > snapshot.cluster_free
+
+    at = run.table = replace(run.table, on_threads=True, also=no_cores)
+    mine = run.player = run.player.again([one for one in run.player.queue if one[0].id not in run.ruled])
+    players = [mine, *(player.again() for player in others)]
+    while mine.bid(at) is not None:
+        poor = [player for player in players if player.running < run.shares.fair(player.user)]
+        if mine not in poor or (found := next_bid(poor, at)) is None:
+            break
+        player, want, group = found
+        if player is mine:
+            share = (snapshot.me, mine.running, run.shares)
+            run.start(want, StartsOnThreads(group.need, run.mine, snapshot, *share))
+        _take(player, want, group, at, run.shares)
+
+
+def _scavenge(snapshot: Snapshot, run: _Pass, others: list[Player]) -> None:
+    """Starts what scavenges where nothing else of anybody would start."""
+    if not run.player.scavenging:
+        return
+    at = run.table = replace(run.table, on_threads=False, also=None)
+    while (found := next_bid(others, at)) is not None:
+        player, want, group = found
+        if at.plan.fits(group.need):
+            _take(player, want, group, at, run.shares)
+            run.before_scavenging.append(_Planned(player.user, want, at.plan))
+        else:
+            at.keep(player.user, want)
+    mine = run.player = run.player.again(run.player.scavenging)
+    if at.kept is not None:
+        return
+    players = [mine, *(player.again(player.scavenging) for player in others if player.count)]
+    for player in players:
+        # Turns of their own: what scavenges counts for nobody's level.
+        player.running = sum(
+            held.cores for held in snapshot.holdings if held.scavenge and held.user == player.user
+        )
+        player.level = Level(player.running, 0.0, player.running)
+    while mine.bid(at) is not None and (found := next_bid(players, at)) is not None:
+        player, want, group = found
+        if player is mine:
+            run.start(want, Starts(group.need, run.mine, snapshot, want.limit_s))
+        at.take(group)
+        cores = want.cores or at.cores
+        player.take(cores, Level(player.running + cores, 0.0, 0), player.running + cores)
+        if player is not mine:
+            run.before_scavenging.append(_Planned(player.user, want, at.plan))
+
+
+# ---------------------------------------------------------------- why what waits does
+
+
+def _waits(group: Group, snapshot: Snapshot, run: _Pass) -> Why:
+    """Why the jobs of a shape that do not start wait: the first reason that holds."""
+    if group.never is not None:
+        return Never(group.never)
+    if snapshot.draining is not None:
+        return Draining(snapshot.node, snapshot.draining)
+    if (limited := _limited(group.need.cores or snapshot.cores, snapshot, run)) is not None:
+        return limited
+    if not run.mine.fits(group.need):
+        return _lacks(group, snapshot, run)
+    scavenges = group.shape.scavenge
+    at = run.table if scavenges else run.first_table
+    if not at.plan.fits(group.need):
+        # If no single turn was too much, what I start was, after the last of them.
+        turns = run.planned + (run.before_scavenging if scavenges else [])
+        turn = next((turn for turn in turns if not turn.left.fits(group.need)), turns[-1])
+        if scavenges:
+            return TurnToScavenge(turn.user, turn.want.id)
+        theirs = run.shares.level(turn.user, snapshot.running_cores.get(turn.user, 0))
+        return Turn(turn.user, turn.want.id, theirs, snapshot.me, run.level, run.shares)
+    # It would fit: only a node that is kept for somebody stops it.
+    assert at.kept is not None
+    return Kept(snapshot.node, at.kept, group.shape.limit_s, scavenges)
+
+
+def _limited(cores: int, snapshot: Snapshot, run: _Pass) -> Limited | None:
+    """My limit, if it does not allow a job of so many cores after what I start."""
+    if run.player.allows(cores):
+        return None
+    most = snapshot.jobs_limit
+    if most is not None and run.player.jobs_left is not None and run.player.jobs_left < 1:
+        return Limited(most, snapshot.jobs_running + len(run.ruled), None)
+    assert snapshot.cores_limit is not None
+    return Limited(snapshot.cores_limit, _cores_running(snapshot) + run.started_cores, cores)
+
+
+def _lacks(group: Group, snapshot: Snapshot, run: _Pass) -> Why:
     """What the node lacks for this shape, by what is there and what I start."""
     room = run.mine
+    started = [(snapshot.me, job_id) for job_id in run.ruled]
     if room.whole:
         whole = [(held.user, held.id) for held in snapshot.holdings if held.exclusive or not held.cores]
         # If nobody had it whole before, I take it whole now, and nothing else starts.
-        user, job_id = min(whole) if whole else (snapshot.me, next(iter(run.started)))
-        return f"{snapshot.node} is taken whole by {visible(user)}'s job {visible(job_id)}"
-    lacks = []
-    if cores == ALL_CORES and room.jobs:
-        there = [(held.user, held.id) for held in snapshot.holdings]
-        user, job_id = there[0] if there else (snapshot.me, next(iter(run.started)))
-        jobs = f"{visible(user)}'s job {visible(job_id)} is" if room.jobs == 1 else f"{room.jobs} jobs are"
-        lacks.append(f"{snapshot.node} for itself, {jobs} there")
-    elif cores > room.cores:
-        lacks.append(f"{cores_text(cores)}, {room.cores} of {snapshot.cores} free")
-    if memory > room.memory and memory:
-        free = f"{below_text(room.memory, memory)} of {format_memory(snapshot.memory_total)} free"
-        lacks.append(f"{format_memory(memory)} of memory, {free}")
-    return f"needs {', and '.join(lacks)}"
-
-
-def _turn(turn: _Planned, snapshot: Snapshot, run: _Pass) -> str:
-    """Whose turn it is and why. Counts what runs and what I start, not what is only expected."""
-    user, me = visible(turn.user), visible(snapshot.me)
-    theirs = snapshot.running_cores.get(turn.user, 0)
-    if theirs == run.running:
-        each = f"{user} and {me} have {cores_text(theirs)} running each"
-        return f"{user}'s turn ({each}, {user}'s job {visible(turn.want.id)} goes first)"
-    return f"{user}'s turn ({user} has {cores_text(theirs)} running, {me} {run.running})"
+        return TakenWhole(snapshot.node, *min(whole or started[:1]))
+    there = [(held.user, held.id) for held in snapshot.holdings] + started
+    return Lacks(group.need, room, snapshot, there[0] if there else None)

@@ -26,6 +26,7 @@ from roundq.words.policy import (
     keeper,
 )
 from roundq.words.quantities import GIB
+from roundq.words.room import Site
 
 NODE = Snapshot("node1", "ann", 8, 32 * GIB, 32 * GIB)
 LONG = 14 * 60.0
@@ -84,9 +85,9 @@ def test_a_node_that_offers_no_cores_starts_nothing() -> None:
 
 
 def test_eligibility_is_one_predicate_for_all() -> None:
-    assert ineligible(8, 32 * GIB, "node1", 8, 32 * GIB) is None
-    assert ineligible(0, 0, "node1", 8, 0) is None
-    assert ineligible(9, 0, "node1", 8, 0) == "can never start here: needs 9 cores, node1 has 8"
+    assert ineligible(Shape(8, 32 * GIB), Site("node1", 8, 32 * GIB)) is None
+    assert ineligible(Shape(0, 0), Site("node1", 8, 0)) is None
+    assert ineligible(Shape(9, 0), Site("node1", 8, 0)) == "can never start here: needs 9 cores, node1 has 8"
 
 
 # ---------------------------------------------------------------- room
@@ -380,12 +381,12 @@ def test_a_neighbours_second_job_is_only_assumed_and_keeps_no_node() -> None:
 
 def test_the_node_to_keep_is_the_one_with_most_free_cores_that_suits() -> None:
     offers = [Offer("a", 8, 3, GIB), Offer("b", 8, 5, GIB), Offer("c", 4, 4, GIB), Offer("d", 16, 5, 0)]
-    assert keeper(6, 1, offers) == "b"
-    assert keeper(6, 0, offers) == "b"
-    assert keeper(3, 0, offers) == "b"
-    assert keeper(0, 0, offers) == "c"
-    assert keeper(12, 0, offers) == "d"
-    assert keeper(20, 0, offers) is None
+    assert keeper(Shape(6, 1), offers) == "b"
+    assert keeper(Shape(6, 0), offers) == "b"
+    assert keeper(Shape(3, 0), offers) == "b"
+    assert keeper(Shape(0, 0), offers) == "c"
+    assert keeper(Shape(12, 0), offers) == "d"
+    assert keeper(Shape(20, 0), offers) is None
 
 
 # ---------------------------------------------------------------- draining
@@ -529,7 +530,7 @@ def test_a_node_is_never_overbooked(snapshot: Snapshot) -> None:
 @given(snapshots)
 def test_what_can_never_start_never_does_and_changes_nothing(snapshot: Snapshot) -> None:
     def able(each: Want) -> bool:
-        return not ineligible(each.cores, each.memory, "node1", snapshot.cores, snapshot.memory_total)
+        return ineligible(each.shape, snapshot.site) is None
 
     decision = decided(snapshot)
     assert all(map(able, started(snapshot, decision)))

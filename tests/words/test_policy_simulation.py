@@ -19,6 +19,7 @@ from roundq.words.policy import (
     Neighbour,
     Offer,
     Ruling,
+    Shape,
     Snapshot,
     Want,
     decide,
@@ -27,6 +28,7 @@ from roundq.words.policy import (
     keeper,
     settle,
 )
+from roundq.words.room import Site
 
 MINUTE = 60 * 1_000_000_000
 MEMORY = 64
@@ -82,14 +84,14 @@ class Cluster:
             Offer(name, cores, cores - sum(map(self.granted, self.here(name))), MEMORY)
             for name, cores in self.nodes.items()
         ]
-        chosen: dict[tuple[int, int], str | None] = {}
+        chosen: dict[Shape, str | None] = {}
         wants = []
         for job in self.waiting[user]:
-            size = (job.want.cores, job.want.memory)
-            if self.keep_one and size not in chosen:
-                chosen[size] = keeper(*size, offers)
+            shape = job.want.shape
+            if self.keep_one and shape not in chosen:
+                chosen[shape] = keeper(shape, offers)
             waited_s = (self.now - job.submitted) * 60.0
-            wants.append(replace(job.want, waited_s=waited_s, kept_on=chosen.get(size)))
+            wants.append(replace(job.want, waited_s=waited_s, kept_on=chosen.get(shape)))
         return in_order(wants)
 
     def neighbour(self, user: str, node: str) -> Neighbour:
@@ -97,7 +99,7 @@ class Cluster:
         able = [
             want
             for want in self.wants(user)
-            if not ineligible(want.cores, want.memory, node, self.nodes[node], MEMORY)
+            if ineligible(want.shape, Site(node, self.nodes[node], MEMORY)) is None
         ]
         firsts = {(want.cores, want.memory): want for want in reversed(able)}
         others = tuple(want for want in firsts.values() if want is not able[0])
