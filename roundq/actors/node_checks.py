@@ -19,7 +19,16 @@ from roundq.world.nodelock import NodeLock
 #: What roundq.service and roundq@.service, see roundqd(8), are called.
 _UNITS = "roundq*.service"
 #: Distributions that roundq imports; the last is optional.
-_PACKAGES = ("pydantic", "pydantic-core", "rich", "psutil", "tomli", "inotify-simple", "systemd-python")
+_PACKAGES = (
+    "pydantic",
+    "pydantic-core",
+    "rich",
+    "psutil",
+    "tomli",
+    "inotify-simple",
+    "setproctitle",
+    "systemd-python",
+)
 #: An inotify(7) watch for each neighbour who has a queue, and one instance for each daemon of this user.
 _LIMITS = {"max_user_watches": 1024, "max_user_instances": 16}
 

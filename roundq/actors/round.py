@@ -28,7 +28,7 @@ from roundq.records import spool as spools
 from roundq.records.cards import Card
 from roundq.records.neighbours import Neighbourhood, Seen
 from roundq.records.spool import Entry, Spool
-from roundq.words import policy
+from roundq.words import policy, titles
 from roundq.words.errors import RoundqError
 from roundq.words.policy import Decision, Ruling, Snapshot, Want
 from roundq.words.quantities import format_memory, visible
@@ -42,6 +42,7 @@ from roundq.words.states import (
 from roundq.world import files, procs
 from roundq.world.config import Config
 from roundq.world.helpers import Helpers
+from roundq.world.named import Bearers
 from roundq.world.node import Node
 
 #: How soon a claim that is neither kept nor given back is looked at again, and for how long.
@@ -80,6 +81,7 @@ class Round:
         self.publisher = commons.Publisher(self.name, helpers)
         self.sweeping = Sweeping(spool, self.name, log, self.publisher)
         self.neighbourhood = Neighbourhood(self.name)
+        self.supervisors = Bearers(titles.SUPERVISOR)
         self.turns = Turns()
         self.waiting = WaitingList(spool, log)
         self.asked = files.Freshness(spool.directory("requests"))
@@ -237,7 +239,8 @@ class Round:
 
     def _lodgers(self) -> list[occupancy.Lodger]:
         """Everybody's jobs on this node, mine as I know them."""
-        found = occupancy.others_here(self.homes, self.spool.user, self.name, self.seen)
+        supervisors = self.supervisors.look(self.spool.uid, time.monotonic())
+        found = occupancy.others_here(self.homes, self.spool.user, self.name, self.seen, supervisors)
         found += [occupancy.Lodger(self.spool.user, tenant.occupant()) for tenant in self.tenants]
         if any(one.card.is_legacy and one.card.user == self.spool.user for one in self.seen):
             found += occupancy.own_legacy(self.spool, self.name)

@@ -24,10 +24,10 @@ from roundq.actors.ending import Ending, classified, signal_name
 from roundq.actors.homewatch import LEASE_STOP, HomeWatch, clock_s
 from roundq.actors.memorywatch import MemoryWatch
 from roundq.actors.streams import Streams, open_streams
-from roundq.records import environments
+from roundq.records import commons, environments
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
-from roundq.words import states
+from roundq.words import states, titles
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import NS, Job, Record
 from roundq.world import cgroup, files, notify, procs, spawn
@@ -291,6 +291,23 @@ def state_of(code: int) -> str | None:
     return states.STATES[index] if 0 <= index < len(states.STATES) else None
 
 
+def _entitle(entry: Entry, record: Record) -> None:
+    """Has the process table tell those who cannot read our card what this job was given, and no more."""
+    spawn.set_name(titles.SUPERVISOR.encode())
+    # Inside a job, the mark in our environment leads to us. What we have is that job's, and counts as such.
+    if "RQ_MARK" not in os.environ:
+        job = record.job
+        title = titles.Title(
+            commons.masked(entry.id),
+            record.cores,
+            job.memory_required,
+            record.cpus,
+            record.gpus,
+            record.threads,
+        )
+        spawn.set_title(titles.text(title).encode())
+
+
 def after_fork(spool: Spool, entry: Entry, record: Record, terms: Terms, gate: int) -> None:
     """What the daemon's child does; never returns.
 
@@ -304,8 +321,7 @@ def after_fork(spool: Spool, entry: Entry, record: Record, terms: Terms, gate: i
         os.setsid()
         # Standard error stays the daemon's log.
         spawn.close_inherited({gate, 2})
-        spawn.set_name(f"rq:{entry.id}".encode())
-        spawn.set_title(f"rq supervisor of job {entry.id}".encode())
+        _entitle(entry, record)
         while True:
             try:
                 opened = os.read(gate, 1)

@@ -153,7 +153,7 @@ def liveness(of: Identity, uid: int | None = None) -> Liveness:
         return Liveness.UNKNOWN
     if process is None or process.start != of.start or process.dead:
         return Liveness.DEAD
-    if uid is not None and _real_uid(of.pid) not in (uid, None):
+    if uid is not None and real_uid(of.pid) not in (uid, None):
         return Liveness.DEAD
     return Liveness.ALIVE
 
@@ -168,7 +168,7 @@ def exists(pid: int, uid: int) -> bool:
     except OSError:
         # Somebody is there, and hidden from us.
         return True
-    return process is not None and not process.dead and _real_uid(pid) in (uid, None)
+    return process is not None and not process.dead and real_uid(pid) in (uid, None)
 
 
 # ---------------------------------------------------------------- what is there
@@ -236,12 +236,25 @@ def session_members(leader: Identity, among: Table | None = None) -> list[Identi
         return []
     found = [process for process in processes.values() if process.session == leader.pid and not process.dead]
     if now is None:
-        found = [process for process in found if _real_uid(process.pid) == os.getuid()]
+        found = [process for process in found if real_uid(process.pid) == os.getuid()]
     return [process.identity for process in found]
 
 
-def _real_uid(pid: int) -> int | None:
-    """The owner of /proc/PID is root for processes that may not be dumped (ssh-agent), hence status."""
+def name(pid: int) -> bytes:
+    """What a process calls itself, at most 15 bytes. Raises OSError if there is none, or it is hidden."""
+    return _read(f"/proc/{pid}/comm", 64).rstrip(b"\n")
+
+
+def words(pid: int, bytes_max: int) -> bytes:
+    """The words of a process, as it likes to show them, each ended by a NUL. Raises OSError as `name`."""
+    return _read(f"/proc/{pid}/cmdline", bytes_max)
+
+
+def real_uid(pid: int) -> int | None:
+    """The user whose process this is, None if that cannot be told.
+
+    The owner of /proc/PID is root for processes that may not be dumped (ssh-agent), hence status.
+    """
     try:
         status = _read(f"/proc/{pid}/status", 1 << 16)
     except OSError:

@@ -48,12 +48,20 @@ class SpawnError(Exception):
 
 
 def prepare() -> None:
-    """Load what `become_subreaper` needs. A daemon that does so before it forks its supervisors
-    spares each of them 2.5 ms and 1.5 MiB of private memory (measured)."""
+    """Load what `become_subreaper` and `set_title` need. A daemon that does so before it forks its
+    supervisors spares each of them 2.5 ms and 1.5 MiB of private memory (measured)."""
+    global _titles
     _libc()
+    if _titles is None:
+        import setproctitle
+
+        # It remembers where the title goes.
+        setproctitle.getproctitle()
+        _titles = setproctitle
 
 
 _libc_loaded: Any = None
+_titles: Any = None
 
 
 def _libc() -> Any:
@@ -89,20 +97,18 @@ def set_name(name: bytes) -> None:
 
 
 def set_title(title: bytes) -> None:
-    """What `ps -f` shows for this process and `pkill -f` looks for; cut to the room its first words left.
+    """What `ps -f` shows for this process and `pkill -f` looks for, from now on.
 
     A supervisor is forked from a daemon and would bear its command line: whoever ends daemons by that
-    must not end the jobs. proc(5): the words lie between arg_start and arg_end, in our own memory.
+    must not end the jobs. The title takes the place of the first words and of the environment that
+    others see of this process, not of the environment that it has. Without `prepare` nothing happens.
     """
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    # Fields 48 and 49; they are 0 where the kernel does not tell.
-    begin, end = int(fields[45]), int(fields[46])
-    if begin and end > begin:
-        import ctypes
-
-        ctypes.memset(begin, 0, end - begin)
-        ctypes.memmove(begin, title, min(len(title), end - begin - 1))
+    if _titles is not None:
+        with open("/proc/self/comm", "rb") as file:
+            name = file.read().rstrip(b"\n")
+        _titles.setproctitle(os.fsdecode(title))
+        # It changes that, too.
+        set_name(name)
 
 
 def close_inherited(keep: Collection[int]) -> None:

@@ -1,0 +1,87 @@
+"""The title of a supervisor: what everybody on its node may know of a job whose card cannot be read.
+
+As in `rq: job 17, 4 cores, 16G, cpus 0-3, gpus 0 1`; roundqd(8) has it. No names, no commands.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from roundq.words.errors import UsageError
+from roundq.words.quantities import format_memory, parse_memory
+from roundq.words.room import cores_text
+
+#: What `ps -o comm` shows for a supervisor; the kernel keeps 15 bytes.
+SUPERVISOR = "rq-supervisor"
+#: More than an honest title has, and more cores than any node.
+CHARS_MAX, CORES_MAX = 4096, 100_000
+_HEAD = re.compile(r"rq: job ([!-+\--~]{1,120}), ([0-9]{1,6}) cores?")
+_CPUS = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?( [0-9]{1,6}(-[0-9]{1,6})?)*")
+_THREADS = "threads"
+
+
+class Title(NamedTuple):
+    """What a title tells of a job: its id, masked if it is no number, and what it was given. Bytes."""
+
+    id: str
+    cores: int
+    memory: int = 0
+    cpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
+    threads: bool = False
+
+
+def text(title: Title) -> str:
+    """The title as a process bears it."""
+    parts = [f"rq: job {title.id}", cores_text(title.cores)]
+    parts += [format_memory(title.memory)] if title.memory else []
+    parts += [_THREADS] if title.threads else []
+    parts += [f"cpus {_ranges(title.cpus)}"] if title.cpus else []
+    # An id with a blank or comma would read as something else; none has.
+    parts += [f"gpus {' '.join(title.gpus)}"] if title.gpus else []
+    return ", ".join(parts)
+
+
+def parse(said: str) -> Title | None:
+    """What a title says, which somebody may have invented; None if it is none.
+
+    What is not known is left out.
+    """
+    head = _HEAD.match(said[:CHARS_MAX])
+    if head is None or said[head.end() : head.end() + 1] not in ("", ","):
+        return None
+    title = Title(head[1], min(int(head[2]), CORES_MAX))
+    for part in said[head.end() : CHARS_MAX].split(", ")[1:]:
+        if part.startswith("cpus ") and _CPUS.fullmatch(part[5:]):
+            title = title._replace(cpus=tuple(sorted(_numbers(part[5:]))))
+        elif part.startswith("gpus "):
+            title = title._replace(gpus=tuple(part[5:].split()))
+        elif part == _THREADS:
+            title = title._replace(threads=True)
+        else:
+            try:
+                title = title._replace(memory=min(parse_memory(part, 1), 1 << 52))
+            except UsageError:
+                continue
+    return title
+
+
+def _ranges(numbers: Iterable[int]) -> str:
+    """Numbers with neighbours joined: "0-3 8"."""
+    found: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return " ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in found)
+
+
+def _numbers(ranges: str) -> set[int]:
+    found: set[int] = set()
+    for one in ranges.split():
+        first, _, last = one.partition("-")
+        found.update(range(int(first), min(int(last or first), CORES_MAX) + 1))
+    return found

@@ -1,0 +1,70 @@
+"""Processes of other users that bear a certain name: who they are, whose, and their titles.
+
+Where proc(5) hides the processes of others (hidepid), there are none.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from roundq.words.job import Identity
+from roundq.world import procs
+
+#: A process that bore another name for this long is not asked again: whoever takes a name does so at once.
+ASKED_S = 10.0
+_TITLE_BYTES_MAX = 4096
+
+
+class Named(NamedTuple):
+    """A living process of another user, with its words as `ps -f` shows them."""
+
+    process: Identity
+    uid: int
+    title: str
+
+
+class Bearers:
+    """Those who bear this name, looked for again and again: what is known of the others is not asked anew."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name.encode()
+        self._others: dict[str, tuple[tuple[int, int], float]] = {}
+
+    def look(self, but: int, now_s: float) -> list[Named]:
+        """The bearers now, but those of the user `but`; `now_s` is a monotonic time.
+
+        A process that hides, or ends meanwhile, is left out.
+        """
+        others: dict[str, tuple[tuple[int, int], float]] = {}
+        found = []
+        for pid in os.listdir("/proc"):
+            if not pid.isdigit():
+                continue
+            try:
+                status = os.stat(f"/proc/{pid}")
+                if status.st_uid == but:
+                    continue
+                # Another process of the same number has another inode, or another time.
+                key = (status.st_ino, status.st_ctime_ns)
+                known, since_s = self._others.get(pid, (key, now_s))
+                since_s = since_s if known == key else now_s
+                if now_s - since_s < ASKED_S and self._name == procs.name(int(pid)):
+                    one = _bearer(int(pid))
+                    if one is not None and one.uid != but:
+                        found.append(one)
+                else:
+                    others[pid] = (key, since_s)
+            except OSError:
+                continue
+        self._others = others
+        return found
+
+
+def _bearer(pid: int) -> Named | None:
+    process = procs.identity(pid)
+    uid, words = procs.real_uid(pid), procs.words(pid, _TITLE_BYTES_MAX)
+    # It is asked last whether all that was of one process.
+    if process is None or uid is None or procs.liveness(process) is not procs.Liveness.ALIVE:
+        return None
+    return Named(process, uid, words.replace(b"\0", b" ").strip().decode("ascii", "replace"))
