@@ -14,22 +14,31 @@ from roundq.actors.ending import way_of
 from roundq.actors.listing import Row
 from roundq.records import cards, neighbours
 from roundq.records import spool as spools
-from roundq.records.cards import LEAVING, Card
+from roundq.records.cards import HEADS_MAX, LEAVING, UP, Card
 from roundq.records.neighbours import SILENT_S, Seen
 from roundq.records.spool import Spool
 from roundq.words import policy
 from roundq.words.errors import RoundqError
-from roundq.words.job import NS, Job
+from roundq.words.job import NS, Attempt, Job
+from roundq.words.policy import Shape, Verdict
 from roundq.words.quantities import format_age
-from roundq.words.states import ENDED_STATES, HELD, OWNED_STATES, RUNNING
+from roundq.words.states import ENDED_STATES, HELD, OWNED_STATES, REASONS, RUNNING
+
+#: A word is as old as its card, which a daemon renews at least once a minute; older than this, it is said.
+OLD_S = 90.0
+#: Nodes without a daemon of mine, and earlier attempts, that are told one by one.
+NAMED_MOST, ATTEMPTS_MOST = 5, 5
+#: How the policy begins its sentence about a job that the node could never run, and about one that waits.
+NEVER, WAITS = "can never start here", "waits: "
+_NO_DAEMON = "no daemon of yours runs on any node: rq daemon starts one"
 
 
 def why(spool: Spool, row: Row, node: str, now_ns: int, of: Iterable[Spool] = ()) -> list[str]:
     """Why one of my jobs waits, or what it does, or how it ended: sentences, at least one.
 
     `node` is where we are: only there can a daemon be told to live. `of` are the spools of everybody, as
-    far as they are to be asked whether its node is heard of. Each sentence about a node begins with its
-    name.
+    far as they are to be asked which nodes there are and whether they are heard of. Each sentence about
+    nodes begins with their names.
     """
     if row.state in ENDED_STATES:
         return [outcome.sentence(row)]
@@ -38,9 +47,24 @@ def why(spool: Spool, row: Row, node: str, now_ns: int, of: Iterable[Spool] = ()
     if row.state in OWNED_STATES:
         does = _runs(row, now_ns) if row.state == RUNNING else _begins(spool, row)
         return [does, *_asked(spool, row), *_unseen(row, silent_nodes(spool, node, of))]
-    seen = neighbours.seen_now([spool], spool, node, time.monotonic())
+    seen = neighbours.seen_now([spool, *_others(spool, of)], spool, node, time.monotonic())
     held = ["it is held, and does not start before it is released"] if row.state == HELD else []
-    return held + _waits(row.record.job, seen)
+    return held + _waits(spool, row.record.job, seen, (node, now_ns))
+
+
+def attempts(row: Row, now_ns: int) -> list[str]:
+    """How the earlier attempts of a job ended, the last ones, a sentence for each."""
+    earlier = () if row.record is None else row.record.attempts
+    more = len(earlier) - ATTEMPTS_MOST
+    first = [f"{more} attempts before these"] if more > 0 else []
+    return first + [_attempt(one, now_ns) for one in earlier[-ATTEMPTS_MOST:]]
+
+
+def _attempt(one: Attempt, now_ns: int) -> str:
+    ran_s = (one.completed_ns - one.started_ns) / NS if one.started_ns else 0.0
+    ago = f" {format_age((now_ns - one.completed_ns) / NS)} ago" if one.completed_ns else ""
+    why = one.detail or REASONS.get(one.reason or "", one.reason or "nobody wrote why")
+    return f"attempt {one.number} on {one.node} ended{ago}, after {format_age(ran_s)}: {why}"
 
 
 def _runs(row: Row, now_ns: int) -> str:
@@ -79,14 +103,27 @@ def _unseen(row: Row, silent: Mapping[str, float]) -> list[str]:
     return [f"{row.node} has not been seen for {format_age(silent[row.node])}: the job may still run there"]
 
 
-def _waits(job: Job, seen: list[Seen]) -> list[str]:
-    sentences = [f"{one.card.node}: {_said(job, one)}" for one in sorted(seen, key=lambda one: one.card.node)]
-    if not any(one.is_alive for one in seen):
-        sentences.append("no daemon of yours runs on any node: rq daemon starts one")
-    return sentences
+def _waits(me: Spool, job: Job, seen: list[Seen], here: tuple[str, int]) -> list[str]:
+    """What holds everywhere first, then each node, then the nodes where nobody works for me."""
+    mine = sorted((one for one in seen if one.spool.path == me.path), key=lambda one: one.card.node)
+    alive = {one.card.node for one in mine if one.is_alive}
+    told: dict[str, list[str]] = {}
+    for one in mine:
+        told.setdefault(f"{said(job, one)}{_age(one, here)}", []).append(one.card.node)
+    nodes = [f"{', '.join(names)}: {sentence}" for sentence, names in told.items()]
+    if not alive:
+        return [_NO_DAEMON, *nodes]
+    without = sorted({one.card.node for one in seen if one.is_alive} - alive)
+    if without:
+        more = f" and {len(without) - NAMED_MOST} more" if len(without) > NAMED_MOST else ""
+        nodes.append(f"{', '.join(without[:NAMED_MOST])}{more}: no daemon of yours runs there; others' do")
+    if len(nodes) > 1 and all(said(job, one).startswith(NEVER) for one in mine if one.is_alive):
+        nodes.insert(0, "no node where a daemon of yours runs can ever start it")
+    return nodes
 
 
-def _said(job: Job, one: Seen) -> str:
+def said(job: Job, one: Seen) -> str:
+    """What the daemon of a card last said of jobs of this shape: the policy's own sentence, if any."""
     card: Card = one.card
     if not one.is_alive:
         if card.state == LEAVING or one.silent_s < SILENT_S:
@@ -94,11 +131,45 @@ def _said(job: Job, one: Seen) -> str:
         return f"not seen for {format_age(one.silent_s)}"
     if card.is_legacy:
         return "a daemon of roundqueue 0.2.9 runs there, which does not say"
-    shape = policy.want_of("", job, 0).shape
-    for said in card.said:
-        if said.shape == shape:
-            return said.says
+    verdict = _verdict(policy.want_of("", job, 0).shape, card)
+    if verdict is not None:
+        return verdict.says
+    if len(card.said) >= HEADS_MAX:
+        return f"jobs of {len(card.said)} other kinds come first, and its daemon tells of no more"
     return "its daemon has not yet looked at it"
+
+
+def _verdict(shape: Shape, card: Card) -> Verdict | None:
+    return next((each for each in card.said if each.shape == shape), None)
+
+
+def _age(one: Seen, here: tuple[str, int]) -> str:
+    """How old the word of a living daemon is, if it is old."""
+    node, now_ns = here
+    age_s = one.silent_s
+    if one.card.node == node and one.card.written_ns:
+        # Our own clock on both sides. That of the server may have stood still with our files.
+        age_s = max(age_s, (now_ns - one.card.written_ns) / NS)
+    return f" (said {format_age(age_s)} ago)" if one.is_alive and age_s > OLD_S else ""
+
+
+def in_short(shape: Shape, of: Iterable[Seen]) -> str | None:
+    """The sentence of the node that is nearest to starting a waiting job of that shape, with its name.
+
+    `of` are the cards of its owner; None if none of them tells.
+    """
+    found: list[tuple[bool, bool, bool, str, str]] = []
+    for one in of:
+        verdict = _verdict(shape, one.card) if one.is_alive else None
+        if verdict is not None:
+            says, node = verdict.says, one.card.node
+            far = (says.startswith(NEVER), one.card.state != UP, says.startswith(WAITS))
+            found.append((*far, node, f"{node}: {says.removeprefix(WAITS)}"))
+    return min(found)[-1] if found else None
+
+
+def _others(me: Spool, of: Iterable[Spool]) -> list[Spool]:
+    return [spool for spool in of if spool.path != me.path]
 
 
 def silent_nodes(me: Spool, node: str, of: Iterable[Spool] = ()) -> dict[str, float]:
@@ -106,9 +177,8 @@ def silent_nodes(me: Spool, node: str, of: Iterable[Spool] = ()) -> dict[str, fl
 
     By the cards of `of`, and by mine.
     """
-    others = [spool for spool in of if spool.path != me.path]
     try:
-        seen = neighbours.seen_now([me, *others], me, node, time.monotonic())
+        seen = neighbours.seen_now([me, *_others(me, of)], me, node, time.monotonic())
     except (OSError, RoundqError):
         return {}
     return neighbours.silence(seen, node)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from roundq.actors.listing import Listing, Row, age_key, ended_ns
 from roundq.faces.tables import Cell, Column, Line
@@ -18,6 +18,7 @@ from roundq.faces.tables import Row as TableRow
 from roundq.words import states
 from roundq.words.job import NS, Record
 from roundq.words.quantities import ALL_CORES, format_age, format_duration
+from roundq.words.resources import asked_text
 from roundq.words.states import (
     CANCELED,
     CLAIMED,
@@ -74,6 +75,11 @@ COLUMNS = (
     Column("WAIT", is_right=True, rank=5),
     Column("NAME", least=14),
 )
+#: What the list has beside these if it is asked for more: before the name, and behind it.
+NEEDS = Column("NEEDS", least=10, rank=6)
+REASON = Column("REASON", least=24, rank=7)
+#: ... where it must not go for others.
+WITH_MORE = (*COLUMNS[:-1], NEEDS, COLUMNS[-1], replace(REASON, rank=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,7 @@ class Facts:
     hidden: Sequence[str] = ()
     late: Sequence[str] = ()
     troubles: Sequence[tuple[str, str]] = ()
+    reasons: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- one job
@@ -173,11 +180,21 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _cells(row: Row, facts: Facts) -> list[Cell]:
+def columns_of(facts: Facts, *, is_wordy: bool, is_whole: bool) -> Sequence[Column]:
+    """The columns of the list: some more if it `is_wordy`, and on a terminal why jobs wait, if there is room.
+
+    What a program reads (`is_whole`) has the same columns whatever there is.
+    """
+    if is_wordy:
+        return WITH_MORE
+    return COLUMNS if is_whole or not facts.reasons else (*COLUMNS, REASON)
+
+
+def _cells(row: Row, facts: Facts, columns: Sequence[Column]) -> list[Cell]:
     style = STYLES[row.state]
     record = row.record
     dim = "dim" if row.state in ENDED_STATES else ""
-    return [
+    cells = [
         Cell(state_text(row, facts), style),
         Cell(row.id, dim),
         Cell(row.user, "bold" if row.is_mine else dim),
@@ -187,6 +204,11 @@ def _cells(row: Row, facts: Facts) -> list[Cell]:
         Cell(_duration(wait_time_s(row, facts.now_ns)), dim),
         _name(row, dim),
     ]
+    if NEEDS in columns:
+        cells.insert(-1, Cell((record and asked_text(record.job)) or "-", dim))
+    if len(cells) < len(columns):
+        cells.append(Cell(facts.reasons.get((row.spool.path, row.id), "-"), dim))
+    return cells
 
 
 def _name(row: Row, style: str) -> Cell:
@@ -207,7 +229,9 @@ def _duration(seconds: float | None) -> str:
 # ---------------------------------------------------------------- the list
 
 
-def rows_of(found: Listing, facts: Facts, *, folds: bool) -> list[TableRow]:
+def rows_of(
+    found: Listing, facts: Facts, *, folds: bool, columns: Sequence[Column] = COLUMNS
+) -> list[TableRow]:
     """The rows of the list, without notes: with `folds`, long runs of one user's jobs are a line."""
     by_user: dict[tuple[bool, str, str], dict[str, list[Row]]] = {}
     for row in found.rows:
@@ -222,10 +246,10 @@ def rows_of(found: Listing, facts: Facts, *, folds: bool) -> list[TableRow]:
             counted = 0 if state in ENDED_STATES else found.counts.get(user, {}).get(state, 0)
             shown, rest = _folded(same, limits[state]) if folds else (same, [])
             more = max(counted, len(same)) - len(shown) - len(rest)
-            rows += [_cells(row, facts) for row in shown]
+            rows += [_cells(row, facts, columns) for row in shown]
             if more:
                 rows.append(Line(f"... {more:,} more {WORDS.get(state, state)}", STYLES[state]))
-            rows += [_cells(row, facts) for row in rest]
+            rows += [_cells(row, facts, columns) for row in rest]
     return rows
 
 

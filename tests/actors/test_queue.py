@@ -640,8 +640,8 @@ def test_why_says_that_no_daemon_runs(homes: Homes, ann: Spool) -> None:
     assert why(ann, "1") == ["no daemon of yours runs on any node: rq daemon starts one"]
     cards.publish(ann, replace(card("ann", HERE), process=replace(procs.own_identity(), start=1)))
     assert why(ann, "1") == [
-        "here1: your daemon there has stopped",
         "no daemon of yours runs on any node: rq daemon starts one",
+        "here1: your daemon there has stopped",
     ]
 
 

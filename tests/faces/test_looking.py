@@ -380,7 +380,7 @@ def now(name: str = "", **of: Any) -> Record:
 
 def asked(homes: Homes, by: str, *, of: str = "q", **options: Any) -> Any:
     """Does what a verb does, as that user on HERE; capsys has what it prints."""
-    whole = {"user": None, "mine": False, "json": False, **options}
+    whole = {"user": None, "mine": False, "json": False, "verbose": False, **options}
     does = {"q": looking.show_queue, "nodes": looking.show_nodes, "users": looking.show_users}[of]
     does(Namespace(**whole), homes.environ(by))
 

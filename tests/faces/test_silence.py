@@ -72,8 +72,8 @@ def test_waiting_jobs_are_told_of_silent_daemons(desk: Desk) -> None:
     desk.homes.put(desk.spool, WAITING, "2", record("next"))
     assert desk.rq("why", "2").out.splitlines() == [
         '2 "next":',
-        "  n3: not seen for 14 min",
         "  no daemon of yours runs on any node: rq daemon starts one",
+        "  n3: not seen for 14 min",
     ]
 
 

@@ -62,7 +62,7 @@ VERBS = {
 #: What else stands where a verb does.
 _HELPERS = ("help", "version")
 #: Options of `q` that may stand before a verb, as for 0.2.9; the value says whether a word follows.
-_GLOBAL = {"-u": True, "--user": True, "--mine": False, "--json": False}
+_GLOBAL = {"-u": True, "--user": True, "--mine": False, "--json": False, "-v": False, "--verbose": False}
 DEFAULT_VERB = "q"
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from roundq.actors import preemption, submission
 from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, Row, ended_ns, listing
+from roundq.actors.reasons import in_short
 from roundq.faces import cluster
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import any_person
@@ -24,8 +25,10 @@ from roundq.records import commons, neighbours
 from roundq.records import spool as spools
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
+from roundq.words import policy
 from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Record
+from roundq.words.policy import Shape
 from roundq.words.states import ENDED_STATES, OWNED_STATES, RUNNING, WAITING
 from roundq.world import procs
 
@@ -81,13 +84,16 @@ def build_queue_parser() -> Parser:
     """The words of `rq` and `rq q`."""
     parser = Parser(
         "q",
-        "[-u USER | --mine] [--json]",
+        "[-u USER | --mine] [-v] [--json]",
         "List what runs, what waits and what ended recently, of everybody, mine first.",
         "rq q --mine",
     )
     whose = parser.add_mutually_exclusive_group()
     whose.add_argument("-u", "--user", metavar="USER", help="only the jobs of this user")
     whose.add_argument("--mine", action="store_true", help="only my jobs")
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="also what jobs need beside cores, and why they wait"
+    )
     return parser
 
 
@@ -131,13 +137,14 @@ def show_queue(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
 
         _print_json(now_ns, as_json.jobs(found, facts))
         return
-    rows = queue_view.rows_of(found, facts, folds=not is_whole)
+    columns = queue_view.columns_of(facts, is_wordy=options.verbose, is_whole=is_whole)
+    rows = queue_view.rows_of(found, facts, folds=not is_whole, columns=columns)
     notes = queue_view.notes(found, facts)
     if not rows:
         notes = [tables.Line(queue_view.EMPTY), *notes]
     if rows or is_whole:
         # A program that reads columns stops at the empty line.
-        tables.show(queue_view.COLUMNS, [*rows, *([tables.Line("")] if notes else [])])
+        tables.show(columns, [*rows, *([tables.Line("")] if notes else [])])
     tables.show((), notes)
 
 
@@ -307,8 +314,9 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
     from roundq.faces.queue_view import Facts
 
     owned = [row for row in found.rows if row.state in OWNED_STATES]
-    waits = any(row.is_mine and row.state == WAITING for row in found.rows)
-    if not owned and not waits:
+    waiting = [row for row in found.rows if row.state == WAITING]
+    waits = any(row.is_mine for row in waiting)
+    if not owned and not waiting:
         seen: list[Seen] = []
     else:
         seen = neighbours.seen_now(here.everybody, here.me, here.node, time.monotonic())
@@ -336,7 +344,27 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
         hidden=[] if is_narrow else _hidden(here),
         late=[] if is_narrow else _late(here),
         troubles=[(one.card.node, trouble) for one in mine for trouble in one.card.trouble][:TROUBLES_MOST],
+        reasons=_reasons(waiting, seen),
     )
+
+
+def _reasons(waiting: Iterable[Row], seen: Iterable[Seen]) -> dict[tuple[str, str], str]:
+    """Why jobs wait, in the words of the node that is nearest to starting them."""
+    of: dict[str, list[Seen]] = {}
+    for one in seen:
+        of.setdefault(one.spool.path, []).append(one)
+    # Thousands of jobs wait, of a few shapes.
+    known: dict[tuple[str, Shape], str | None] = {}
+    found = {}
+    for row in waiting:
+        if row.record is None:
+            continue
+        path, shape = row.spool.path, policy.want_of("", row.record.job, 0).shape
+        if (path, shape) not in known:
+            known[path, shape] = in_short(shape, of.get(path, ()))
+        if (says := known[path, shape]) is not None:
+            found[path, row.id] = says
+    return found
 
 
 def _asked(me: Spool) -> dict[str, set[str]]:

@@ -14,7 +14,7 @@ from typing import Any
 from roundq.actors import part, queue
 from roundq.actors.listing import Row
 from roundq.actors.part import Part
-from roundq.actors.reasons import silent_nodes
+from roundq.actors.reasons import attempts, silent_nodes
 from roundq.actors.streams import error_path, output_path
 from roundq.faces.cli.charset import typed
 from roundq.faces.cli.named import find_all, only_current, title
@@ -277,7 +277,7 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
 def why(options: argparse.Namespace, asker: Person) -> int:
     """`rq why`: prints one sentence, or one per node, for each job."""
     for row in only_current(find_all(asker.spool, options.jobs), options.jobs):
-        sentences = _why(row, asker)
+        sentences = [*_why(row, asker), *attempts(row, time.time_ns())]
         print(
             f"{visible(title(row))}: {visible(sentences[0])}"
             if len(sentences) == 1
@@ -289,11 +289,11 @@ def why(options: argparse.Namespace, asker: Person) -> int:
 
 
 def _why(row: Row, asker: Person) -> list[str]:
-    # Whether a node is heard of, the daemons of others tell as well.
+    # Which nodes there are, and whether they are heard of, the daemons of others tell as well.
     of = (
-        queue.everybody(asker.spool, asker.config.homes, asker.config.commons)
-        if row.state in OWNED_STATES
-        else ()
+        ()
+        if row.state in ENDED_STATES
+        else queue.everybody(asker.spool, asker.config.homes, asker.config.commons)
     )
     return queue.why(asker.spool, row, asker.node, time.time_ns(), of)
 
