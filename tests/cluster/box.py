@@ -19,6 +19,7 @@ run (scratch). Needs root, /dev/fuse and cgroup2: `missing()` says what is not t
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,8 @@ class Cluster:
     home_mode: of the homes that are made
     env:       added to the environment of every process
     binds:     more things to mount inside, {outside: inside}; what is mounted on must exist
+    config:    /etc/roundq.toml of all nodes, see configure(); None: /etc is that of the machine
+    memory:    bytes of memory that every node seems to have, all of it always available; 0: those it has
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class Cluster:
         home_mode: int = 0o755,
         env: Mapping[str, str] | None = None,
         binds: Mapping[str, str] | None = None,
+        config: str | None = None,
+        memory: int = 0,
     ) -> None:
         self._fsopts = fsopts
         self.options()  # A misspelled option is told here, not in the log of a helper.
@@ -72,6 +77,7 @@ class Cluster:
         self.fs = fs
         self.env = dict(env or {})
         self.binds = dict(binds or {})
+        self.memory = memory
         self.forking = threading.RLock()
         self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.owner, self._owner_write = os.pipe()
@@ -83,6 +89,7 @@ class Cluster:
         self.users = accounts.make_users(users, groups or {})
         accounts.make_homes(self.server, self.users, home_mode)
         accounts.write_databases(self._make_directory("etc", 0o755), self.users, groups or {})
+        self.etc = None if config is None else self._copy_etc(config)
         names = [f"n{i + 1}" for i in range(nodes)] if isinstance(nodes, int) else nodes
         self.nodes = {name: Node(self, name) for name in names}
 
@@ -130,6 +137,16 @@ class Cluster:
     def user(self, name: str) -> accounts.User:
         return accounts.ROOT if name == "root" else self.users[name]
 
+    def configure(self, config: str) -> None:
+        """Write /etc/roundq.toml anew, for all nodes at once."""
+        if self.etc is None:
+            raise RuntimeError("this cluster was made without a config, and has the /etc of the machine")
+        new = os.path.join(self.etc, "roundq.toml.new")
+        with open(new, "w") as file:
+            file.write(config)
+        os.chmod(new, 0o644)
+        os.rename(new, os.path.join(self.etc, "roundq.toml"))
+
     def options(self) -> Options:
         """The mount options that nodes start with."""
         return Options.parse(self._fsopts)
@@ -137,6 +154,12 @@ class Cluster:
     def home(self, user: str) -> str:
         """A user's home as the server has it: the truth, without any cache."""
         return os.path.join(self.server, user)
+
+    def _copy_etc(self, config: str) -> str:
+        self.etc = os.path.join(self.directory, "etc-of-nodes")
+        shutil.copytree("/etc", self.etc, symlinks=True)
+        self.configure(config)
+        return self.etc
 
     def _make_directory(self, name: str, mode: int) -> str:
         path = os.path.join(self.directory, name)

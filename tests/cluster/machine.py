@@ -68,6 +68,8 @@ def be_init(node: Node, homes_namespace: int, ready: int) -> NoReturn:
 
 def _mount_all(c: Cluster, node: Node) -> None:
     kernel.bind(c.server if c.fs == "local" else node.homes, "/home")
+    if c.etc is not None:
+        kernel.bind(c.etc, "/etc")
     for name in ("passwd", "group"):
         kernel.bind(os.path.join(c.directory, "etc", name), f"/etc/{name}")
     for name in ("hostname", "machine-id", "hosts"):
@@ -78,6 +80,8 @@ def _mount_all(c: Cluster, node: Node) -> None:
     runtime().mount(c.ledger)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     kernel.bind(os.path.join(node.etc, "boot_id"), "/proc/sys/kernel/random/boot_id")
+    if c.memory:
+        kernel.bind(os.path.join(node.etc, "meminfo"), "/proc/meminfo")
     for path, mode in EMPTY.items():
         kernel.mount("tmpfs", path, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, f"mode={mode},size=512m")
     os.mkdir("/run/lock")

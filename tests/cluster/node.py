@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # A helper that does not come up or go away within this time never will.
 PATIENCE_S = 10.0
+#: Of proc(5), meminfo: what is read of memory.
+MEMORY = ("MemTotal", "MemFree", "MemAvailable", "Buffers", "Cached")
 
 
 class Node:
@@ -285,6 +287,7 @@ class Node:
             ("machine-id", self.machine_id),
             ("boot_id", self.boot_id),
             ("hosts", f"127.0.0.1 localhost\n127.0.1.1 {self.hostname}"),
+            ("meminfo", "\n".join(f"{key}: {self.cluster.memory >> 10} kB" for key in MEMORY)),
         ):
             path = os.path.join(self.etc, name)
             with open(path, "w") as f:

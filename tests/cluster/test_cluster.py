@@ -220,6 +220,21 @@ def test_homes_can_be_private_or_local(make_cluster: MakeCluster) -> None:
     assert read(c.home("ann") + "/x") == "1\n"
 
 
+def test_nodes_can_be_configured_and_seem_to_have_memory(make_cluster: MakeCluster) -> None:
+    """`config` is /etc/roundq.toml on all nodes, and may change; `memory` is what /proc/meminfo says."""
+    c = make_cluster(nodes=2, users=["ann"], config="cores = 7\n", memory=3 << 30)
+    look = (
+        "print(*(line.split()[1] for line in open('/proc/meminfo') if line[:8] in ('MemTotal', 'MemAvail')))"
+    )
+
+    for node in c:
+        assert node.run(["cat", "/etc/roundq.toml"], user="ann").stdout == "cores = 7\n"
+        assert node.python(look, user="ann").split() == [str(3 << 20)] * 2
+        assert node.run(["id", "-un"], user="ann").stdout == "ann\n"
+    c.configure("cores = 8\n")
+    assert {node.run(["cat", "/etc/roundq.toml"], user="ann").stdout for node in c} == {"cores = 8\n"}
+
+
 # ---------------------------------------------------------------- roundq runs there
 
 
