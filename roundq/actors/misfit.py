@@ -10,11 +10,11 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from roundq.records.cards import DRAINING, Card
+from roundq.words import room
 from roundq.words.job import Job
 from roundq.words.limits import Limit
 from roundq.words.quantities import ALL_CORES, format_memory, visible
-from roundq.words.resources import gpus_text, licenses_text
-from roundq.words.room import cores_text
+from roundq.words.room import Need, Site, below_text, cores_text, gpus_text, licenses_here, licenses_text
 
 #: Nodes that are named.
 _NAMED_MOST = 3
@@ -33,27 +33,26 @@ def misfit(
 
     `me` is my name on the cards, `pool` the licenses of the whole cluster, `limit` what I may have.
     """
-    nodes = _nodes(known, me)
+    nodes = _nodes(known, me, pool or {})
     return (
         _over_limit(job, nodes, limit or Limit())
         or _no_license(job, nodes, pool or {})
-        or (_nowhere(job, nodes, pool or {}) if nodes else None)
+        or (_nowhere(job, nodes) if nodes else None)
     )
 
 
 class _Node(NamedTuple):
     """A node as the best card of it tells; `drained` is why nothing of mine starts there, if nothing does."""
 
-    name: str
-    cores: int
-    memory: int
-    gpus: int
-    features: frozenset[str]
-    licenses: Mapping[str, int]
+    site: Site
     drained: str | None
 
+    @property
+    def name(self) -> str:
+        return self.site.node
 
-def _nodes(known: Iterable[Card], me: str) -> list[_Node]:
+
+def _nodes(known: Iterable[Card], me: str, pool: Mapping[str, int]) -> list[_Node]:
     """The nodes, the largest first. Users may offer different parts of one: the largest counts."""
     of: dict[str, list[Card]] = {}
     for card in known:
@@ -64,19 +63,18 @@ def _nodes(known: Iterable[Card], me: str) -> list[_Node]:
         # My drains hold for me alone; where I have no card, a drain of everybody is the administrator's.
         here = [card for card in cards if card.user == me] or cards
         reasons = [card.reason for card in here if card.state == DRAINING]
-        found.append(
-            _Node(
-                name,
-                best.capacity,
-                # A 0.2.9 card does not tell the memory.
-                best.memory or _UNKNOWN_MEMORY,
-                max(len(card.gpus) for card in cards),
-                frozenset(word for card in cards for word in card.features),
-                {name: count for card in cards for name, count in card.licenses},
-                reasons[0] if len(reasons) == len(here) else None,
-            )
+        own = {license_: count for card in cards for license_, count in card.licenses}
+        site = Site(
+            name,
+            best.capacity,
+            # A 0.2.9 card does not tell the memory.
+            best.memory or _UNKNOWN_MEMORY,
+            max(len(card.gpus) for card in cards),
+            frozenset(word for card in cards for word in card.features),
+            licenses_here(own, pool),
         )
-    return sorted(found, key=lambda node: (-node.cores, node.name))
+        found.append(_Node(site, reasons[0] if len(reasons) == len(here) else None))
+    return sorted(found, key=lambda node: (-node.site.cores, node.name))
 
 
 # ---------------------------------------------------------------- what holds everywhere
@@ -89,7 +87,7 @@ def _over_limit(job: Job, nodes: list[_Node], limit: Limit) -> str | None:
     if limit.cores is None:
         return None
     # A whole node is at least the smallest of those that it could be.
-    cores = job.cores or min((node.cores for node in nodes if node.cores), default=0)
+    cores = job.cores or min((node.site.cores for node in nodes if node.site.cores), default=0)
     if cores <= limit.cores:
         return None
     needs = cores_text(cores) if job.cores else f"a whole node, of {cores_text(cores)} at least"
@@ -101,13 +99,13 @@ def _over_limit(job: Job, nodes: list[_Node], limit: Limit) -> str | None:
 
 def _no_license(job: Job, nodes: list[_Node], pool: Mapping[str, int]) -> str | None:
     """Which license nobody has told of, or of which there are too few in the whole cluster."""
-    of_nodes = {name for node in nodes for name in node.licenses}
+    # Those that a node has of its own are on its card.
+    there = {name for node in nodes for name, _ in node.site.licenses}
     for name, count in job.licenses:
-        # Those that a node has of its own are on its card.
-        if nodes and name not in pool and name not in of_nodes:
+        if nodes and name not in there:
             import difflib
 
-            near = difflib.get_close_matches(name, [*pool, *of_nodes], n=1)
+            near = difflib.get_close_matches(name, sorted(there), n=1)
             meant = f" (did you mean {visible(near[0])}?)" if near else ""
             return f"no license {name} is known here{meant}: the job waits until there is one"
         if name in pool and pool[name] < count:
@@ -127,27 +125,28 @@ class _Aspect(NamedTuple):
     `none` is said if no node has it, of the node that has most; `lacks` of one that has not.
     """
 
-    has: Callable[[_Node], bool]
-    most: Callable[[_Node], float]
-    none: Callable[[_Node], str]
-    lacks: Callable[[_Node], str]
+    has: Callable[[Site], bool]
+    most: Callable[[Site], float]
+    none: Callable[[Site], str]
+    lacks: Callable[[Site], str]
 
 
-def _aspects(job: Job, pool: Mapping[str, int]) -> list[_Aspect]:
+def _aspects(job: Job) -> list[_Aspect]:
     asked = []
     if job.nodes:
+        names = " or ".join(job.nodes)
         asked.append(
             _Aspect(
-                lambda node: _is_like(node, job.nodes),
+                lambda site: _is_like(site, job.nodes),
                 lambda _: 0,
-                lambda _: f"is called {_or(job.nodes)}",
-                lambda _: f"is not called {_or(job.nodes)}",
+                lambda _: f"is called {names}",
+                lambda _: f"is not called {names}",
             )
         )
     if job.exclude:
         asked.append(
             _Aspect(
-                lambda node: not _is_like(node, job.exclude),
+                lambda site: not _is_like(site, job.exclude),
                 lambda _: 0,
                 lambda _: f"is left by --exclude {','.join(job.exclude)}",
                 lambda _: "is excluded",
@@ -157,41 +156,40 @@ def _aspects(job: Job, pool: Mapping[str, int]) -> list[_Aspect]:
     if job.cores != ALL_CORES:
         asked.append(
             _Aspect(
-                lambda node: job.cores <= node.cores,
-                lambda node: node.cores,
-                lambda most: f"has {cores_text(job.cores)}; the largest is {most.name} with {most.cores}",
-                lambda node: f"has {node.cores} of {cores_text(job.cores)}",
+                lambda site: job.cores <= site.cores,
+                lambda site: site.cores,
+                lambda most: f"has {cores_text(job.cores)}; the largest is {most.node} with {most.cores}",
+                lambda site: f"has {site.cores} of {cores_text(job.cores)}",
             )
         )
     if job.memory_required:
         needs = f"{format_memory(job.memory_required)} of memory"
         asked.append(
             _Aspect(
-                lambda node: job.memory_required <= node.memory,
-                lambda node: node.memory,
-                lambda most: f"has {needs}; the largest is {most.name} with {format_memory(most.memory)}",
-                lambda node: f"has {format_memory(node.memory)} of {needs}",
+                lambda site: job.memory_required <= site.memory,
+                lambda site: site.memory,
+                lambda most: f"has {needs}; the largest is {most.node} with {_memory(most, job)}",
+                lambda site: f"has {_memory(site, job)} of {needs}",
             )
         )
     if job.gpus:
         asked.append(
             _Aspect(
-                lambda node: job.gpus <= node.gpus,
-                lambda node: node.gpus,
+                lambda site: job.gpus <= site.gpus,
+                lambda site: site.gpus,
                 lambda most: (
                     f"has {gpus_text(job.gpus)}"
-                    + (f"; the most has {most.name} with {most.gpus}" if most.gpus else "")
+                    + (f"; the most has {most.node} with {most.gpus}" if most.gpus else "")
                 ),
-                lambda node: f"has {node.gpus or 'none'} of {gpus_text(job.gpus)}",
+                lambda site: f"has {site.gpus or 'none'} of {gpus_text(job.gpus)}",
             )
         )
-    asked += [_license(name, count) for name, count in job.licenses if name not in pool]
-    return asked
+    return asked + [_license(name, count) for name, count in job.licenses]
 
 
 def _feature(word: str) -> _Aspect:
     return _Aspect(
-        lambda node: word in node.features,
+        lambda site: word in site.features,
         lambda _: 0,
         lambda _: f"has the feature {word}",
         lambda _: f"has no {word}",
@@ -199,50 +197,54 @@ def _feature(word: str) -> _Aspect:
 
 
 def _license(name: str, count: int) -> _Aspect:
-    def has(node: _Node) -> int:
-        return node.licenses.get(name, 0)
+    def has(site: Site) -> int:
+        return dict(site.licenses).get(name, 0)
 
+    needs = licenses_text(name, count)
     return _Aspect(
-        lambda node: count <= has(node),
+        lambda site: count <= has(site),
         has,
-        lambda most: f"has {licenses_text([(name, count)])}; the most has {most.name} with {has(most)}",
-        lambda node: f"has {has(node) or 'none'} of {licenses_text([(name, count)])}",
+        lambda most: f"has {needs}; the most has {most.node} with {has(most)}",
+        lambda site: f"has {has(site) or 'none'} of {needs}",
     )
 
 
-def _is_like(node: _Node, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(node.name, pattern) for pattern in patterns)
+def _memory(site: Site, job: Job) -> str:
+    return below_text(site.memory, job.memory_required)
 
 
-def _is_asked_for(node: _Node, job: Job) -> bool:
-    return (not job.nodes or _is_like(node, job.nodes)) and not _is_like(node, job.exclude)
+def _is_like(site: Site, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(site.node, pattern) for pattern in patterns)
 
 
-def _or(words: Iterable[str]) -> str:
-    return " or ".join(words)
-
-
-def _nowhere(job: Job, nodes: list[_Node], pool: Mapping[str, int]) -> str | None:
-    aspects = _aspects(job, pool)
-    able = [node for node in nodes if all(aspect.has(node) for aspect in aspects)]
+def _nowhere(job: Job, nodes: list[_Node]) -> str | None:
+    # The rule is the policy's own; what follows only finds words for it.
+    need = Need(job.cores, job.memory_required, job.gpus, job.licenses)
+    findings = {
+        node.name: room.misfit(need, node.site, job.nodes, job.exclude, job.features) for node in nodes
+    }
+    able = [node for node in nodes if findings[node.name] is None]
     if able:
         return _drained(able)
+    sites, aspects = [node.site for node in nodes], _aspects(job)
     for aspect in aspects:
-        if not any(map(aspect.has, nodes)):
-            return f"no known node {aspect.none(max(nodes, key=aspect.most))}: {_WAITS}"
-    lacking = {
-        node.name: [aspect.lacks(node) for aspect in aspects if not aspect.has(node)] for node in nodes
-    }
-    # The nodes that are asked for come before others, and of those that lack as much the largest.
-    nearest = min(nodes, key=lambda node: (not _is_asked_for(node, job), len(lacking[node.name])))
+        if not any(map(aspect.has, sites)):
+            return f"no known node {aspect.none(max(sites, key=aspect.most))}: {_WAITS}"
     if not (job.nodes or job.exclude or job.features or job.gpus or job.licenses):
         both = f"{cores_text(job.cores)} and {format_memory(job.memory_required)} of memory"
-        has = f"{cores_text(nodes[0].cores)} and {format_memory(nodes[0].memory)}"
-        return f"no known node has both {both}; the largest is {nodes[0].name} with {has}: {_WAITS}"
-    return (
-        f"no known node has all that it asks for; {nearest.name} comes nearest, but"
-        f" {' and '.join(lacking[nearest.name])}: {_WAITS}"
-    )
+        has = f"{cores_text(sites[0].cores)} and {_memory(sites[0], job)}"
+        return f"no known node has both {both}; the largest is {sites[0].node} with {has}: {_WAITS}"
+    lacking = {
+        site.node: [aspect.lacks(site) for aspect in aspects if not aspect.has(site)] for site in sites
+    }
+    # The nodes that are asked for come before others, and of those that lack as much the largest.
+    nearest = min(sites, key=lambda site: (not _is_asked_for(site, job), len(lacking[site.node])))
+    lacks = " and ".join(lacking[nearest.node]) or findings[nearest.node]
+    return f"no known node has all that it asks for; {nearest.node} comes nearest, but {lacks}: {_WAITS}"
+
+
+def _is_asked_for(site: Site, job: Job) -> bool:
+    return (not job.nodes or _is_like(site, job.nodes)) and not _is_like(site, job.exclude)
 
 
 def _drained(able: list[_Node]) -> str | None:

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from roundq.words.errors import UsageError
 from roundq.words.job import GPUS_MAX, LICENSES_MAX, WORDS_MAX, Job
 from roundq.words.quantities import format_memory, visible
+from roundq.words.room import gpus_text
 
 #: Characters of one name or pattern: those of a host name, and as many as a record holds.
 WORD_MAX = 255
@@ -129,16 +130,6 @@ def all_words(each: Iterable[Iterable[str]]) -> tuple[str, ...]:
 # ---------------------------------------------------------------- for people
 
 
-def gpus_text(count: int) -> str:
-    """ "1 GPU", "2 GPUs"."""
-    return "1 GPU" if count == 1 else f"{count} GPUs"
-
-
-def licenses_text(pairs: Iterable[tuple[str, int]]) -> str:
-    """ "matlab, 2 ansys", of what is asked for."""
-    return ", ".join(name if count == 1 else f"{count} {name}" for name, count in pairs)
-
-
 def asked_text(job: Job) -> str:
     """What a job asks for beside cores and time, in a few words; empty if nothing."""
     parts = []
@@ -147,7 +138,7 @@ def asked_text(job: Job) -> str:
     if job.gpus:
         parts.append(gpus_text(job.gpus))
     if job.licenses:
-        parts.append(licenses_text(job.licenses))
+        parts += [name if count == 1 else f"{count} {name}" for name, count in job.licenses]
     parts += job.features
     if job.nodes:
         parts.append(f"on {' or '.join(job.nodes)}")

@@ -11,6 +11,8 @@ from roundq.actors.misfit import misfit
 from roundq.records.cards import DRAINING, Card, Gpu
 from roundq.words.job import Job
 from roundq.words.limits import Limit
+from roundq.words.policy import ineligible, want_of
+from roundq.words.room import Site, licenses_here
 from tests.faces.homes import card
 
 GIB = 1 << 30
@@ -64,7 +66,7 @@ def test_what_some_node_has_is_not_complained_of(asked: dict[str, Any]) -> None:
         ({"nodes": ("big*", "x")}, "is called big* or x"),
         ({"exclude": ("*1", "gpu?")}, "is left by --exclude *1,gpu?"),
         ({"features": ("ssd", "tape")}, "has the feature tape"),
-        ({"licenses": (("dongle", 2),)}, "has 2 dongle; the most has gpu2 with 1"),
+        ({"licenses": (("dongle", 2),)}, "has 2 licenses of dongle; the most has gpu2 with 1"),
         # Each of these alone some node has.
         (
             {"gpus": 2, "features": ("ssd",)},
@@ -86,6 +88,33 @@ def test_what_some_node_has_is_not_complained_of(asked: dict[str, Any]) -> None:
 )
 def test_what_no_node_has_is_said_with_the_node_that_comes_nearest(asked: dict[str, Any], lacks: str) -> None:
     assert said(job(**asked)) == f"no known node {lacks}{WAITS}"
+
+
+def test_it_is_the_rule_of_the_policy() -> None:
+    """Whatever the words, a job is complained of exactly if the policy calls it ineligible everywhere."""
+    several: list[dict[str, Any]] = [
+        {"cores": 17, "nodes": ("gpu*",)},
+        {"gpus": 2, "licenses": (("dongle", 1),)},
+        {"gpus": 1, "licenses": (("dongle", 1), ("matlab", 2))},
+        {"cores": 0, "features": ("ssd", "avx512")},
+        {"memory_required": 129 * GIB, "features": ("avx512",)},
+        {"memory_required": 128 * GIB, "features": ("avx512",), "exclude": ("gpu2",)},
+    ]
+    for asked in several:
+        shape = want_of("1", job(**asked), 0).shape
+        sites = [
+            Site(
+                each.node,
+                each.cores,
+                each.memory,
+                len(each.gpus),
+                frozenset(each.features),
+                licenses_here(dict(each.licenses), POOL),
+            )
+            for each in CLUSTER
+        ]
+        is_able = any(ineligible(shape, site) is None for site in sites)
+        assert (said(job(**asked)) is None) is is_able, asked
 
 
 def test_without_any_gpu_none_is_named() -> None:

@@ -27,8 +27,7 @@ from roundq.records.spool import Spool
 from roundq.words.errors import NoSuchJob, RoundqError, UsageError
 from roundq.words.job import NS, Attempt, Job, Notice, Record
 from roundq.words.quantities import ALL_CORES, format_age, format_duration, format_memory, visible
-from roundq.words.resources import gpus_text
-from roundq.words.room import cores_text
+from roundq.words.room import cores_text, gpus_text, licenses_text
 from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES
 from roundq.world import files
 
@@ -146,7 +145,7 @@ def _asks(job: Job) -> str:
     parts = ["a whole node" if job.cores == ALL_CORES else cores_text(job.cores)]
     if job.gpus:
         parts.append(gpus_text(job.gpus))
-    parts += [f"{count} license{'s' * (count > 1)} of {name}" for name, count in job.licenses]
+    parts += [licenses_text(name, count) for name, count in job.licenses]
     if job.memory_required:
         is_limit = job.memory_limit == job.memory_required
         parts.append(f"{format_memory(job.memory_required)} of memory{' and no more' if is_limit else ''}")
