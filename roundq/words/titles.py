@@ -53,6 +53,9 @@ def parse(said: str) -> Title | None:
     if head is None or said[head.end() : head.end() + 1] not in ("", ","):
         return None
     title = Title(head[1], min(int(head[2]), CORES_MAX))
+    if not title.cores:
+        # Elsewhere it is all of a node; a supervisor knows how many that are.
+        return None
     for part in said[head.end() : CHARS_MAX].split(", ")[1:]:
         if part.startswith("cpus ") and _CPUS.fullmatch(part[5:]):
             title = title._replace(cpus=tuple(sorted(_numbers(part[5:]))))

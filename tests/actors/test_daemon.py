@@ -23,6 +23,7 @@ from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.records.cards import Card
 from roundq.records.spool import Spool
+from roundq.words import titles
 from roundq.words.errors import DaemonRunning
 from roundq.words.job import Identity
 from roundq.words.states import CANCELED, CLAIMED, COMPLETED, FAILED, RUNNING, STATES, WAITING, ZOMBIE
@@ -345,9 +346,14 @@ def test_a_supervisor_does_not_look_like_a_daemon(home: SpoolHome) -> None:
     job = hold(home, "job")
     wait_begun(home, "job")
 
-    line = Path(f"/proc/{home.record(job).pid}/cmdline").read_bytes()
+    pid = home.record(job).pid
+    line = Path(f"/proc/{pid}/cmdline").read_bytes()
 
-    assert line.rstrip(b"\0") == f"rq supervisor of job {job}".encode()
+    title = titles.parse(line.rstrip(b"\0").decode())
+    assert title is not None
+    assert (title.id, title.cores) == (job, 1)
+    assert b"rq daemon" not in line
+    assert Path(f"/proc/{pid}/comm").read_text() == "rq-supervisor\n"
     go(home, "job")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -39,6 +40,8 @@ ENV = {
 #: How long everything may take on a machine that is busy with other things.
 PATIENCE_S = 120.0
 
+#: What the supervisor of a job that has a number as its id calls itself.
+_SUPERVISOR = re.compile(r"rq: job ([0-9_]+),")
 #: Submits many jobs in one process, as a program would: one ledger job for each object of the list.
 SUBMIT = """
 import json, os, sys
@@ -123,8 +126,8 @@ class Lab:
 
     def supervisors(self, node: Node, user: str) -> dict[int, str]:
         """The supervisors of a user on a node: pid outside, and the id of the job."""
-        named = ((pid, _comm(pid)) for pid in node.pids_of(user))
-        return {pid: name.removeprefix("rq:") for pid, name in named if name.startswith("rq:")}
+        titled = ((pid, _SUPERVISOR.match(_title(pid))) for pid in node.pids_of(user))
+        return {pid: found[1] for pid, found in titled if found is not None}
 
     def kill_supervisors(self, node: Node, user: str, pids: Iterable[int] | None = None) -> list[str]:
         """SIGKILL to supervisors, or to some of them; the ids of their jobs."""
@@ -214,9 +217,9 @@ class Lab:
         assert self.living() == []
 
 
-def _comm(pid: int) -> str:
+def _title(pid: int) -> str:
     try:
-        with open(f"/proc/{pid}/comm") as f:
-            return f.read().strip()
+        with open(f"/proc/{pid}/cmdline") as f:
+            return f.read()
     except OSError:
         return ""

@@ -22,6 +22,7 @@ from typing import Any
 import roundq.actors
 import roundq.records
 from roundq.actors import daemon, homewatch, supervisor, tenants
+from roundq.actors import round as rounds
 from roundq.words.job import Identity
 from roundq.world import cgroup, files, helpers, killing, notify, procs, reading, spawn
 from roundq.world.config import Config
@@ -199,8 +200,8 @@ class _Helpers:
     def offer(self, operation: str, does: Callable[..., Any], *_: int) -> None:
         self._further[operation] = does
 
-    def way(self, home: str) -> reading.Way:
-        return reading.Way(home, self)
+    def way(self, home: str, within: int | None = None) -> reading.Way:
+        return reading.Way(home, self, within)
 
     def ask(self, calls: Sequence[reading.Call]) -> list[Any]:
         return [reading.done(self._further, call.operation, call.path, call.options) for call in calls]
@@ -256,6 +257,16 @@ class _Notifier:
 
     def say(self, _text: str) -> None:
         pass
+
+
+class _Bearers:
+    """Nobody has a home that others cannot read."""
+
+    def __init__(self, _name: str) -> None:
+        pass
+
+    def look(self, _but: int, _now_s: float) -> list[Any]:
+        return []
 
 
 class _Streams:
@@ -322,6 +333,7 @@ def install() -> None:
         ("open_log", lambda *_, **__: _Log()),
     ):
         _put(daemon, name, standin)
+    _put(rounds, "Bearers", _Bearers)
     # What a supervisor says where nobody may hear it.
     _put(notify, "complain", lives.say)
     # What is imported only when it is needed.
