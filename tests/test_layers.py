@@ -23,7 +23,7 @@ LAYERS = ("words", "world", "records", "actors", "faces")
 #: What a layer may import from elsewhere than the standard library and roundq.
 FOREIGN = {
     "words": {"pydantic_core"},
-    "world": {"inotify_simple", "psutil", "pydantic_core", "systemd", "tomli"},
+    "world": {"inotify_simple", "psutil", "pydantic_core", "setproctitle", "systemd", "tomli"},
     # Names of types only.
     "records": {"pydantic_core"},
     "actors": set(),

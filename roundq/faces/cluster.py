@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from roundq.actors import occupancy
 from roundq.records import neighbours
 from roundq.records import spool as spools
 from roundq.records.cards import DRAINING, LEAVING, Card, Occupant
@@ -21,6 +22,7 @@ from roundq.words.errors import RecordError
 from roundq.words.quantities import ALL_CORES
 from roundq.words.states import CLAIMED, RUNNING, WAITING
 from roundq.world import procs
+from roundq.world.named import Named
 
 #: What `NodeFacts.state` may be.
 UP, DRAINS, SILENT, STOPPED = "up", "draining", "silent", "stopped"
@@ -100,8 +102,11 @@ class UserFacts:
 # ---------------------------------------------------------------- looking
 
 
-def look(of: Sequence[Spool], me: Spool, node: str, now_s: float) -> Look:
-    """The cards and occupants of these users as they are now, seen from `node`; `now_s` is monotonic."""
+def look(of: Sequence[Spool], me: Spool, node: str, now_s: float, supervisors: Iterable[Named] = ()) -> Look:
+    """The cards and occupants of these users as they are now, seen from `node`; `now_s` is monotonic.
+
+    Of users without a card here what runs here is told by their `supervisors`.
+    """
     seen = neighbours.seen_now(of, me, node, now_s)
     by_path: dict[str, list[Seen]] = {}
     for one in seen:
@@ -112,7 +117,16 @@ def look(of: Sequence[Spool], me: Spool, node: str, now_s: float) -> Look:
         own = by_path.get(spool.path, [])
         occupied += _occupied(spool, own, node)
         waiting[spool] = _waiting(spool, own)
+    told = {one.spool.uid for one in seen if one.card.node == node}
+    unseen = [one for one in supervisors if one.uid not in told]
+    for user, job in occupancy.by_process(unseen, {spool.uid: spool.user for spool in of}, me.user):
+        occupied.append(Occupancy(_of_process(user, job, unseen), node, job.cores))
     return Look(me, node, tuple(seen), tuple(occupied), waiting)
+
+
+def _of_process(user: str, job: Occupant, among: Iterable[Named]) -> Spool:
+    """In place of the spool of a user of whom nothing else is known."""
+    return Spool("", user, next(one.uid for one in among if one.process == job.process), is_commons=True)
 
 
 def _occupied(spool: Spool, seen: Iterable[Seen], here: str) -> list[Occupancy]:

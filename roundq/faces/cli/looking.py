@@ -25,12 +25,13 @@ from roundq.records import commons, neighbours
 from roundq.records import spool as spools
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
-from roundq.words import policy
+from roundq.words import policy, titles
 from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Record
 from roundq.words.policy import Shape
 from roundq.words.states import ENDED_STATES, OWNED_STATES, RUNNING, WAITING
 from roundq.world import procs
+from roundq.world.named import Bearers
 
 if TYPE_CHECKING:
     import argparse
@@ -219,7 +220,9 @@ def _here(environ: Mapping[str, str]) -> Here:
 def _cluster(environ: Mapping[str, str]) -> tuple[cluster.Look, Unseen]:
     """What cards tell, and what could not be seen."""
     here = _here(environ)
-    looked = cluster.look(here.everybody, here.me, here.node, time.monotonic())
+    now_s = time.monotonic()
+    supervisors = Bearers(titles.SUPERVISOR).look(here.me.uid, now_s)
+    looked = cluster.look(here.everybody, here.me, here.node, now_s, supervisors)
     trouble = _trouble_of_commons(here)
     return looked, Unseen(_hidden(here), _late(here), trouble)
 
