@@ -5,7 +5,7 @@ Where proc(5) hides the processes of others (hidepid), there are none.
 
 from __future__ import annotations
 
-import os
+import contextlib
 from typing import NamedTuple
 
 from roundq.words.job import Identity
@@ -29,34 +29,24 @@ class Bearers:
 
     def __init__(self, name: str) -> None:
         self._name = name.encode()
-        self._others: dict[str, tuple[tuple[int, int], float]] = {}
+        self._others: dict[int, tuple[tuple[int, int], float]] = {}
 
     def look(self, but: int, now_s: float) -> list[Named]:
         """The bearers now, but those of the user `but`; `now_s` is a monotonic time.
 
         A process that hides, or ends meanwhile, is left out.
         """
-        others: dict[str, tuple[tuple[int, int], float]] = {}
+        others: dict[int, tuple[tuple[int, int], float]] = {}
         found = []
-        for pid in os.listdir("/proc"):
-            if not pid.isdigit():
-                continue
-            try:
-                status = os.stat(f"/proc/{pid}")
-                if status.st_uid == but:
-                    continue
-                # Another process of the same number has another inode, or another time.
-                key = (status.st_ino, status.st_ctime_ns)
-                known, since_s = self._others.get(pid, (key, now_s))
-                since_s = since_s if known == key else now_s
-                if now_s - since_s < ASKED_S and self._name == procs.name(int(pid)):
-                    one = _bearer(int(pid))
-                    if one is not None and one.uid != but:
-                        found.append(one)
+        for pid, key in procs.of_others(but).items():
+            known, since_s = self._others.get(pid, (key, now_s))
+            since_s = since_s if known == key else now_s
+            with contextlib.suppress(OSError):
+                if now_s - since_s < ASKED_S and self._name == procs.name(pid):
+                    one = _bearer(pid)
+                    found += [] if one is None or one.uid == but else [one]
                 else:
                     others[pid] = (key, since_s)
-            except OSError:
-                continue
         self._others = others
         return found
 

@@ -240,6 +240,21 @@ def session_members(leader: Identity, among: Table | None = None) -> list[Identi
     return [process.identity for process in found]
 
 
+def of_others(but: int) -> dict[int, tuple[int, int]]:
+    """The pids of processes of other users than this one, each with what no later process of that pid has.
+
+    By what the kernel shows without asking the process: root's may be among them that are not root's.
+    """
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with contextlib.suppress(OSError):
+                status = os.stat(f"/proc/{name}")
+                if status.st_uid != but:
+                    found[int(name)] = (status.st_ino, status.st_ctime_ns)
+    return found
+
+
 def name(pid: int) -> bytes:
     """What a process calls itself, at most 15 bytes. Raises OSError if there is none, or it is hidden."""
     return _read(f"/proc/{pid}/comm", 64).rstrip(b"\n")

@@ -1,0 +1,81 @@
+"""Promises about titles of supervisors: what is told is understood, and what is invented does no harm."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from roundq.words import titles
+from roundq.words.titles import Title
+
+numbers = st.sets(st.integers(0, 2000), max_size=40).map(lambda found: tuple(sorted(found)))
+gpus = st.lists(st.from_regex("[0-9A-Za-z-]{1,40}", fullmatch=True), max_size=8).map(tuple)
+ids = st.from_regex("[0-9]{1,9}(_[0-9]{1,9})?|~[0-9a-f]{10}", fullmatch=True)
+
+
+@given(st.builds(Title, ids, st.integers(1, 1000), st.integers(0, 1023).map(lambda g: g << 30), numbers, gpus,
+                 st.booleans()))  # fmt: skip
+def test_what_a_title_tells_is_understood(title: Title) -> None:
+    """It fits in a line that `ps` shows, and comes back as it was."""
+    said = titles.text(title)
+
+    assert said.isascii()
+    assert said.isprintable()
+    assert titles.parse(said) == title
+
+
+def test_a_title_reads_well() -> None:
+    """As roundqd(8) shows it."""
+    title = Title("17", 4, 16 << 30, (0, 1, 2, 3), ("0", "1"))
+
+    assert titles.text(title) == "rq: job 17, 4 cores, 16G, cpus 0-3, gpus 0 1"
+    assert titles.text(Title("17_3", 1)) == "rq: job 17_3, 1 core"
+
+
+@given(st.text() | st.text().map(lambda more: f"rq: job 1, 2 cores{more}"))
+def test_any_title_is_a_title_or_none(said: str) -> None:
+    """Whoever invents one may write what he likes: nothing fails, and no number is larger than sense."""
+    title = titles.parse(said)
+
+    if title is not None:
+        assert 1 <= title.cores <= titles.CORES_MAX
+        assert 0 <= title.memory <= 1 << 52
+        assert all(0 <= cpu <= titles.CORES_MAX for cpu in title.cpus)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "rq: job 1",
+        "rq: job , 1 core",
+        "rq: job 1, 0 cores",
+        "rq: job 1, -1 cores",
+        "rq: job 1, many cores",
+        "rq: job 1, 1 coresandmore",
+        "rq: job 1, 9999999 cores",
+        " rq: job 1, 1 core",
+        "rq daemon --foreground",
+        "rq: job 1 2, 1 core",
+        f"rq: job {'1' * 200}, 1 core",
+    ],
+)
+def test_what_is_no_title_is_none(said: str) -> None:
+    """It occupies nothing."""
+    assert titles.parse(said) is None
+
+
+def test_what_a_later_version_tells_is_left_out() -> None:
+    """A part that is not known hides none that is."""
+    said = "rq: job 1, 2 cores, 3 stars, 1G, cpus x, racks 7, gpus 1"
+
+    assert titles.parse(said) == Title("1", 2, 1 << 30, (), ("1",))
+
+
+def test_ranges_of_any_size_take_no_time() -> None:
+    """A million processors are a few bytes in a title."""
+    title = titles.parse("rq: job 1, 1 core, cpus " + " ".join(["0-999999"] * 300))
+
+    assert title is not None
+    assert len(title.cpus) == titles.CORES_MAX + 1
