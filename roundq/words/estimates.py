@@ -7,6 +7,7 @@ else takes what the node has.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice, takewhile
 
 from roundq.words.backfill import Stay, could_fit, fits_in_s
 from roundq.words.facts import Want
@@ -18,25 +19,22 @@ from roundq.words.table import Group, Table
 AHEAD_MAX = 64
 
 
-def starts_in_s(want: Want, line: Sequence[tuple[Want, Group]], table: Table) -> float | None:
-    """In how many seconds a job starts at the latest; None if it cannot be known.
+def in_line_s(line: Sequence[tuple[Want, Group]], table: Table) -> dict[str, float]:
+    """In how many seconds each of the first in a line starts at the latest, as far as it can be known.
 
     `line` are the jobs of one user that wait on, in the order of their turns, with nobody else at the table.
     """
-    place = next(i for i, (each, _) in enumerate(line) if each.id == want.id)
-    need = line[place][1].need
-    ahead, behind = line[:place], line[place + 1 :]
-    alike = all(group.need == need for group in {group for _, group in ahead})
+    if not line:
+        return {}
+    first, need = line[0][0], line[0][1].need
+    alike = list(islice(takewhile(lambda one: one[1].need == need, line), AHEAD_MAX))
+    others = {group for _, group in line if group.need != need}
     # One behind that needs less of anything may pass.
-    if (
-        alike
-        and len(ahead) <= AHEAD_MAX
-        and all(_takes_as_much(g.need, need) for g in {g for _, g in behind})
-    ):
-        return _in_line_s(need, [each.limit_s for each, _ in ahead], table)
-    if not ahead:
-        return _patient_s(want, need, behind, table)
-    return None
+    if all(_takes_as_much(group.need, need) for group in others):
+        return _one_after_the_other_s(need, [want for want, _ in alike], table)
+    behind = [group for want, group in line if want is not first]
+    in_s = _patient_s(first, need, {group.shape.limit_s for group in behind}, table)
+    return {} if in_s is None else {first.id: in_s}
 
 
 def _takes_as_much(need: Need, other: Need) -> bool:
@@ -47,25 +45,25 @@ def _takes_as_much(need: Need, other: Need) -> bool:
     return enough and covers(need.licenses, other.licenses)
 
 
-def _in_line_s(need: Need, limits: Sequence[float | None], table: Table) -> float | None:
-    """Jobs that need the same, one after the other: that one ends early makes none of them late."""
+def _one_after_the_other_s(need: Need, wants: Sequence[Want], table: Table) -> dict[str, float]:
+    """Of jobs that all need the same none starts later because one that is ahead ends early."""
     stays = list(table.stays)
+    found: dict[str, float] = {}
     at_s = 0.0
-    for limit_s in (*limits, None):
+    for want in wants:
         in_s = fits_in_s(need, table.empty, stays, None)
         if in_s is None:
-            return None
-        at_s = max(at_s, in_s)
+            break
+        found[want.id] = at_s = max(at_s, in_s)
         stays = [stay for stay in stays if stay.left_s is None or stay.left_s > at_s]
-        stays.append(Stay(need, None if limit_s is None else at_s + limit_s))
-    return at_s
+        stays.append(Stay(need, None if want.limit_s is None else at_s + want.limit_s))
+    return found
 
 
-def _patient_s(want: Want, need: Need, behind: Sequence[tuple[Want, Group]], table: Table) -> float | None:
+def _patient_s(want: Want, need: Need, passing: set[float | None], table: Table) -> float | None:
     """The first in line may be passed until its patience is over; from then on the node is kept for it."""
     if want.kept_on not in (None, table.node) or need.memory or not could_fit(need, table.empty, table.stays):
         return None
-    passing = {group.shape.limit_s for _, group in behind}
     left = {stay.left_s for stay in table.stays}
     if None in passing or None in left:
         return None

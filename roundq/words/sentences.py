@@ -178,7 +178,8 @@ class TakenWhole(Why):
 class Lacks(Why):
     """What is there, with what I start, leaves too little room. `there` is who stands in a whole node's way.
 
-    `behind` is the job of the same shape that comes before this one; `kept`: the node is kept for it.
+    `behind` is the job of the same shape that comes before this one; `kept_for` is "it" if the node is kept
+    for this job, or else the one of its shape for which it is.
     """
 
     need: Need
@@ -186,7 +187,7 @@ class Lacks(Why):
     of: Snapshot
     there: tuple[str, str] | None = None
     behind: str | None = None
-    kept: bool = False
+    kept_for: str | None = None
 
     @property
     def says(self) -> str:
@@ -194,7 +195,7 @@ class Lacks(Why):
         needs = f"needs {', and '.join(self._lacking())}"
         if self.behind is not None:
             needs = f"behind job {visible(self.behind)}, which {needs}"
-        return f"{needs}; {self.of.node} is kept for it" if self.kept else needs
+        return f"{needs}; {self.of.node} is kept for {self.kept_for}" if self.kept_for else needs
 
     def _lacking(self) -> list[str]:
         need, room, of = self.need, self.room, self.of

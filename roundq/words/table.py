@@ -66,9 +66,8 @@ class Player:
     def again(self, queue: Sequence[tuple[Want, Group]] | None = None) -> Player:
         """The same user in the next phase, with this queue or the same, from its first job on."""
         queue = self.queue if queue is None else queue
-        count = min(self.count, self.repeat * len(queue))
         rest = (self.running, self.level, self.cores_left, self.jobs_left, self.scavenging)
-        return Player(self.user, queue, count, self.repeat, *rest)
+        return Player(self.user, queue, self.count, self.repeat, *rest)
 
     def allows(self, cores: int) -> bool:
         """Whether the user's limits do."""

@@ -1,0 +1,277 @@
+"""Pure: one play at the table, in phases, and what it leaves behind: who starts, and why the rest waits.
+
+`policy` has the rules in words. First the turns of everybody's jobs, then what starts on spare
+hardware threads, then what scavenges. Room and limits only shrink on the way.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+from roundq.words import table
+from roundq.words.backfill import room_with
+from roundq.words.facts import Shape, Snapshot, Want
+from roundq.words.fairness import Level, Shares
+from roundq.words.room import Room
+from roundq.words.sentences import (
+    Draining,
+    Kept,
+    Lacks,
+    Limited,
+    Never,
+    Starts,
+    StartsOnThreads,
+    TakenWhole,
+    Turn,
+    TurnToScavenge,
+    Why,
+)
+from roundq.words.table import Group, Groups, Player, Table, next_bid
+
+
+class Planned(NamedTuple):
+    """A neighbour's turn: its job and the room that it leaves."""
+
+    user: str
+    want: Want
+    left: Room
+
+
+@dataclass(slots=True)
+class Play:
+    """What one play leaves behind: all that the decision and its sentences are made of.
+
+    `mine` is the room after what is there and what I start; `first_table` has the room also after what
+    the neighbours are expected to start before me, `table` that of the last phase. `player` is me;
+    `waiting` are all, before the first turn. `level` is mine after the turns.
+    `before_scavenging` are the further turns that come before what scavenges of mine.
+    """
+
+    order: list[tuple[Want, Group]]
+    groups: Groups
+    firsts: dict[Shape, Want]
+    shares: Shares
+    player: Player
+    level: Level
+    mine: Room
+    first_table: Table
+    table: Table
+    waiting: list[Player]
+    started_cores: int = 0
+    ruled: dict[str, Why] = field(default_factory=dict)
+    planned: list[Planned] = field(default_factory=list)
+    before_scavenging: list[Planned] = field(default_factory=list)
+
+    @property
+    def kept_for(self) -> tuple[str, str] | None:
+        """For whose job the node is kept."""
+        kept = self.first_table.kept
+        return None if kept is None else (kept.user, kept.want.id)
+
+    def start(self, want: Want, why: Starts | StartsOnThreads) -> None:
+        """A job of mine starts."""
+        self.ruled[want.id] = why
+        self.mine = self.mine.less(why.need, isinstance(why, StartsOnThreads))
+        self.started_cores += want.cores or self.table.cores
+
+
+def play(snapshot: Snapshot, order: list[tuple[Want, Group]], groups: Groups) -> Play:
+    """Plays all phases. `order` are my jobs in the order of their turns."""
+    shares = shares_of(snapshot)
+    empty = table.empty_room(snapshot)
+    stays = [table.stay_of(holding) for holding in snapshot.holdings]
+    plan = room_with(empty, stays)
+    mine = _myself(snapshot, order, shares)
+    others = [
+        player
+        for neighbour in snapshot.neighbours
+        if (player := table.neighbour_at(neighbour, snapshot, shares, groups, plan.cores)) is not None
+    ]
+    at = Table(snapshot.node, snapshot.cores, snapshot.patience_s, empty, plan, stays)
+    waiting = [player.again() for player in others]
+    if snapshot.draining is None:
+        waiting.insert(0, mine.again())
+    run = Play(order, groups, firsts_of(order), shares, mine, mine.level, plan, at, at, waiting)
+    if snapshot.draining is None:
+        _turns(snapshot, run, others)
+        _on_threads(snapshot, run, others)
+        _scavenge(snapshot, run, others)
+    return run
+
+
+def firsts_of(order: Iterable[tuple[Want, Group]]) -> dict[Shape, Want]:
+    """The first job of each shape, in the order of turns."""
+    firsts: dict[Group, Want] = {}
+    for want, group in order:
+        if group not in firsts:
+            firsts[group] = want
+    return {group.shape: want for group, want in firsts.items()}
+
+
+def shares_of(snapshot: Snapshot) -> Shares:
+    active = snapshot.active.union(
+        {snapshot.me} if snapshot.wants else (),
+        (user for user, cores in snapshot.running_cores.items() if cores),
+        (neighbour.user for neighbour in snapshot.neighbours if neighbour.head is not None),
+    )
+    return Shares(active, snapshot.cluster_cores, snapshot.weights, snapshot.usage)
+
+
+def _myself(snapshot: Snapshot, order: list[tuple[Want, Group]], shares: Shares) -> Player:
+    able = [one for one in order if one[1].never is None]
+    # What scavenges is at the end.
+    border = bisect_left(able, True, key=lambda one: one[0].scavenge)
+    running = snapshot.running_cores.get(snapshot.me, 0)
+    cores, jobs = snapshot.cores_limit, snapshot.jobs_limit
+    return Player(
+        snapshot.me,
+        able[:border],
+        len(able),
+        1,
+        running,
+        shares.level(snapshot.me, running),
+        None if cores is None else max(0, cores - _cores_running(snapshot)),
+        None if jobs is None else max(0, jobs - snapshot.jobs_running),
+        able[border:],
+    )
+
+
+def _cores_running(snapshot: Snapshot) -> int:
+    """My cores that count for my limit."""
+    running = snapshot.cores_running
+    return snapshot.running_cores.get(snapshot.me, 0) if running is None else running
+
+
+def _turns(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
+    """Plays the turns of everybody at this table until nothing of mine fits, and records them in `run`."""
+    at = run.table
+    while True:
+        bids = [(player, *bid) for player in (run.player, *others) if (bid := player.bid(at)) is not None]
+        if all(player is not run.player for player, _, _ in bids):
+            return
+        player, want, group = min(bids, key=lambda bid: (bid[0].level[:2], bid[1].submitted_ns, bid[0].user))
+        if not at.plan.fits(group.need):
+            at.keep(player.user, want)
+            continue
+        if player is run.player:
+            run.start(want, Starts(group.need, run.mine, snapshot, want.limit_s, at.kept))
+        _take(player, want, group, at, run.shares)
+        if player is not run.player:
+            run.planned.append(Planned(player.user, want, at.plan))
+        run.level = run.player.level
+
+
+def _take(player: Player, want: Want, group: Group, at: Table, shares: Shares) -> None:
+    at.take(group)
+    cores = want.cores or at.cores
+    running = player.running + cores
+    player.take(cores, shares.level(player.user, running), running)
+
+
+def _on_threads(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
+    """Starts on hardware threads beside the cores what is below the fair share, if all cores are busy."""
+    if snapshot.threads < 1 or snapshot.cluster_cores < 1:
+        return
+
+    def no_cores(group: Group) -> bool:
+        return group.need.cores > snapshot.cluster_free
+
+    at = run.table = replace(run.table, on_threads=True, also=no_cores)
+    mine = run.player = run.player.again([one for one in run.player.queue if one[0].id not in run.ruled])
+    players = [mine, *(player.again() for player in others)]
+    while mine.bid(at) is not None:
+        poor = [player for player in players if player.running < run.shares.fair(player.user)]
+        if mine not in poor or (found := next_bid(poor, at)) is None:
+            break
+        player, want, group = found
+        if player is mine:
+            share = (snapshot.me, mine.running, run.shares)
+            run.start(want, StartsOnThreads(group.need, run.mine, snapshot, *share))
+        _take(player, want, group, at, run.shares)
+
+
+def _scavenge(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
+    """Starts what scavenges where nothing else of anybody would start."""
+    if not run.player.scavenging:
+        return
+    at = run.table = replace(run.table, on_threads=False, also=None)
+    while (found := next_bid(others, at)) is not None:
+        player, want, group = found
+        if at.plan.fits(group.need):
+            _take(player, want, group, at, run.shares)
+            run.before_scavenging.append(Planned(player.user, want, at.plan))
+        else:
+            at.keep(player.user, want)
+    mine = run.player = run.player.again(run.player.scavenging)
+    if at.kept is not None:
+        return
+    players = [mine, *(player.again(player.scavenging) for player in others if player.count)]
+    for player in players:
+        # Turns of their own: what scavenges counts for nobody's level.
+        player.running = sum(
+            held.cores for held in snapshot.holdings if held.scavenge and held.user == player.user
+        )
+        player.level = Level(player.running, 0.0, player.running)
+    while mine.bid(at) is not None and (found := next_bid(players, at)) is not None:
+        player, want, group = found
+        if player is mine:
+            run.start(want, Starts(group.need, run.mine, snapshot, want.limit_s))
+        at.take(group)
+        cores = want.cores or at.cores
+        player.take(cores, Level(player.running + cores, 0.0, 0), player.running + cores)
+        if player is not mine:
+            run.before_scavenging.append(Planned(player.user, want, at.plan))
+
+
+# ---------------------------------------------------------------- why what waits does
+
+
+def waits(group: Group, snapshot: Snapshot, run: Play) -> Why:
+    """Why the jobs of a shape that do not start wait: the first reason that holds."""
+    if group.never is not None:
+        return Never(group.never)
+    if snapshot.draining is not None:
+        return Draining(snapshot.node, snapshot.draining)
+    if (limited := _limited(group.need.cores or snapshot.cores, snapshot, run)) is not None:
+        return limited
+    if not run.mine.fits(group.need):
+        return _lacks(group, snapshot, run)
+    scavenges = group.shape.scavenge
+    at = run.table if scavenges else run.first_table
+    if not at.plan.fits(group.need):
+        # If no single turn was too much, what I start was, after the last of them.
+        turns = run.planned + (run.before_scavenging if scavenges else [])
+        turn = next((turn for turn in turns if not turn.left.fits(group.need)), turns[-1])
+        if scavenges:
+            return TurnToScavenge(turn.user, turn.want.id)
+        theirs = run.shares.level(turn.user, snapshot.running_cores.get(turn.user, 0))
+        return Turn(turn.user, turn.want.id, theirs, snapshot.me, run.level, run.shares)
+    # It would fit: only a node that is kept for somebody stops it.
+    assert at.kept is not None
+    return Kept(snapshot.node, at.kept, group.shape.limit_s, scavenges)
+
+
+def _limited(cores: int, snapshot: Snapshot, run: Play) -> Limited | None:
+    """My limit, if it does not allow a job of so many cores after what I start."""
+    if run.player.allows(cores):
+        return None
+    most = snapshot.jobs_limit
+    if most is not None and run.player.jobs_left is not None and run.player.jobs_left < 1:
+        return Limited(most, snapshot.jobs_running + len(run.ruled), None)
+    assert snapshot.cores_limit is not None
+    return Limited(snapshot.cores_limit, _cores_running(snapshot) + run.started_cores, cores)
+
+
+def _lacks(group: Group, snapshot: Snapshot, run: Play) -> Why:
+    """What the node lacks for this shape, by what is there and what I start."""
+    room = run.mine
+    started = [(snapshot.me, job_id) for job_id in run.ruled]
+    if room.whole:
+        whole = [(held.user, held.id) for held in snapshot.holdings if held.exclusive or not held.cores]
+        # If nobody had it whole before, I take it whole now, and nothing else starts.
+        return TakenWhole(snapshot.node, *min(whole or started[:1]))
+    there = [(held.user, held.id) for held in snapshot.holdings] + started
+    return Lacks(group.need, room, snapshot, there[0] if there else None)
