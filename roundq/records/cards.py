@@ -57,7 +57,8 @@ class Occupant:
     node has it too. `process` is its supervisor once it has one.
 
     `cpus` are the logical CPUs that it is pinned to, `gpus` the ids of its GPUs, `licenses` sorted names with
-    counts, `limit_s` its time limit. One on `threads` has hardware threads that other jobs' cores left over.
+    counts, `limit_s` its time limit. One on `threads` has hardware threads that other jobs' cores left over;
+    one that is `leaving` was asked to give way.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Occupant:
     restartable: bool = False
     scavenge: bool = False
     threads: bool = False
+    leaving: bool = False
 
 
 class Gpu(NamedTuple):
@@ -211,6 +213,7 @@ def _dump(card: Card, most: int) -> bytes:
                 "priority": said.shape.priority,
                 **_further(said.shape),
                 "says": text(said.says),
+                **({} if said.starts_in_s is None else {"starts_in": jobs.duration(said.starts_in_s)}),
             }
             for said in card.said[:HEADS_MAX]
         ],
@@ -246,6 +249,7 @@ def _given(job: Occupant) -> dict[str, Any]:
         "restartable": job.restartable,
         "scavenge": job.scavenge,
         "threads": job.threads,
+        "leaving": job.leaving,
     }
     return {name: value for name, value in given.items() if value}
 
@@ -293,6 +297,7 @@ def _validator() -> SchemaValidator:
         restartable=of.fallback(of.boolean, False),
         scavenge=of.fallback(of.boolean, False),
         threads=of.fallback(of.boolean, False),
+        leaving=of.fallback(of.boolean, False),
         since=of.fallback(of.moment, {"secs": 0, "nanos": 0}),
         name=of.fallback(of.text, ""),
         process=of.optional(of.identity),
@@ -325,6 +330,7 @@ def _validator() -> SchemaValidator:
         memory=of.required(of.natural(1 << 60)),
         priority=of.fallback(of.whole(-(1 << 31), 1 << 31), 0),
         says=of.required(of.text),
+        starts_in=of.optional(of.moment),
         **further,
     )
     ours = of.fields(
@@ -385,6 +391,7 @@ def _to_occupant(value: dict[str, Any]) -> Occupant:
         value["restartable"],
         value["scavenge"],
         value["threads"],
+        value["leaving"],
     )
 
 
@@ -406,7 +413,7 @@ def _to_further(value: dict[str, Any]) -> dict[str, Any]:
 
 def _to_said(value: dict[str, Any]) -> Verdict:
     shape = Shape(value["cores"], value["memory"], value["priority"], **_to_further(value))
-    return Verdict(shape, value["says"])
+    return Verdict(shape, value["says"], jobs.to_seconds(value["starts_in"]))
 
 
 def _to_head(value: dict[str, Any]) -> Want:

@@ -213,7 +213,12 @@ class Snapshot:
 
 
 class Verdict(NamedTuple):
-    """What the decision says of the waiting jobs of one shape; small enough for a card."""
+    """What the decision says of the waiting jobs of one shape; small enough for a card.
+
+    The first of them starts within `starts_in_s` if nobody comes before it, whole minutes rounded up; None
+    if nobody knows.
+    """
 
     shape: Shape
     says: str
+    starts_in_s: float | None = None

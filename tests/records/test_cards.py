@@ -103,7 +103,7 @@ any_card = st.builds(
     jobs=st.lists(occupants, max_size=3).map(tuple),
     waiting=st.integers(0, 1 << 40),
     heads=st.lists(heads, max_size=3).map(tuple),
-    said=st.lists(st.builds(Verdict, shapes, labels), max_size=3).map(tuple),
+    said=st.lists(st.builds(Verdict, shapes, labels, limits), max_size=3).map(tuple),
     trouble=st.lists(labels, max_size=3).map(tuple),
     threads=cores,
     gpus=st.lists(st.builds(cards.Gpu, labels, labels, st.booleans()), max_size=2).map(tuple),
