@@ -215,8 +215,8 @@ class Snapshot:
 class Verdict(NamedTuple):
     """What the decision says of the waiting jobs of one shape; small enough for a card.
 
-    The first of them starts within `starts_in_s` if nobody comes before it, whole minutes rounded up; None
-    if nobody knows.
+    `starts_in_s` is within how many seconds the first of them starts, if nobody comes before it; None if
+    that cannot be known.
     """
 
     shape: Shape

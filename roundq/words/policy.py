@@ -31,7 +31,6 @@ costs one round: the next snapshot shows what the neighbour really took.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -53,7 +52,7 @@ from roundq.words.facts import (
 from roundq.words.play import Play
 from roundq.words.preemption import Requeue
 from roundq.words.quantities import visible
-from roundq.words.sentences import Lacks, StartsOnThreads, TakenWhole, Why, within
+from roundq.words.sentences import Lacks, StartsOnThreads, TakenWhole, Why
 from roundq.words.table import Groups
 
 __all__ = [
@@ -81,8 +80,6 @@ __all__ = [
     "want_of",
 ]
 
-#: Nobody plans for longer.
-_KNOWN_MAX_S = 1e9
 _submitted = attrgetter("submitted_ns")
 
 
@@ -153,7 +150,7 @@ class Decision:
 
         Raises `KeyError` for a job that was not in the snapshot.
         """
-        return self._sentence(self.why(job_id), job_id)
+        return self.why(job_id).text
 
     def estimate(self, job_id: str) -> float | None:
         """In how many seconds it starts here at the latest, if nobody comes before who is not here yet.
@@ -181,10 +178,8 @@ class Decision:
             why = self._pass.ruled[want.id] if shape not in self._waits else self._waits[shape]
             if isinstance(why, Lacks) and self._pass.kept_for == (self._snapshot.me, first.id):
                 why = replace(why, kept_for=f"job {visible(first.id)}")
-            in_s = None if why.starts else self.estimate(first.id)
-            # Whole minutes: a card that says nothing else that is new is not published again.
-            minutes = None if in_s is None or in_s > _KNOWN_MAX_S else math.ceil(in_s / 60) * 60.0
-            said.append(Verdict(shape, self._sentence(why, first.id), minutes))
+            waits = None if why.starts else self.estimate(first.id)
+            said.append(Verdict(shape, why.text, waits))
         return tuple(said)
 
     def heads(self) -> tuple[Want, ...]:
@@ -204,12 +199,6 @@ class Decision:
         needs = [self._pass.groups[shape].need for shape in self._firsts if not shape.scavenge]
         waits = any(mine.fits(need) and not plan.fits(need) for need in needs)
         return frozenset(turn.user for turn in self._pass.planned) if waits else frozenset()
-
-    def _sentence(self, why: Why, job_id: str) -> str:
-        text = why.text
-        if isinstance(why, Lacks) and (in_s := self.estimate(job_id)) is not None:
-            return f"{text}; starts within {within(in_s)}"
-        return text
 
     @cached_property
     def _by_id(self) -> dict[str, Want]:

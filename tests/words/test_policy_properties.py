@@ -102,7 +102,7 @@ def test_what_is_said_and_what_is_done_are_one_value(snapshot: Snapshot) -> None
 @given(snapshots)
 def test_the_verdict_of_a_shape_is_the_sentence_of_its_first_job_that_waits(snapshot: Snapshot) -> None:
     decision = decide(snapshot)
-    said = dict(decision.verdicts())
+    said = {verdict.shape: verdict.says for verdict in decision.verdicts()}
     assert set(said) == {want.shape for want in snapshot.wants}
     for want in decision.heads():
         assert said[want.shape].replace(f"kept for job {want.id}", "kept for it") == decision.reason(want.id)
