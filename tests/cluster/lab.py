@@ -68,6 +68,12 @@ def supply_of(cores: int = CORES, **more: Any) -> Supply:
     return Supply(cores, **more)
 
 
+def flood(prefix: str, count: int, seconds: float, **more: Any) -> list[dict[str, Any]]:
+    """Many ledger jobs of about that length, or up to a third longer: few end together."""
+    jobs = ledger_jobs(prefix, count, seconds, **more)
+    return [{**job, "seconds": round(seconds * (1 + i * 0.618 % 1 / 3), 3)} for i, job in enumerate(jobs)]
+
+
 @dataclass
 class Lab:
     """A cluster, the daemons that run there, the jobs that were accepted, and what was done to them."""
@@ -166,6 +172,33 @@ class Lab:
     def outcome(self, user: str, job: str) -> checkers.Outcome:
         """Of a job that has ended."""
         return checkers.outcomes(self.cluster.server, user)[job]
+
+    def cards(self, user: str) -> dict[str, dict[str, Any]]:
+        """What the cards of a user's daemons say, by node, as the server has them."""
+        found = {}
+        for node in self.cluster.nodes:
+            with (
+                contextlib.suppress(FileNotFoundError),
+                open(os.path.join(self.cluster.home(user), ".roundqueue", node)) as file,
+            ):
+                found[node] = json.load(file)["roundq"]
+        return found
+
+    def wait_told(self, *users: str, waiting: bool = True) -> float:
+        """Until every daemon of these users has told that jobs wait, or is there at all; when that was."""
+
+        def are_told() -> bool:
+            told = [card for user in users for card in self.cards(user).values()]
+            return sum(bool(card["waiting"]) or not waiting for card in told) == len(users) * len(
+                self.cluster.nodes
+            )
+
+        wait_until(are_told, PATIENCE_S, on_timeout=self.story, every=0.05)
+        return time.monotonic()
+
+    def uid(self, user: str) -> int:
+        """By which runs call him."""
+        return self.cluster.user(user).uid
 
     def runs(self, user: str | None = None) -> list[checkers.Interval]:
         """What the ledger tells, of one user or all."""

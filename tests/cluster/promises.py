@@ -8,10 +8,13 @@ each; an empty list is a pass.
     conflicts    what promises that hold at one instant promise twice
     overbooked   what the jobs of a run had at any instant, by their own account
     untold       a job that was not told what it had, or was told something else
+    CardWatch    what all cards together promise, looked at again and again
 """
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -59,7 +62,7 @@ class Supply:
     gpus: tuple[str, ...] | Mapping[str, tuple[str, ...]] | None = None
     licenses: Mapping[str, int] | None = None
     local: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    pins: bool = False
+    pins: bool | Mapping[str, bool] = False
 
 
 def conflicts(promises: Iterable[Promise], supply: Supply) -> list[str]:
@@ -172,7 +175,7 @@ def promise_of(run: Interval, record: Mapping[str, Any], supply: Supply) -> Prom
         run.node,
         run.cores,
         int(job.get("memory_required") or 0),
-        run.cpus if supply.pins else frozenset(),
+        run.cpus if of_node(run.node, supply.pins) else frozenset(),
         run.gpus,
         dict(job.get("licenses") or {}),
         threads,
@@ -188,7 +191,7 @@ def untold(runs: Iterable[Interval], supply: Supply, record_of: Records = nothin
         meant = run.cores or of_node(run.node, supply.cores)
         if meant is not None and run.granted != meant:
             wrong.append(f"{run} was told that it has {run.granted} cores")
-        if supply.pins and len(run.cpus) != run.granted:
+        if of_node(run.node, supply.pins) and len(run.cpus) != run.granted:
             wrong.append(f"{run} may run on the CPUs {sorted(run.cpus)}")
         record = record_of(run)
         if record and len(run.gpus) != (count := int(record["job"].get("gpus") or 0)):
@@ -198,3 +201,74 @@ def untold(runs: Iterable[Interval], supply: Supply, record_of: Records = nothin
         if len(set(run.devices.values())) > 1:
             wrong.append(f"{run} is told different GPUs: {dict(run.devices)}")
     return wrong
+
+
+# ---------------------------------------------------------------- what cards say
+
+
+class CardWatch:
+    """Looks at the cards of everybody, as the server has them; `wrong` is what was found, `looks` how often.
+
+    Cards are read one after the other. So what counts is on its card before and after, and its record is in
+    running/ in between: then all of it holds at one instant. Of jobs whose supervisors are killed it knows
+    nothing.
+    """
+
+    def __init__(self, homes: str, supply: Supply) -> None:
+        self._homes, self._supply = homes, supply
+        self.wrong: list[str] = []
+        self.looks = 0
+        #: The most promises that were seen at once.
+        self.most = 0
+
+    def look(self) -> None:
+        """One look at all of them."""
+        before = dict(self._promises())
+        running = [key for key in before if self._runs(*key)]
+        after = dict(self._promises())
+        held = [after[key] for key in running if key in after]
+        self.looks += 1
+        self.most = max(self.most, len(held))
+        self.wrong += [text for text in conflicts(held, self._supply) if text not in self.wrong]
+
+    def _promises(self) -> Iterable[tuple[tuple[str, str, str], Promise]]:
+        """What is settled and was born, by user, file of the record, and supervisor."""
+        for user in sorted(os.listdir(self._homes)):
+            spool = os.path.join(self._homes, user, ".roundqueue")
+            for name in os.listdir(spool) if os.path.isdir(spool) else ():
+                for job in self._jobs(os.path.join(spool, name)):
+                    if job["settled"] and job.get("process"):
+                        mark = ".".join(str(job["process"][part]) for part in ("boot", "pid", "start"))
+                        yield (user, f"{job['id']}@{name}", mark), _on_card(f"{user}/{job['id']}", name, job)
+
+    def _jobs(self, path: str) -> list[dict[str, Any]]:
+        try:
+            with open(path) as file:
+                value = json.load(file)
+        except (OSError, ValueError):
+            return []
+        return list(value["roundq"]["jobs"]) if isinstance(value, dict) and "roundq" in value else []
+
+    def _runs(self, user: str, stem: str, mark: str) -> bool:
+        directory = os.path.join(self._homes, user, ".roundqueue", "running")
+        for name in (f"{stem}.job", f"{stem}!.job"):
+            try:
+                with open(os.path.join(directory, name)) as file:
+                    process = json.load(file)["process"]
+            except (OSError, ValueError):
+                continue
+            return mark == f"{process['boot']}.{process['pid']}.{process['start']}"
+        return False
+
+
+def _on_card(label: str, node: str, job: Mapping[str, Any]) -> Promise:
+    return Promise(
+        label,
+        node,
+        WHOLE if job["exclusive"] else job["cores"],
+        job["memory"],
+        frozenset(job.get("cpus") or ()),
+        tuple(job.get("gpus") or ()),
+        dict(job.get("licenses") or {}),
+        bool(job.get("threads")),
+    )

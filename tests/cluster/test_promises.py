@@ -201,3 +201,51 @@ def test_a_job_that_is_told_something_else_is_found(
     put(tmp_path, "ann", "0", job=record)
 
     assert len(checkers.promised_once(str(tmp_path), [run], ALL)) == 1
+
+
+# ---------------------------------------------------------------- on cards
+
+PROCESS = {"boot": "b", "pid": 7, "start": 9}
+
+
+def on_card(homes: Path, user: str, *jobs: dict[str, Any], node: str = "n1") -> None:
+    """A card with these jobs, and a running record of each."""
+    spool = homes / user / ".roundqueue"
+    (spool / "running").mkdir(parents=True, exist_ok=True)
+    basis = {"settled": True, "process": PROCESS, "cores": 1, "memory": 0, "exclusive": False}
+    (spool / node).write_text(json.dumps({"roundq": {"jobs": [basis | job for job in jobs]}}))
+    for job in jobs:
+        (spool / "running" / f"{job['id']}@{node}.job").write_text(json.dumps({"process": PROCESS}))
+
+
+def seen(homes: Path) -> list[str]:
+    watch = promises.CardWatch(str(homes), ALL)
+    watch.look()
+    watch.look()
+    assert watch.looks == 2
+    return watch.wrong
+
+
+def test_what_cards_promise_twice_is_found(tmp_path: Path) -> None:
+    """By two users on one node, and of the cluster's licenses on two nodes; it is told once."""
+    on_card(tmp_path, "ann", {"id": "1", "gpus": ["1"], "licenses": {"matlab": 2}})
+    on_card(tmp_path, "bob", {"id": "1", "gpus": ["1"], "cores": 4}, {"id": "2", "cpus": [3]})
+    on_card(tmp_path, "cyd", {"id": "1", "licenses": {"matlab": 2}}, node="n2")
+
+    assert sorted(seen(tmp_path)) == [
+        "4 licenses matlab of 3 are in use: ann/1, cyd/1",
+        "n1 gave GPU 1 more than once: ann/1, bob/1",
+        "n1 has 4 cores and used 6: ann/1, bob/1, bob/2",
+    ]
+
+
+def test_only_what_is_settled_and_runs_counts_on_cards(tmp_path: Path) -> None:
+    """Not a claim that may yet be withdrawn, nor what has ended, nor what a later attempt says."""
+    on_card(tmp_path, "ann", {"id": "1", "cores": 4})
+    on_card(tmp_path, "bob", {"id": "1", "settled": False}, {"id": "2", "process": None})
+    on_card(tmp_path, "cyd", {"id": "1"}, {"id": "2"})
+    running = tmp_path / "cyd" / ".roundqueue" / "running"
+    (running / "1@n1.job").unlink()
+    (running / "2@n1.job").write_text(json.dumps({"process": {**PROCESS, "pid": 8}}))
+
+    assert seen(tmp_path) == []
