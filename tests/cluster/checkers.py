@@ -88,7 +88,8 @@ class Interval:
     """One run of a ledger job: from `start` to `end`, which is when it was last alive if it was killed.
 
     `cores` are those that it was submitted with, 0 for a whole node, `granted` those that it was told of,
-    None if it was told nothing. `cpus` are those it may run on, `devices` the variables that tell of GPUs.
+    None if it was told nothing. `cpus` are those it may run on, `cpu_list` those of which it was told that
+    they are its own; `devices` are the variables that tell of GPUs.
     """
 
     label: str
@@ -105,6 +106,7 @@ class Interval:
     granted: int | None = None
     cpus: frozenset[int] = frozenset()
     devices: Mapping[str, str] = field(default_factory=dict)
+    cpu_list: str | None = None
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -214,7 +216,8 @@ def intervals(ledger: str) -> list[Interval]:
             first, last = lines[0], lines[-1]
             who = (first["label"], first["node"], first["uid"], first["cores"])
             which = (first.get("job"), first.get("attempt"), first.get("mark"))
-            has = (first.get("granted"), frozenset(first.get("cpus", ())), first.get("devices", {}))
+            cpus = frozenset(first.get("cpus", ()))
+            has = (first.get("granted"), cpus, first.get("devices", {}), first.get("cpu_list"))
             ended = last["event"] == "end"
             runs.append(Interval(*who, first["at"], last["at"], ended, last.get("exit_code"), *which, *has))
     return sorted(runs, key=lambda run: run.start)

@@ -47,6 +47,7 @@ def main() -> int:
     has = {
         "granted": None if "RQ_CPUS" not in mine else int(mine["RQ_CPUS"]),
         "cpus": sorted(os.sched_getaffinity(0)),
+        "cpu_list": mine.get("RQ_CPU_LIST"),
         "devices": {name: mine[name] for name in DEVICES if name in mine},
     }
     note("start", label=label, cores=cores, **who, job=mine.get("RQ_JOB_ID"), attempt=attempt, **has)

@@ -53,8 +53,7 @@ class Supply:
     """What there is to promise. What is None is not judged, of nodes that a mapping does not name neither.
 
     Cores, memory in bytes and the ids of GPUs are those of every node, or of each by name. `licenses` are
-    those of the whole cluster, `local` those of nodes, by their names. `pins`: cores are CPUs, and every job
-    has its own.
+    those of the whole cluster, `local` those of nodes, by their names. `pins`: every job has CPUs of its own.
     """
 
     cores: int | Mapping[str, int] | None = None
@@ -151,7 +150,7 @@ def overbooked(runs: Iterable[Interval], supply: Supply, record_of: Records = no
     """
     wrong = []
     # Of a run that was killed at once nothing but its start is known.
-    held = [(run, promise_of(run, record_of(run), supply)) for run in runs if run.is_command]
+    held = [(run, promise_of(run, record_of(run))) for run in runs if run.is_command]
     changes = [(run.start, 1, promise) for run, promise in held if run.start < run.end]
     changes += [(run.end, 0, promise) for run, promise in held if run.start < run.end]
     now: list[Promise] = []
@@ -165,8 +164,11 @@ def overbooked(runs: Iterable[Interval], supply: Supply, record_of: Records = no
     return wrong
 
 
-def promise_of(run: Interval, record: Mapping[str, Any], supply: Supply) -> Promise:
-    """What a run had: cores as it was meant to have, CPUs and GPUs as it found them, the rest as it asked."""
+def promise_of(run: Interval, record: Mapping[str, Any]) -> Promise:
+    """What a run had: cores as it was meant to have, CPUs and GPUs as it found them, the rest as it asked.
+
+    Who was not told of CPUs has none of his own.
+    """
     job = record.get("job") or {}
     # Of an earlier attempt the record does not tell it.
     threads = bool(record.get("threads")) and record.get("attempt", 1) == run.attempt
@@ -175,7 +177,7 @@ def promise_of(run: Interval, record: Mapping[str, Any], supply: Supply) -> Prom
         run.node,
         run.cores,
         int(job.get("memory_required") or 0),
-        run.cpus if of_node(run.node, supply.pins) else frozenset(),
+        run.cpus if run.cpu_list else frozenset(),
         run.gpus,
         dict(job.get("licenses") or {}),
         threads,
@@ -191,8 +193,10 @@ def untold(runs: Iterable[Interval], supply: Supply, record_of: Records = nothin
         meant = run.cores or of_node(run.node, supply.cores)
         if meant is not None and run.granted != meant:
             wrong.append(f"{run} was told that it has {run.granted} cores")
-        if of_node(run.node, supply.pins) and len(run.cpus) != run.granted:
-            wrong.append(f"{run} may run on the CPUs {sorted(run.cpus)}")
+        if of_node(run.node, supply.pins) and not run.cpu_list:
+            wrong.append(f"{run} was not told which CPUs it has")
+        if run.cpu_list and (cpus_of(run.cpu_list) != run.cpus or len(run.cpus) != run.granted):
+            wrong.append(f"{run} was told that it has the CPUs {run.cpu_list}, and has {sorted(run.cpus)}")
         record = record_of(run)
         if record and len(run.gpus) != (count := int(record["job"].get("gpus") or 0)):
             wrong.append(f"{run} asked for {count} GPUs and has {list(run.gpus)}")
@@ -201,6 +205,12 @@ def untold(runs: Iterable[Interval], supply: Supply, record_of: Records = nothin
         if len(set(run.devices.values())) > 1:
             wrong.append(f"{run} is told different GPUs: {dict(run.devices)}")
     return wrong
+
+
+def cpus_of(text: str) -> frozenset[int]:
+    """The CPUs of a list such as "0-3,8"."""
+    ends = [part.partition("-") for part in text.split(",")]
+    return frozenset(cpu for first, _, last in ends for cpu in range(int(first), int(last or first) + 1))
 
 
 # ---------------------------------------------------------------- what cards say

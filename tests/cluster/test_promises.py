@@ -128,6 +128,7 @@ def told(job: str, start: float, end: float, cores: int = 1, gpus: str = "", **m
     """A run that found what it should: a CPU of its own, called as its job, and these GPUs."""
     devices = dict.fromkeys(promises.GPU_VARIABLES, gpus)
     values = {"granted": cores, "cpus": frozenset({int(job)}), "devices": devices, "attempt": 1, **more}
+    values.setdefault("cpu_list", ",".join(map(str, sorted(values["cpus"]))))
     return ran(f"job {job}", start, end, cores, job=job, **values)
 
 
@@ -161,8 +162,8 @@ def test_one_cpu_and_one_gpu_of_two_jobs_are_found(tmp_path: Path) -> None:
     ]
     loose = Supply(4, gpus=("0", "1"))
     apart = [
-        told("0", 0, 2, gpus="0", cpus=frozenset({0, 1})),
-        told("1", 1, 3, gpus="1", cpus=frozenset({0, 1})),
+        told("0", 0, 2, gpus="0", cpus=frozenset({0, 1}), cpu_list=None),
+        told("1", 1, 3, gpus="1", cpus=frozenset({0, 1}), cpu_list=None),
     ]
     assert checkers.promised_once(str(tmp_path), apart, loose) == []
 
@@ -184,6 +185,9 @@ def test_a_core_that_is_only_a_thread_counts_for_no_core(tmp_path: Path) -> None
     [
         ({}, told("0", 0, 1, granted=2, cpus=frozenset({0, 1}))),
         ({}, told("0", 0, 1, cpus=frozenset({0, 1}))),
+        ({}, told("0", 0, 1, cpu_list="1")),
+        ({}, told("0", 0, 1, cpu_list=None)),
+        ({}, told("0", 0, 1, 3, cpus=frozenset({0, 1, 3}), cpu_list="0-3")),
         ({}, told("0", 0, 1, 0, granted=3, cpus=frozenset({0, 1, 2}))),
         ({"gpus": 2}, told("0", 0, 1, gpus="0")),
         ({}, told("0", 0, 1, gpus="0")),
