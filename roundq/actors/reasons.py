@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from roundq.actors import outcome, preemption
 from roundq.actors.ending import way_of
@@ -20,16 +21,18 @@ from roundq.records.spool import Spool
 from roundq.words import policy
 from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Attempt, Job
-from roundq.words.policy import Shape, Verdict
-from roundq.words.quantities import format_age
+from roundq.words.policy import Shape
+from roundq.words.quantities import format_age, visible
+from roundq.words.sentences import within
 from roundq.words.states import ENDED_STATES, HELD, OWNED_STATES, REASONS, RUNNING
 
 #: A word is as old as its card, which a daemon renews at least once a minute; older than this, it is said.
 OLD_S = 90.0
 #: Nodes without a daemon of mine, and earlier attempts, that are told one by one.
 NAMED_MOST, ATTEMPTS_MOST = 5, 5
-#: How the policy begins its sentence about a job that the node could never run, and about one that waits.
-NEVER, WAITS = "can never start here", "waits: "
+#: How the policy begins its sentence about a job that the node could never run, one that waits, and one
+#: for which there is no room.
+NEVER, WAITS, LACKS = "can never start here", "waits: ", "waits: needs "
 _NO_DAEMON = "no daemon of yours runs on any node: rq daemon starts one"
 
 
@@ -49,7 +52,7 @@ def why(spool: Spool, row: Row, node: str, now_ns: int, of: Iterable[Spool] = ()
         return [does, *_asked(spool, row), *_unseen(row, silent_nodes(spool, node, of))]
     seen = neighbours.seen_now([spool, *_others(spool, of)], spool, node, time.monotonic())
     held = ["it is held, and does not start before it is released"] if row.state == HELD else []
-    return held + _waits(spool, row.record.job, seen, (node, now_ns))
+    return held + _waits(row, row.record.job, seen, (node, now_ns))
 
 
 def attempts(row: Row, now_ns: int) -> list[str]:
@@ -103,27 +106,33 @@ def _unseen(row: Row, silent: Mapping[str, float]) -> list[str]:
     return [f"{row.node} has not been seen for {format_age(silent[row.node])}: the job may still run there"]
 
 
-def _waits(me: Spool, job: Job, seen: list[Seen], here: tuple[str, int]) -> list[str]:
+def _waits(row: Row, job: Job, seen: list[Seen], here: tuple[str, int]) -> list[str]:
     """What holds everywhere first, then each node, then the nodes where nobody works for me."""
-    mine = sorted((one for one in seen if one.spool.path == me.path), key=lambda one: one.card.node)
-    alive = {one.card.node for one in mine if one.is_alive}
+    mine = sorted((one for one in seen if one.spool.path == row.spool.path), key=lambda one: one.card.node)
+    alive = [one for one in mine if one.is_alive]
     told: dict[str, list[str]] = {}
     for one in mine:
-        told.setdefault(f"{said(job, one)}{_age(one, here)}", []).append(one.card.node)
+        told.setdefault(f"{said(row.id, job, one)}{_age(one, here)}", []).append(one.card.node)
     nodes = [f"{', '.join(names)}: {sentence}" for sentence, names in told.items()]
     if not alive:
         return [_NO_DAEMON, *nodes]
-    without = sorted({one.card.node for one in seen if one.is_alive} - alive)
-    if without:
-        more = f" and {len(without) - NAMED_MOST} more" if len(without) > NAMED_MOST else ""
-        nodes.append(f"{', '.join(without[:NAMED_MOST])}{more}: no daemon of yours runs there; others' do")
-    if len(nodes) > 1 and all(said(job, one).startswith(NEVER) for one in mine if one.is_alive):
+    nodes += _without_me(seen, alive)
+    if len(nodes) > 1 and all(said(row.id, job, one).startswith(NEVER) for one in alive):
         nodes.insert(0, "no node where a daemon of yours runs can ever start it")
     return nodes
 
 
-def said(job: Job, one: Seen) -> str:
-    """What the daemon of a card last said of jobs of this shape: the policy's own sentence, if any."""
+def _without_me(seen: Iterable[Seen], alive: Iterable[Seen]) -> list[str]:
+    """Where others have daemons, and none of mine lives."""
+    names = sorted({one.card.node for one in seen if one.is_alive} - {one.card.node for one in alive})
+    if not names:
+        return []
+    more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
+    return [f"{', '.join(names[:NAMED_MOST])}{more}: no daemon of yours runs there; others' do"]
+
+
+def said(job_id: str, job: Job, one: Seen) -> str:
+    """What the daemon of a card last said of a waiting job: the policy's sentence, and when it starts."""
     card: Card = one.card
     if not one.is_alive:
         if card.state == LEAVING or one.silent_s < SILENT_S:
@@ -131,16 +140,55 @@ def said(job: Job, one: Seen) -> str:
         return f"not seen for {format_age(one.silent_s)}"
     if card.is_legacy:
         return "a daemon of roundqueue 0.2.9 runs there, which does not say"
-    verdict = _verdict(policy.want_of("", job, 0).shape, card)
-    if verdict is not None:
-        return verdict.says
+    word = _word(policy.want_of("", job, 0).shape, card)
+    if word is not None:
+        return word.of(job_id).text
     if len(card.said) >= HEADS_MAX:
         return f"jobs of {len(card.said)} other kinds come first, and its daemon tells of no more"
     return "its daemon has not yet looked at it"
 
 
-def _verdict(shape: Shape, card: Card) -> Verdict | None:
-    return next((each for each in card.said if each.shape == shape), None)
+class Word(NamedTuple):
+    """What the daemon of a node said of a job, and within how many seconds it starts there, if it knows.
+
+    `first` is the job of this shape that comes first, if the card tells it: of that it was said.
+    """
+
+    node: str
+    says: str
+    starts_in_s: float | None = None
+    first: str | None = None
+
+    @property
+    def text(self) -> str:
+        """What was said, and when the job starts."""
+        if self.starts_in_s is None:
+            return self.says
+        return f"{self.says}; starts within {within(self.starts_in_s)} if nobody comes before it"
+
+    @property
+    def short(self) -> str:
+        """The same for a column."""
+        soon = "" if self.starts_in_s is None else f", within {within(self.starts_in_s)}"
+        return f"{self.node}{soon}: {self.says.removeprefix(WAITS)}"
+
+    def of(self, job_id: str) -> Word:
+        """The word about one job of this shape: as the policy says it of those behind the first."""
+        if self.first in (None, job_id):
+            return self
+        says = self.says
+        if says.startswith(LACKS):
+            says = f"{WAITS}behind job {visible(self.first or '')}, which {says.removeprefix(WAITS)}"
+        # That the first of them starts soon says nothing of the others.
+        return Word(self.node, says, None, self.first)
+
+
+def _word(shape: Shape, card: Card) -> Word | None:
+    first = next((head.id for head in card.heads if head.shape == shape), None)
+    for each in card.said:
+        if each.shape == shape:
+            return Word(card.node, each.says, each.starts_in_s, first)
+    return None
 
 
 def _age(one: Seen, here: tuple[str, int]) -> str:
@@ -153,19 +201,39 @@ def _age(one: Seen, here: tuple[str, int]) -> str:
     return f" (said {format_age(age_s)} ago)" if one.is_alive and age_s > OLD_S else ""
 
 
-def in_short(shape: Shape, of: Iterable[Seen]) -> str | None:
-    """The sentence of the node that is nearest to starting a waiting job of that shape, with its name.
+def nearest(waiting: Iterable[Row], seen: Iterable[Seen]) -> dict[tuple[str, str], Word]:
+    """The word of the node that is nearest to starting each of these jobs.
 
-    `of` are the cards of its owner; None if none of them tells.
+    By the path of its spool and its id; a job of which no card tells is left out. `seen` are the cards of
+    their owners.
     """
-    found: list[tuple[bool, bool, bool, str, str]] = []
-    for one in of:
-        verdict = _verdict(shape, one.card) if one.is_alive else None
-        if verdict is not None:
-            says, node = verdict.says, one.card.node
-            far = (says.startswith(NEVER), one.card.state != UP, says.startswith(WAITS))
-            found.append((*far, node, f"{node}: {says.removeprefix(WAITS)}"))
-    return min(found)[-1] if found else None
+    of: dict[str, list[Seen]] = {}
+    for one in seen:
+        if one.is_alive:
+            of.setdefault(one.spool.path, []).append(one)
+    # Thousands of jobs wait, of a few shapes.
+    known: dict[tuple[str, Shape], Word | None] = {}
+    found = {}
+    for row in waiting:
+        if row.record is None:
+            continue
+        path, shape = row.spool.path, policy.want_of("", row.record.job, 0).shape
+        if (path, shape) not in known:
+            known[path, shape] = _nearest(shape, of.get(path, ()))
+        if (word := known[path, shape]) is not None:
+            found[path, row.id] = word.of(row.id)
+    return found
+
+
+def _nearest(shape: Shape, of: Iterable[Seen]) -> Word | None:
+    words = [(one.card.state != UP, word) for one in of if (word := _word(shape, one.card)) is not None]
+    return min(words, key=lambda each: _how_far(*each))[1] if words else None
+
+
+def _how_far(is_draining: bool, word: Word) -> tuple[bool, bool, bool, float, str]:
+    is_never, waits = word.says.startswith(NEVER), word.says.startswith(WAITS)
+    soon_s = float("inf") if word.starts_in_s is None else word.starts_in_s
+    return is_never, is_draining, waits, soon_s, word.node
 
 
 def _others(me: Spool, of: Iterable[Spool]) -> list[Spool]:

@@ -61,6 +61,9 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             reason, detail     why it ended, see roundqueue(7); one sentence for people
             problem            why its file cannot be read; then all that stands in it is null
             silent             for how long nothing was heard of its node
+            why                of a waiting job: what the node that is nearest to starting it says
+            starts_within      ... and in how many seconds it starts there at the latest, if nobody comes
+                               before it; null if nobody knows
         counts      user -> state -> number of jobs, also of those not listed
         problems    user -> why the queue cannot be listed
         hidden      homes that are closed, without a commons, or do not answer, whose queues, if any,
@@ -200,6 +203,9 @@ def _job(row: Row, facts: Facts) -> dict[str, Any]:
         )
     value["problem"] = text_of(row.problem)
     value["silent"] = None if row.node is None else seconds(facts.silent.get(row.node))
+    word = facts.words.get((row.spool.path, row.id))
+    value["why"] = None if word is None else text_of(f"{word.node}: {word.says}")
+    value["starts_within"] = None if word is None else word.starts_in_s
     return value
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from roundq.actors.listing import Listing, Row, age_key, ended_ns
+from roundq.actors.reasons import Word
 from roundq.faces.tables import Cell, Column, Line
 from roundq.faces.tables import Row as TableRow
 from roundq.words import states
@@ -101,7 +102,7 @@ class Facts:
     hidden: Sequence[str] = ()
     late: Sequence[str] = ()
     troubles: Sequence[tuple[str, str]] = ()
-    reasons: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    words: Mapping[tuple[str, str], Word] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- one job
@@ -187,7 +188,7 @@ def columns_of(facts: Facts, *, is_wordy: bool, is_whole: bool) -> Sequence[Colu
     """
     if is_wordy:
         return WITH_MORE
-    return COLUMNS if is_whole or not facts.reasons else (*COLUMNS, REASON)
+    return COLUMNS if is_whole or not facts.words else (*COLUMNS, REASON)
 
 
 def _cells(row: Row, facts: Facts, columns: Sequence[Column]) -> list[Cell]:
@@ -207,7 +208,8 @@ def _cells(row: Row, facts: Facts, columns: Sequence[Column]) -> list[Cell]:
     if NEEDS in columns:
         cells.insert(-1, Cell((record and asked_text(record.job)) or "-", dim))
     if len(cells) < len(columns):
-        cells.append(Cell(facts.reasons.get((row.spool.path, row.id), "-"), dim))
+        word = facts.words.get((row.spool.path, row.id))
+        cells.append(Cell("-" if word is None else word.short, dim))
     return cells
 
 

@@ -215,8 +215,8 @@ class Snapshot:
 class Verdict(NamedTuple):
     """What the decision says of the waiting jobs of one shape; small enough for a card.
 
-    `starts_in_s` is within how many seconds the first of them starts, if nobody comes before it; None if
-    that cannot be known.
+    `starts_in_s` is within how many seconds, in whole minutes, the first of them starts, if nobody comes
+    before it; None if that cannot be known.
     """
 
     shape: Shape

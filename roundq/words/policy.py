@@ -31,6 +31,7 @@ costs one round: the next snapshot shows what the neighbour really took.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -80,6 +81,8 @@ __all__ = [
     "want_of",
 ]
 
+#: Nobody plans for longer, and no card could tell it.
+_KNOWN_MAX_S = 1e9
 _submitted = attrgetter("submitted_ns")
 
 
@@ -178,8 +181,10 @@ class Decision:
             why = self._pass.ruled[want.id] if shape not in self._waits else self._waits[shape]
             if isinstance(why, Lacks) and self._pass.kept_for == (self._snapshot.me, first.id):
                 why = replace(why, kept_for=f"job {visible(first.id)}")
-            waits = None if why.starts else self.estimate(first.id)
-            said.append(Verdict(shape, why.text, waits))
+            in_s = None if why.starts else self.estimate(first.id)
+            # Whole minutes: a card that says nothing else that is new is not published again.
+            minutes = None if in_s is None or in_s > _KNOWN_MAX_S else math.ceil(in_s / 60) * 60.0
+            said.append(Verdict(shape, why.text, minutes))
         return tuple(said)
 
     def heads(self) -> tuple[Want, ...]:

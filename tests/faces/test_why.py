@@ -6,6 +6,7 @@ tests/words/test_policy.py.
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 from roundq.records.cards import DRAINING, HEADS_MAX, LEAVING
 from roundq.words import policy
 from roundq.words.job import Attempt, Job
-from roundq.words.policy import Shape, Snapshot, Verdict
+from roundq.words.policy import Holding, Shape, Snapshot, Verdict
 from roundq.words.states import CANCELED, FAILED, RUNNING, WAITING
 from tests.faces.desk import Desk
 from tests.faces.homes import HERE, record
@@ -115,6 +116,63 @@ def test_what_the_policy_decides_is_what_is_read(desk: Desk) -> None:
     desk.homes.card(desk.spool, "node1", said=decision.verdicts())
     assert decision.starts == ()
     assert answer(desk) == [f'1 "fit": node1: {decision.reason("1")}']
+
+
+def test_what_the_policy_says_of_a_job_behind_another_is_what_is_read(desk: Desk) -> None:
+    """What is on the card is said of the first of its shape; when that starts, this one does not."""
+    wants = []
+    for job_id in ("1", "2"):
+        shape = put(desk, job_id, job_cores=6, job_time_limit_s=600.0)
+        wants.append(policy.want_of(job_id, desk.record(job_id).job, int(job_id)))
+    holding = Holding("ann", "9", 4, left_s=90.0)
+    facts = Snapshot("node1", "ann", 8, 1 << 36, 1 << 36, None, (holding,), wants=tuple(wants))
+    decision = policy.decide(facts)
+    (verdict,) = decision.verdicts()
+    assert (verdict.shape, verdict.starts_in_s) == (shape, 120.0)
+    desk.homes.card(desk.spool, "node1", said=decision.verdicts(), heads=decision.heads())
+    soon = "; starts within 2 min if nobody comes before it"
+    assert answer(desk, "1") == [f'1 "fit": node1: {decision.reason("1")}{soon}']
+    assert answer(desk, "2") == [f'2 "fit": node1: {decision.reason("2")}']
+    assert "behind job 1" in decision.reason("2")
+    jobs = {job["id"]: job for job in json.loads(desk.rq("--json").out)["jobs"]}
+    assert (jobs["1"]["starts_within"], jobs["2"]["starts_within"]) == (120.0, None)
+
+
+def test_what_cannot_be_told_on_a_card_is_not_known() -> None:
+    """A time limit of thousands of years must not make the card unreadable, and all jobs on it unseen."""
+    want = policy.want_of("1", Job(("true",), cores=6), 1)
+    holding = Holding("ann", "9", 4, left_s=1e13)
+    facts = Snapshot("node1", "ann", 8, 1 << 36, 1 << 36, None, (holding,), wants=(want,))
+    (verdict,) = policy.decide(facts).verdicts()
+    assert verdict.starts_in_s is None
+
+
+def test_the_node_where_it_starts_soonest_is_the_one_in_the_list(desk: Desk) -> None:
+    shape = put(desk)
+    needs = "needs 4 cores, 2 of 8 free"
+    for node, in_s in (("node1", 7200.0), ("node2", 1500.0), ("node3", None)):
+        told = (Verdict(shape, f"waits: {needs}", in_s),)
+        desk.homes.card(desk.spool, node, said=told)
+    assert answer(desk) == [
+        '1 "fit":',
+        f"  node1: waits: {needs}; starts within 2 h if nobody comes before it",
+        f"  node2: waits: {needs}; starts within 25 min if nobody comes before it",
+        f"  node3: waits: {needs}",
+    ]
+    for words in (["--json"], ["show", "--json", "1"]):
+        (job,) = json.loads(desk.rq(*words).out)["jobs"]
+        assert job["why"] == f"node2: waits: {needs}"
+        assert job["starts_within"] == 1500.0
+    assert f"node2, within 25 min: {needs}" in desk.rq("q", "-v").out
+
+
+def test_programs_are_told_nothing_of_what_does_not_wait(desk: Desk) -> None:
+    put(desk, "1", RUNNING, node="node1", began_s=5)
+    put(desk, "2", FAILED, began_s=60, ended_s=5, exit_code=3, reason="exit")
+    put(desk, "3")
+    for words in (["--json"], ["show", "--json", "1", "2", "3"]):
+        for job in json.loads(desk.rq(*words).out)["jobs"]:
+            assert (job["why"], job["starts_within"]) == (None, None)
 
 
 def test_a_job_that_could_start_nowhere_says_so_first(desk: Desk) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from roundq.actors import preemption, submission
 from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, Row, ended_ns, listing
-from roundq.actors.reasons import in_short
+from roundq.actors.reasons import nearest
 from roundq.faces import cluster
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import any_person
@@ -25,10 +25,9 @@ from roundq.records import commons, neighbours
 from roundq.records import spool as spools
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
-from roundq.words import policy, titles
+from roundq.words import titles
 from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Record
-from roundq.words.policy import Shape
 from roundq.words.states import ENDED_STATES, OWNED_STATES, RUNNING, WAITING
 from roundq.world import procs
 from roundq.world.named import Bearers
@@ -347,27 +346,8 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
         hidden=[] if is_narrow else _hidden(here),
         late=[] if is_narrow else _late(here),
         troubles=[(one.card.node, trouble) for one in mine for trouble in one.card.trouble][:TROUBLES_MOST],
-        reasons=_reasons(waiting, seen),
+        words=nearest(waiting, seen),
     )
-
-
-def _reasons(waiting: Iterable[Row], seen: Iterable[Seen]) -> dict[tuple[str, str], str]:
-    """Why jobs wait, in the words of the node that is nearest to starting them."""
-    of: dict[str, list[Seen]] = {}
-    for one in seen:
-        of.setdefault(one.spool.path, []).append(one)
-    # Thousands of jobs wait, of a few shapes.
-    known: dict[tuple[str, Shape], str | None] = {}
-    found = {}
-    for row in waiting:
-        if row.record is None:
-            continue
-        path, shape = row.spool.path, policy.want_of("", row.record.job, 0).shape
-        if (path, shape) not in known:
-            known[path, shape] = in_short(shape, of.get(path, ()))
-        if (says := known[path, shape]) is not None:
-            found[path, row.id] = says
-    return found
 
 
 def _asked(me: Spool) -> dict[str, set[str]]:

@@ -14,7 +14,7 @@ from typing import Any
 from roundq.actors import part, queue
 from roundq.actors.listing import Row
 from roundq.actors.part import Part
-from roundq.actors.reasons import attempts, silent_nodes
+from roundq.actors.reasons import attempts, nearest
 from roundq.actors.streams import error_path, output_path
 from roundq.faces.cli.charset import typed
 from roundq.faces.cli.named import find_all, only_current, title
@@ -22,13 +22,15 @@ from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, any_person
 from roundq.faces.cli.stopping import look_for_signals
 from roundq.faces.queue_view import signal_name
+from roundq.records import neighbours
 from roundq.records import spool as spools
+from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
 from roundq.words.errors import NoSuchJob, RoundqError, UsageError
 from roundq.words.job import NS, Attempt, Job, Notice, Record
 from roundq.words.quantities import ALL_CORES, format_age, format_duration, format_memory, visible
 from roundq.words.room import cores_text, gpus_text, licenses_text
-from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES
+from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES, WAITING
 from roundq.world import files
 
 #: How much of an output file is copied at once.
@@ -236,12 +238,13 @@ def _as_json(rows: list[Row], asker: Person) -> dict[str, Any]:
     from roundq.faces.queue_view import Facts
 
     now_ns = time.time_ns()
-    silent: dict[str, float] = {}
-    if any(row.state in OWNED_STATES for row in rows):
-        silent = silent_nodes(
-            asker.spool, asker.node, queue.everybody(asker.spool, asker.config.homes, asker.config.commons)
-        )
-    values = as_json.jobs(queue.Listing(tuple(rows)), Facts(now_ns, silent))["jobs"]
+    seen: list[Seen] = []
+    if any(row.state not in ENDED_STATES for row in rows):
+        of = queue.everybody(asker.spool, asker.config.homes, asker.config.commons)
+        seen = neighbours.seen_now(of, asker.spool, asker.node, time.monotonic())
+    waiting = [row for row in rows if row.state == WAITING]
+    facts = Facts(now_ns, neighbours.silence(seen, asker.node), words=nearest(waiting, seen))
+    values = as_json.jobs(queue.Listing(tuple(rows)), facts)["jobs"]
     for row, value in zip(rows, values, strict=True):
         record = row.record
         value["file"] = as_json.text_of(spools.path_of(row.spool, row.entry))
