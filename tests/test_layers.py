@@ -168,6 +168,12 @@ def test_only_files_renames_links_unlinks_and_syncs() -> None:
         ("records/ids.py", "_remove", "os.rmdir"),
         # A control group is no file; nobody else knows this one.
         ("world/cgroup.py", "remove", "os.rmdir"),
+        # Temporary files on the node's own disk, below a directory that only this user can enter.
+        ("world/scratch.py", "put_away", "os.rename"),
+        ("world/scratch.py", "remove_from", "os.rmdir"),
+        ("world/scratch.py", "_remove", "os.rmdir"),
+        ("world/scratch.py", "_removed", "os.unlink"),
+        ("world/scratch.py", "_moved_up", "os.rename"),
         # A probe makes the call as it is: what `files` would mend is to be found out.
         ("actors/probes.py", "act", "os.rename"),
         ("actors/probes.py", "act", "os.link"),

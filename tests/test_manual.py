@@ -192,7 +192,8 @@ def test_every_variable_is_told() -> None:
     told = set(re.findall(r"[A-Z][A-Z_]+", " ".join(items(section("rq.1", "ENVIRONMENT")))))
     ours = {name for name in told if name.startswith("RQ_")}
     assert ours == {*job_environ.JOB_VARIABLES, node.NAME_VARIABLE, "RQ_DEBUG"}
-    assert told - ours == {*job_environ.THREAD_VARIABLES, "HOME", "NO_COLOR"}
+    of_node = {*job_environ.GPU_VARIABLES, "TMPDIR"}
+    assert told - ours == {*job_environ.THREAD_VARIABLES, *of_node, "HOME", "NO_COLOR"}
 
 
 def test_every_name_of_the_json_is_told() -> None:

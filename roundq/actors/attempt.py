@@ -40,10 +40,16 @@ SHUTDOWN_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a daemon tells a supervisor beside the record: its node, and how patient to be in killing."""
+    """What a daemon tells a supervisor beside the record: its node, and how patient to be in killing.
+
+    `tmp` is where jobs get directories for temporary files, if that is configured; `gpu_maker` whose GPUs
+    the node has, empty if nobody knows, None for no GPUs.
+    """
 
     node: str
     grace_s: float = 30.0
+    tmp: str = ""
+    gpu_maker: str | None = None
 
 
 @dataclass(slots=True)

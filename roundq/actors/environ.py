@@ -7,9 +7,10 @@ RQ_SUBMIT_TIME, and the variables by which libraries learn how many threads to u
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from roundq.records.spool import Entry, Spool
+from roundq.words.allocation import AMD, cpus_text
 from roundq.words.job import NS, Identity, Record
 
 #: HTCondor's list: what numerical libraries and runtimes read as their number of threads.
@@ -27,6 +28,12 @@ THREAD_VARIABLES = (
     "TF_LOOP_PARALLEL_ITERATIONS",
     "TF_NUM_THREADS",
 )
+#: What tells libraries and runtimes of containers which GPUs they may use; empty for none.
+GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
+#: By what nvidia-smi(1) counts GPUs; CUDA itself counts the fastest first.
+_ORDER = ("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+#: Counted within the GPUs of ROCR_VISIBLE_DEVICES: those of the submitter mean something else.
+_WITHIN = ("HIP_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL")
 #: What belongs to the daemon, or to another job, and must not reach this one.
 FOREIGN_VARIABLES = frozenset(
     "INVOCATION_ID JOURNAL_STREAM LISTEN_FDNAMES LISTEN_FDS LISTEN_PID MAINPID MEMORY_PRESSURE_WATCH"
@@ -34,8 +41,8 @@ FOREIGN_VARIABLES = frozenset(
 )
 #: Our own variables of a job. Others that begin with RQ_ are configuration, and stay.
 JOB_VARIABLES = frozenset(
-    "RQ_CPUS RQ_JOB_ID RQ_JOB_NAME RQ_MARK RQ_MEM_MB RQ_NODE RQ_OUTPUT RQ_RESTART_COUNT RQ_SUBMIT_DIR"
-    " RQ_SUBMIT_TIME RQ_USER".split()
+    "RQ_CPUS RQ_CPU_LIST RQ_GPUS RQ_JOB_ID RQ_JOB_NAME RQ_MARK RQ_MEM_MB RQ_NODE RQ_OUTPUT"
+    " RQ_RESTART_COUNT RQ_SUBMIT_DIR RQ_SUBMIT_TIME RQ_USER".split()
 )
 
 
@@ -45,12 +52,20 @@ def mark(process: Identity) -> str:
 
 
 def submitted(environ: Mapping[str, str]) -> dict[str, str]:
-    """What of a submitter's environment belongs to the job; a job's own marks stay behind."""
-    return {
+    """What of a submitter's environment belongs to the job; what is a job's own stays behind."""
+    given = {
         name: value
         for name, value in environ.items()
         if name not in FOREIGN_VARIABLES and name not in JOB_VARIABLES and name and "=" not in name
     }
+    if "RQ_JOB_ID" in environ:
+        # Submitted by a job: its temporary files and GPUs, and the threads it was told, are not the next's.
+        for name in ("TMPDIR", *GPU_VARIABLES):
+            given.pop(name, None)
+        for name in THREAD_VARIABLES:
+            if given.get(name) == environ.get("RQ_CPUS"):
+                given.pop(name, None)
+    return given
 
 
 def of_job(
@@ -85,4 +100,29 @@ def of_job(
     }
     if record.process is not None:
         given["RQ_MARK"] = mark(record.process)
+    return given
+
+
+def of_node(
+    job: Mapping[str, str], cpus: Iterable[int], gpus: Sequence[str], maker: str | None, tmp: str | None
+) -> dict[str, str]:
+    """The environment of a job with what it is given of its node: CPUs, ids of GPUs, a TMPDIR.
+
+    `maker` is whose GPUs the node has, None if it has none; there the submitter's variables are left alone.
+    """
+    given = {**job, "RQ_GPUS": ",".join(gpus)}
+    if cpus:
+        given["RQ_CPU_LIST"] = cpus_text(cpus)
+    if tmp is not None:
+        given["TMPDIR"] = tmp
+    if maker is None and not gpus:
+        return given
+    for name in _WITHIN:
+        given.pop(name, None)
+    given |= dict.fromkeys(GPU_VARIABLES, ",".join(gpus))
+    if maker == AMD:
+        # Its libraries read that of CUDA, too, and count within those that they may use.
+        given |= {"CUDA_VISIBLE_DEVICES": ",".join(map(str, range(len(gpus)))), "NVIDIA_VISIBLE_DEVICES": ""}
+    elif gpus:
+        given |= dict([_ORDER])
     return given

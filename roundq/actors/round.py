@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +18,7 @@ from dataclasses import replace
 from roundq import __version__
 from roundq.actors import occupancy, settling, survey
 from roundq.actors.attempt import Terms
+from roundq.actors.clearing import Clearing
 from roundq.actors.leases import Leases
 from roundq.actors.survey import Scene
 from roundq.actors.sweeping import Sweeping
@@ -80,6 +82,7 @@ class Round:
         self.leases = Leases(spool, self.name)
         self.publisher = commons.Publisher(self.name, helpers)
         self.sweeping = Sweeping(spool, self.name, log, self.publisher)
+        self.clearing = Clearing(spool.path, log, os.environ)
         self.neighbourhood = Neighbourhood(self.name)
         self.supervisors = Bearers(titles.SUPERVISOR)
         self.turns = Turns()
@@ -142,6 +145,10 @@ class Round:
         undecided = self._settle(now_s)
         self._publish(now_s)
         self.sweeping.run(now_s, self.config.keep_for_s, self.waiting.environments)
+        if self.tenants.has_buried:
+            self.tenants.has_buried = False
+            self.clearing.ask()
+        self.clearing.run(now_s, self.config.tmp, self.tenants.supervisors)
         if self.tenants.has_seized:
             return 0.0
         again_s = min(again_s, settling.again_s(self.tenants, now_s, self.config.settle_s))
@@ -336,7 +343,7 @@ class Round:
         if kept:
             if not self.tenants.bear(
                 kept,
-                Terms(self.name, self.config.grace_s),
+                Terms(self.name, self.config.grace_s, self.config.tmp),
                 self.config.lease_s or None,
                 lambda: self._publish(now_s),
             ):

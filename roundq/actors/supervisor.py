@@ -23,6 +23,7 @@ from roundq.actors.attempt import WAITED, Attempt, Terms
 from roundq.actors.ending import Ending, classified, signal_name
 from roundq.actors.homewatch import LEASE_STOP, HomeWatch, clock_s
 from roundq.actors.memorywatch import MemoryWatch
+from roundq.actors.provision import Provision, provide
 from roundq.actors.streams import Streams, open_streams
 from roundq.records import commons, environments
 from roundq.records import spool as spools
@@ -80,14 +81,15 @@ def _is_ours(watch: HomeWatch) -> bool:
         return True
 
 
-def _environment(spool: Spool, entry: Entry, record: Record, output: str) -> dict[str, str]:
+def _environment(spool: Spool, entry: Entry, record: Record, output: str, given: Provision) -> dict[str, str]:
     base: dict[str, str] = dict(os.environ)
     if record.job.environment is not None:
         try:
             base = environments.load(spool, record.job.environment)
         except (RecordError, ValueError) as error:
             raise _CannotStart("no environment", str(error)) from None
-    return environ.of_job(base, spool, entry, record, output)
+    of_job = environ.of_job(base, spool, entry, record, output)
+    return environ.of_node(of_job, given.cpus, given.gpus, given.maker, given.tmp)
 
 
 def _reason_of(error: spawn.SpawnError) -> str:
@@ -101,9 +103,10 @@ def _reason_of(error: spawn.SpawnError) -> str:
 
 
 def _execute(
-    spool: Spool, entry: Entry, record: Record, terms: Terms, begun_s: float
+    spool: Spool, entry: Entry, record: Record, terms: Terms, begun_s: float, given: Provision | None = None
 ) -> tuple[Ending, dict[str, float] | None]:
-    """Runs the command of a job that has begun, to its verified end."""
+    """Runs the command of a job that has begun, to its verified end, with what it is given of its node."""
+    given = given or Provision()
     job = record.job
     streams: Streams | None = None
     life: Attempt | None = None
@@ -111,13 +114,15 @@ def _execute(
     try:
         _enter(job)
         streams = _open(job, entry.id)
-        environment = _environment(spool, entry, record, streams.path)
+        environment = _environment(spool, entry, record, streams.path, given)
         watch = HomeWatch(spool, entry, streams, record, begun_s)
         life = Attempt(spool, entry, record, terms, streams, watch)
         if record.process is not None:
             life.group = cgroup.make(cgroup.name_of(record.process.pid, record.process.start))
         life.memory = MemoryWatch(job.memory_limit, life.group, life.began_s)
         streams.say(_start_line(entry, record))
+        for lack in given.lacks:
+            streams.say(f"rq: {lack}")
         if life.leased_s(LEASE_STOP) <= 0:
             # This node slept since it took the job; by now it may be another's.
             raise _CannotStart("lease", "its lease ran out before it began")
@@ -133,6 +138,7 @@ def _execute(
             stdout=streams.out,
             stderr=streams.err,
             umask=0o022 if job.umask is None else job.umask,
+            affinity=given.cpus or None,
             group=life.group,
             oom_score=OOM_SCORE,
         )
@@ -167,6 +173,7 @@ def _execute(
         if life.group is not None:
             # Where no command was executed nobody has removed it.
             life.group.remove()
+    given.put_away()
     if streams is not None:
         streams.say(_end_line(entry, outcome, life))
         streams.close()
@@ -217,7 +224,8 @@ def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str |
     running = _begin_for_sure(spool, entry, terms)
     if running is None:
         return None
-    outcome, usage = _execute(spool, running, record, terms, begun_s)
+    given = provide(spool, record, terms, os.environ)
+    outcome, usage = _execute(spool, running, record, terms, begun_s, given)
     ended = replace(
         record,
         completed_ns=time.time_ns(),
@@ -229,7 +237,10 @@ def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str |
     )
     if outcome.state == states.WAITING:
         ended = ended.next_attempt(ended.completed_ns, outcome.reason or "restarted")
-    return _record_for_sure(spool, running, ended, terms)
+    state = _record_for_sure(spool, running, ended, terms)
+    # Nobody waits for that: the end is recorded, and nothing is where it was.
+    given.clear()
+    return state
 
 
 def _begin_for_sure(spool: Spool, entry: Entry, terms: Terms) -> Entry | None:
@@ -367,7 +378,8 @@ def main(arguments: list[str]) -> int:
     if sealed is None:
         print(f"rq: job {job_id} was taken away in this moment", file=sys.stderr)
         return 1
-    supervise(spool, sealed, record, Terms(name, grace_s=float(os.environ.get("RQ_GRACE", "30"))))
+    grace_s, tmp = float(os.environ.get("RQ_GRACE", "30")), os.environ.get("RQ_TMP", "")
+    supervise(spool, sealed, record, Terms(name, grace_s, tmp))
     return 0
 
 

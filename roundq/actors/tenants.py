@@ -105,6 +105,8 @@ class Tenants:
         self.trouble: dict[str, str] = {}
         #: Whether there are records that were another node's a moment ago: to be looked at and recovered.
         self.has_seized = False
+        #: Whether what dead supervisors left was ended since somebody asked.
+        self.has_buried = False
         #: For how long a claim is not trusted, where a rename may have two winners; 0 elsewhere.
         self.settle_s = 0.0
         self.burial = Burial(log)
@@ -118,6 +120,10 @@ class Tenants:
 
     def __len__(self) -> int:
         return len(self.by_id)
+
+    def supervisors(self) -> set[Identity]:
+        """Those of all tenants, living and dead."""
+        return {tenant.record.process for tenant in self if tenant.record.process is not None}
 
     def say(self, job_id: str, state: str, text: str, level: int = logging.INFO) -> None:
         """One line of the log about a job; fields for the journal."""
@@ -490,6 +496,7 @@ class Tenants:
                 # It wrote how it ended, and died before the move.
                 state = spools.conclude(self.spool, tenant.entry, record)
             self.say(tenant.entry.id, state or RUNNING, f"lost its supervisor: {state}", logging.WARNING)
+            self.has_buried = True
             self.by_id.pop(tenant.entry.id, None)
 
     def _how_lost(self, tenant: Tenant) -> tuple[str, str]:

@@ -11,6 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import NamedTuple
 
+#: Whose GPUs a node has, where that is known; all of one node are of one maker.
+NVIDIA, AMD = "nvidia", "amd"
+
 
 class Unit(NamedTuple):
     """A core: the logical CPUs that it has for us, in order, and the groups that it is in, the widest first.

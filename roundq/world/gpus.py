@@ -16,12 +16,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from roundq.words.allocation import Gpu
+from roundq.words.allocation import AMD, NVIDIA, Gpu
 from roundq.words.job import Identity
 from roundq.words.quantities import visible
 from roundq.world import procs, spawn
 
-NVIDIA, AMD = "nvidia", "amd"
 #: Which file tells that there may be GPUs of a maker.
 _DEVICES = {NVIDIA: "/dev/nvidiactl", AMD: "/sys/class/kfd/kfd/topology/nodes"}
 #: How often they are looked at: where there are some, and where there may be some one day.
@@ -124,6 +123,7 @@ class Gpus:
         self._begun_s = 0.0
         self._due_s = float("-inf")
         self._is_late = False
+        self._is_none_offered = False
         #: Whether nothing is offered only because the first answer has not come yet.
         self.is_awaited = False
         self.maker = ""
@@ -139,9 +139,15 @@ class Gpus:
         believed in.
         """
         if offered is not None and not offered:
-            self.close()
-            self.maker, self.trouble, self.is_awaited, self._due_s = "", (), False, float("-inf")
+            # Nobody is asked; but who did not ask for GPUs is to be kept off them.
+            if self._asked or now_s >= self._due_s:
+                self.close()
+                self.maker, self._due_s = next(iter(self._there()), ""), now_s + NONE_EVERY_S
+            self._found, self._is_none_offered = _Found(), True
+            self.trouble, self.is_awaited = (), False
             return ()
+        if self._is_none_offered:
+            self._is_none_offered, self.maker, self._due_s = False, "", float("-inf")
         self._listen(now_s)
         if not self._asked and now_s >= self._due_s:
             self._ask(now_s)
@@ -192,7 +198,7 @@ class Gpus:
     def _ask(self, now_s: float) -> None:
         self._begun_s, self._is_late = now_s, False
         self._due_s = now_s + NONE_EVERY_S
-        there = [maker for maker, path in _DEVICES.items() if os.path.exists(self._root + path)]
+        there = self._there()
         if not there:
             self.maker, self._found, self._users, self.is_awaited = "", _Found(), {}, False
             return
@@ -203,6 +209,9 @@ class Gpus:
             self._asked = self._nvidia() if self.maker == NVIDIA else [self._amd()]
         except (spawn.SpawnError, OSError) as error:
             self._is_not_known(f"the GPUs of this node cannot be asked for: {error}")
+
+    def _there(self) -> list[str]:
+        return [maker for maker, path in _DEVICES.items() if os.path.exists(self._root + path)]
 
     def _nvidia(self) -> list[_Asked]:
         kept = {name: self._environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in self._environ}

@@ -84,8 +84,8 @@ class NodeLock:
         Everybody knows their usual name, and a stranger may have taken it in every place, so that this user
         could run nothing: then they are made by names that nobody guesses, which others of this user find.
         """
-        found = [directory for place in self._places for directory in _own(place)]
-        return [f"{directory}/{self._file}" for directory in found or _made(self._places)]
+        found = [directory for place in self._places for directory in own_directories(place)]
+        return [f"{directory}/{self._file}" for directory in found or made_directories(self._places)]
 
     def is_held(self) -> bool:
         """Whether this process holds a lock that others would find: a cleaner may have removed its files."""
@@ -144,7 +144,7 @@ def _locked(path: str) -> int | None:
 
 def usable_places(places: tuple[str, ...] = PLACES) -> list[str]:
     """The places that can have this user's locks; a daemon that starts here finds the same."""
-    return [place for place in places if _own(place)] or [
+    return [place for place in places if own_directories(place)] or [
         place for place in places if os.access(place, os.W_OK | os.X_OK, effective_ids=True)
     ]
 
@@ -153,15 +153,15 @@ def _directory(place: str) -> str:
     return f"{place}/roundq-{os.geteuid()}"
 
 
-def _own(place: str) -> list[str]:
-    """The directories for locks in a place that are this user's own; makes the usual one if it can."""
+def own_directories(place: str) -> list[str]:
+    """The directories in a place that are this user's own, for locks and `scratch`; makes the usual one."""
     with contextlib.suppress(OSError):
         os.mkdir(_directory(place), 0o700)
     return [directory for directory in (_directory(place), *_unusual(place)) if _is_own(directory)]
 
 
-def _made(places: Iterable[str]) -> list[str]:
-    """A new directory for locks in each place, of a name that nobody guesses."""
+def made_directories(places: Iterable[str]) -> list[str]:
+    """A new directory in each place where one can be made, of a name that nobody guesses."""
     made = []
     for place in places:
         with contextlib.suppress(OSError):

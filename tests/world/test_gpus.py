@@ -332,7 +332,14 @@ def test_none_are_offered_where_so_configured(box: Box) -> None:
     box.nvidia()
 
     assert box.look(()) == []
-    assert (box.calls(), box.gpus.maker, box.gpus.is_awaited) == (0, "", False)
+    assert (box.calls(), box.gpus.maker, box.gpus.is_awaited) == (0, "nvidia", False)
+    # Until somebody changes that.
+    assert len(box.found()) == 2
+    assert box.look(()) == []
+    box.now_s += NONE_EVERY_S
+    assert box.look(()) == []
+    assert box.calls() == 2
+    assert [gpu.id for gpu in box.found(("0",))] == ["0"]
 
 
 def test_where_no_maker_is_known_what_is_configured_is_believed(box: Box) -> None:
