@@ -21,6 +21,7 @@ from roundq import __version__
 from roundq.actors.namesake import Namesake
 from roundq.actors.round import HOMES_S, Round
 from roundq.actors.submission import fork_apart
+from roundq.records import control
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words.errors import DaemonRunning, RoundqError
@@ -199,12 +200,10 @@ class Daemon:
             spools.check(self.spool)
         except RoundqError as error:
             unsafe = f"{error} ({error.hint})"
-        if unsafe != self.round.draining:
-            self.round.draining = unsafe
-            self.log.warning("%s", f"starts nothing: {unsafe}" if unsafe else "starts jobs again")
+        self.round.unsafe = unsafe
 
     def _wait(self, again_s: float) -> None:
-        paths = [self.spool.directory(WAITING), self.spool.directory("requests")]
+        paths = [self.spool.directory(name) for name in (WAITING, "requests", control.DIRECTORY)]
         # Cards of neighbours change all day: whoever has nothing to start need not be woken by them.
         others = self.round.homes[1:] if self.round.waiting else []
         self.watcher.keep([*paths, *(spool.path for spool in others)])

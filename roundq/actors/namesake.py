@@ -20,7 +20,7 @@ WATCH_S = 2.5 * cards.BEAT_S
 
 
 #: What open(2) answers where there is nothing, a symbolic link, or a socket.
-_NO_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO})
+NO_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO})
 
 
 class Namesake:
@@ -53,7 +53,7 @@ class Namesake:
                 self._judge(cards.read(self.spool, self.node), now_s, has_published)
             self._signature = signature
         except (OSError, RecordError) as error:
-            if isinstance(error, OSError) and error.errno not in _NO_FILE:
+            if isinstance(error, OSError) and error.errno not in NO_FILE:
                 raise
             # No card that could be believed: nobody says that he is there.
             self._signature = None

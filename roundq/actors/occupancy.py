@@ -6,7 +6,7 @@ nothing; what may start beside them is for policy to say.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from roundq.records import cards, neighbours
@@ -138,6 +138,11 @@ def counted_cores(card: Card) -> int:
     return min(promised, max(card.cores, card.logical_cpus))
 
 
+def promised(card: Card) -> int:
+    """The cores of all its jobs."""
+    return sum(_cores(card, job) for job in card.jobs)
+
+
 def _cores(card: Card, job: Occupant) -> int:
     return card.cores if job.exclusive else job.cores or card.cores
 
@@ -194,11 +199,38 @@ def holding(lodger: Lodger, table: Mapping[int, procs.Process], now_ns: int) -> 
         scavenge=job.scavenge,
         threads=job.threads,
         memory=job.memory,
+        leaving=job.leaving,
     )
 
 
 def claim(lodger: Lodger, table: Mapping[int, procs.Process]) -> Claim:
     """A job here as the check after a claim sees it."""
     job = lodger.job
-    unused = memory_unused(job, table)
-    return Claim(lodger.user, job.cores, unused, job.exclusive, job.stamp_ns, job.settled, job.id)
+    return Claim(
+        lodger.user,
+        job.cores,
+        memory_unused(job, table),
+        job.exclusive,
+        job.stamp_ns,
+        job.settled,
+        job.id,
+        cpus=job.cpus[: job.cores],
+        gpus=job.gpus,
+        licenses=job.licenses,
+        threads=job.threads,
+    )
+
+
+def claim_elsewhere(lodger: Lodger, node: str, pool: Collection[str]) -> Claim:
+    """A job on another node as that check sees it: only what the cluster has in common counts here."""
+    job = lodger.job
+    licenses = tuple((name, count) for name, count in job.licenses if name in pool)
+    return Claim(
+        lodger.user,
+        job.cores,
+        stamp_ns=job.stamp_ns,
+        settled=job.settled,
+        id=job.id,
+        node=node,
+        licenses=licenses,
+    )

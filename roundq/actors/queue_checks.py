@@ -253,7 +253,7 @@ def names(patient: Patient) -> list[Finding]:
     copies: list[str] = []
     misnamed: list[str] = []
     others: list[str] = []
-    for directory in (*STATES, "requests", "ids", "env", "tmp"):
+    for directory in (*STATES, "requests", "control", "ids", "env", "tmp"):
         for name in _every_name(patient.spool.directory(directory)):
             told = f"{directory}/{name}"
             if is_conflict_copy(name.removesuffix(spools.SUFFIX)):

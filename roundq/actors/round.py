@@ -12,26 +12,31 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from roundq import __version__
-from roundq.actors import occupancy, settling, survey
+from roundq.actors import courtesy, occupancy, settling, survey, usage
 from roundq.actors.attempt import Terms
+from roundq.actors.courtesy import Courtesy
 from roundq.actors.clearing import Clearing
+from roundq.actors.grants import Grants
 from roundq.actors.leases import Leases
 from roundq.actors.survey import Scene
 from roundq.actors.sweeping import Sweeping
 from roundq.actors.tenants import Tenant, Tenants
 from roundq.actors.turns import Turns
+from roundq.actors.usage import Meter
 from roundq.actors.waiting import WaitingList
 from roundq.records import cards, commons, neighbours, pings
 from roundq.records import spool as spools
 from roundq.records.cards import Card
+from roundq.records.control import Control
 from roundq.records.neighbours import Neighbourhood, Seen
 from roundq.records.spool import Entry, Spool
 from roundq.words import policy, titles
 from roundq.words.errors import RoundqError
+from roundq.words.limits import Limit
 from roundq.words.policy import Decision, Ruling, Snapshot, Want
 from roundq.words.quantities import format_memory, visible
 from roundq.words.room import cores_text
@@ -41,8 +46,12 @@ from roundq.words.states import (
     OWNED_STATES,
     PENDING_STATES,
 )
+from roundq.words.usage import part
 from roundq.world import files, procs
+from roundq.world.accounts import Groups
 from roundq.world.config import Config
+from roundq.world.drains import AdminDrain
+from roundq.world.gpus import Gpus
 from roundq.world.helpers import Helpers
 from roundq.world.named import Bearers
 from roundq.world.node import Node
@@ -76,7 +85,7 @@ class Round:
         self.spool, self.node, self.name, self.log = spool, node, node.name(), log
         self.config_of = config
         self.config, self.config_error = config()
-        self.facts = survey.facts(node, -1e9)
+        self.facts = survey.facts(node, self.config, -1e9)
         self.restart_ns, self.process = restart_ns, procs.own_identity()
         self.tenants = Tenants(spool, self.name, log)
         self.leases = Leases(spool, self.name)
@@ -86,13 +95,20 @@ class Round:
         self.neighbourhood = Neighbourhood(self.name)
         self.supervisors = Bearers(titles.SUPERVISOR)
         self.turns = Turns()
+        self.courtesy, self.groups = Courtesy(), Groups()
+        self.gpus = Gpus(os.environ)
+        self.meter = Meter(spool, self.name, node.machine())
         self.waiting = WaitingList(spool, log)
         self.asked = files.Freshness(spool.directory("requests"))
         self.homes: list[Spool] = [spool]
         self.seen: list[Seen] = []
         self.decision: Decision | None = None
         self.card: Card | None = None
+        self.control, self.admin_drain = Control(spool, self.name), AdminDrain()
+        #: Why nothing may start: what the daemon found, see `unsafe`, or that this node is drained.
         self.draining: str | None = None
+        #: Set by the daemon: why nothing may start here whoever wishes it.
+        self.unsafe: str | None = None
         #: Whether another living node has this name: what lies here under it may be that one's.
         self.is_contested = False
         self.machine = node.machine()
@@ -101,6 +117,8 @@ class Round:
         self._tenants_s = self._beat_s = -1e9
         self._beat = 0
         self._claim_again_s = -1e9
+        self._is_giving_way = False
+        self._left: tuple[int | None, int | None] = (None, None)
         self._moot: set[str] = set()
         self._pongs: tuple[str, ...] = ()
         self._told: frozenset[policy.Verdict] = frozenset()
@@ -111,7 +129,11 @@ class Round:
         """One round; seconds until the next is wanted at the latest. `now_s` is a monotonic time."""
         self.config, self.config_error = self.config_of()
         if now_s - self.facts.read_s >= FACTS_S:
-            self.facts = survey.facts(self.node, now_s)
+            granted = {gpu for tenant in self.tenants for gpu in tenant.record.gpus}
+            granted.update(*(job.gpus for one in self.seen for job in one.card.jobs))
+            self.facts = survey.facts(self.node, self.config, now_s)
+            self.facts = self.facts.with_gpus(self.gpus, self.config, now_s, granted)
+        self._look_at_drains(now_s)
         self.tenants.settle_s = self.asked.late_s = self.config.settle_s
         self.waiting.expect_late(self.config.settle_s)
         if self.config.lease_s and self.draining is None:
@@ -131,15 +153,18 @@ class Round:
         if settling.look(self.tenants, now_s, self.config.settle_s):
             # What was asked of it meanwhile is answered before it is born.
             self.asked.forget()
+        self.meter.look(self.tenants, now_s, time.time_ns(), self.config.half_life_s, self._cores())
         self.waiting.look(now_s, self.config.poll_max_s)
         self._look_at_requests(now_s)
         again_s = self._again_s(now_s)
         self.decision = None
-        if self.waiting and self.draining is None:
+        if (self.waiting or self._could_give_way()) and self.draining is None:
             self._look_around(now_s)
-            self.decision = self._decide(now_s)
+            scene = self._scene(now_s, self._lodgers())
+            self.decision = self._decide(scene)
             if now_s >= self._claim_again_s:
-                self._claim(self.decision, now_s)
+                self._claim(self.decision, scene)
+            again_s = min(again_s, self._give_way(self.decision, scene))
         elif self.waiting:
             self.decision = policy.decide(self._snapshot(self._scene(now_s, self._lodgers())))
         undecided = self._settle(now_s)
@@ -167,17 +192,32 @@ class Round:
 
     def _again_s(self, now_s: float) -> float:
         since_beat_s = max(0.0, now_s - self._beat_s) if self._beat_s > 0 else 0.0
-        soon = (cards.BEAT_S - since_beat_s, self.waiting.again_s(now_s), self.leases.again_s(now_s))
+        soon = [cards.BEAT_S - since_beat_s, self.waiting.again_s(now_s), self.leases.again_s(now_s)]
+        if self.gpus.is_awaited:
+            soon.append(self.gpus.again_s(now_s))
         return max(0.0, min(soon))
 
     # ------------------------------------------------------------ looking at my spool
+
+    def _look_at_drains(self, now_s: float) -> None:
+        self.control.freshness.late_s = self.config.settle_s
+        self.control.look(now_s)
+        drain = self.admin_drain.look() or self.control.drain
+        draining = self.unsafe or (drain.says if drain is not None else None)
+        if draining != self.draining:
+            self.draining = draining
+            said = f"starts nothing: {visible(draining)}" if draining else "starts jobs again"
+            self.log.warning("%s", said)
 
     def _look_at_requests(self, now_s: float) -> None:
         if not self.asked.is_due(now_s) and now_s - self._moot_s < MOOT_S:
             return
         try:
             self._look_at_pings(now_s)
-            self._answer(spools.requests(self.spool), now_s)
+            asked = spools.requests(self.spool)
+            # On another node of mine, too: one after the other.
+            self._is_giving_way = any("preempt" in verbs for verbs in asked.values())
+            self._answer(asked, now_s)
         except (OSError, RoundqError):
             self.asked.forget()
             raise
@@ -253,11 +293,11 @@ class Round:
             found += occupancy.own_legacy(self.spool, self.name)
         return found
 
-    def _decide(self, now_s: float) -> Decision:
-        lodgers = self._lodgers()
-        self.turns.look(lodgers)
-        decision = policy.decide(self._snapshot(self._scene(now_s, lodgers)))
-        for user in self.turns.note(decision.ahead, lodgers, now_s):
+    def _decide(self, scene: Scene) -> Decision:
+        self.turns.look(scene.lodgers)
+        self._left = survey.limits_left(scene)
+        decision = policy.decide(self._snapshot(scene))
+        for user in self.turns.note(decision.ahead, scene.lodgers, scene.now_s):
             self.log.warning(
                 "it was the turn of %s, who began nothing: passed over for a while", visible(user)
             )
@@ -265,6 +305,8 @@ class Round:
 
     def _scene(self, now_s: float, lodgers: list[occupancy.Lodger]) -> Scene:
         """What was looked at, for one decision."""
+        granted = {gpu for _, job in lodgers for gpu in job.gpus}
+        self.facts = self.facts.with_gpus(self.gpus, self.config, now_s, granted)
         return Scene(
             self.spool.user,
             self.name,
@@ -273,8 +315,28 @@ class Round:
             tuple(self.seen),
             tuple(lodgers),
             now_s,
-            self.config.limits.limit_of(self.spool.user),
+            self._limit(),
+            self._weights(),
+            self._usage(),
         )
+
+    def _limit(self) -> Limit:
+        """What I may have at most in the whole cluster: the administrator's limit and my own."""
+        return self.config.limits.limit_of(self.spool.user).less(self.control.limit)
+
+    def _weights(self) -> dict[str, float]:
+        shares = self.config.shares
+        if not shares.users and not shares.groups:
+            return {}
+        users = {self.spool.user, *(one.card.user for one in self.seen)}
+        return {user: shares.weight_of(user, self.groups.of(user) if shares.groups else ()) for user in users}
+
+    def _usage(self) -> dict[str, float]:
+        """What everybody has used, as a part of what the cluster could have given."""
+        half_life_s = self.config.half_life_s
+        total = usage.usage_of(self.seen, half_life_s)
+        cores = survey.all_cores(self.seen, self.name, self._cores())
+        return {user: part(used, cores, half_life_s) for user, used in total.items()}
 
     def _snapshot(self, scene: Scene) -> Snapshot:
         passed_over = {
@@ -286,13 +348,33 @@ class Round:
             memory_available=self._memory_available(any(shape.memory for shape in self.waiting.shapes)),
             draining=self.draining,
             passed_over=passed_over,
-            may_requeue=False,
+            may_requeue=not self._is_giving_way,
         )
 
     # ------------------------------------------------------------ claim and check
 
-    def _claim(self, decision: Decision, now_s: float) -> None:
-        cores = self._cores()
+    def _could_give_way(self) -> bool:
+        """Whether others who wait may make a job of mine give way, although nothing of mine waits."""
+        return any(tenant.record.job.restartable and not tenant.is_preempting for tenant in self.tenants)
+
+    def _give_way(self, decision: Decision, scene: Scene) -> float:
+        """Asks those jobs of mine to give way that shall; seconds until it is to be looked at again."""
+        asked = [(self.tenants.by_id[one.job_id], one.says) for one in decision.requeues]
+        mine = [tenant.occupant() for tenant in self.tenants if tenant.record.process is not None]
+        rank = courtesy.rank(self.seen, self.spool.user, self.name, mine)
+        if self.courtesy.is_due([tenant.occupant() for tenant, _ in asked], rank, scene.now_s):
+            for tenant, says in asked:
+                self.tenants.preempt(tenant, says.removeprefix("gives way "))
+            self.courtesy.forget()
+        return self.courtesy.again_s(rank, scene.now_s)
+
+    def _grants(self, lodgers: Iterable[occupancy.Lodger]) -> Grants:
+        """What of this node is taken by name."""
+        return Grants(self.facts.units, self.facts.gpus, lodgers)
+
+    def _claim(self, decision: Decision, scene: Scene) -> None:
+        cores = scene.cores
+        grants = self._grants(scene.lodgers)
         by_id = {
             one.entry.id: one for waiting in self.waiting.shapes.values() for one in waiting[: cores + 1]
         }
@@ -300,7 +382,12 @@ class Round:
         self.waiting.remove([one.entry for one in started])
         for one in started:
             job_id, stamp_ns = one.entry.id, time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-            if self.tenants.claim(one.entry, one.want, cores, stamp_ns, now_s) is not None:
+            on_threads = job_id in decision.on_threads
+            given = grants.choose(one.want.cores or cores, one.want.gpus, threads=on_threads)
+            if given is None:
+                # Cards tell of fewer GPUs in use than have names there. It is listed again, and tried again.
+                continue
+            if self.tenants.claim(one.entry, one.want, cores, stamp_ns, scene.now_s, given) is not None:
                 self.tenants.say(job_id, CLAIMED, decision.reason(job_id))
         verdicts = decision.verdicts()
         for verdict in verdicts:
@@ -308,6 +395,27 @@ class Round:
             if verdict not in self._told:
                 self.log.debug("%s, priority %d: %s", *_size(verdict), verdict.says)
         self._told = frozenset(verdicts)
+
+    def _is_wide(self, claimed: Iterable[Tenant], scene: Scene) -> bool:
+        """Whether claims on other nodes matter: where licenses of the cluster, or limits, are at stake."""
+        pool = self.config.licenses
+        return scene.limit != Limit() or any(
+            name in pool for tenant in claimed for name, _ in tenant.record.job.licenses
+        )
+
+    def _gpu_maker(self) -> str | None:
+        """Whose GPUs this node has, empty if nobody knows; None if it has none."""
+        return self.gpus.maker if self.gpus.maker or self.facts.gpus else None
+
+    def _move(self, tenant: Tenant, lodgers: Iterable[occupancy.Lodger]) -> bool:
+        """Names other CPUs and GPUs for a claim; whether there are enough."""
+        job = tenant.record.job
+        others = [one for one in lodgers if (one.user, one.job.id) != (self.spool.user, tenant.entry.id)]
+        given = self._grants(others).choose(tenant.record.cores, job.gpus, threads=tenant.record.threads)
+        if given is None:
+            return False
+        tenant.grant(given)
+        return True
 
     def _settle(self, now_s: float) -> bool:
         """Publishes my claims, looks who else claimed, keeps or gives back; whether any is left undecided."""
@@ -317,21 +425,30 @@ class Round:
         self._publish(now_s)
         # A user who came a moment ago counts too.
         self._look_for_homes(now_s, 0.0)
+        if self._is_wide(unsettled, self._scene(now_s, [])):
+            # Cards of other nodes, too, as their last writer left them.
+            self.seen = self.neighbourhood.look(self.homes, now_s)
         lodgers = self._lodgers()
         table = survey.table_for(lodgers)
+        scene = self._scene(now_s, lodgers)
         claims = [occupancy.claim(lodger, table) for lodger in lodgers]
-        cores = self._cores()
+        if self._is_wide(unsettled, scene):
+            claims += survey.claims_elsewhere(scene)
+        bounds = survey.bounds(scene)
         memory = self._memory_available(any(tenant.record.job.memory_required for tenant in unsettled))
         kept: list[Tenant] = []
         is_undecided = False
         for tenant in unsettled:
-            mine = next(c for c in claims if c.id == tenant.entry.id and c.user == self.spool.user)
+            mine = next(c for c in claims if (c.id, c.user, c.node) == (tenant.entry.id, self.spool.user, ""))
             others = [claim for claim in claims if claim is not mine]
-            ruling, says = policy.settle(mine, others, cores, memory)
-            if ruling is Ruling.UNDECIDED and now_s - tenant.claimed_s < UNDECIDED_MOST_S:
+            ruling, says = policy.settle(mine, others, scene.cores, memory, bounds)
+            is_late = now_s - tenant.claimed_s >= UNDECIDED_MOST_S
+            if ruling is Ruling.UNDECIDED and not is_late:
                 is_undecided = True
-                continue
-            if ruling is Ruling.KEEP:
+            elif ruling is Ruling.MOVE and not is_late and self._move(tenant, lodgers):
+                # It is published before it is looked at again.
+                is_undecided = True
+            elif ruling is Ruling.KEEP:
                 tenant.settled = True
                 kept.append(tenant)
                 claims = [replace(mine, settled=True) if claim is mine else claim for claim in claims]
@@ -343,7 +460,7 @@ class Round:
         if kept:
             if not self.tenants.bear(
                 kept,
-                Terms(self.name, self.config.grace_s, self.config.tmp),
+                Terms(self.name, self.config.grace_s, self.config.tmp, self._gpu_maker()),
                 self.config.lease_s or None,
                 lambda: self._publish(now_s),
             ):
@@ -386,6 +503,7 @@ class Round:
         # Why it cannot be written is, as a rule, why it cannot be read.
         of_commons = self.publisher.trouble or self._commons_trouble
         trouble += [text for text in (self.config_error, self.draining, of_commons) if text]
+        trouble += [*self.admin_drain.trouble, *self.control.trouble]
         if self.helpers is not None:
             trouble += [
                 f"{home} does not answer: what its user runs here counts as it was last seen"
@@ -416,6 +534,13 @@ class Round:
             trouble=tuple(sorted(trouble)[:20]),
             pong=self._pongs,
             written_ns=max(0, time.time_ns()),
+            threads=self.facts.threads,
+            gpus=tuple(cards.Gpu(gpu.id, gpu.name, gpu.busy) for gpu in self.facts.gpus),
+            features=self.facts.features,
+            licenses=tuple(sorted(self.config.node_licenses.items())),
+            usage=self.meter.usage,
+            cores_left=self._left[0],
+            jobs_left=self._left[1],
         )
 
     def leave(self) -> None:
@@ -429,7 +554,7 @@ class Round:
 
 def _says(card: Card) -> Card:
     """What a card tells anybody anew: without what changes by itself all the time."""
-    return replace(card, load=0.0, memory_available=0, beat=0, written_ns=0)
+    return replace(card, load=0.0, memory_available=0, beat=0, written_ns=0, usage=0.0)
 
 
 def _size(verdict: policy.Verdict) -> tuple[str, int]:

@@ -13,12 +13,19 @@ from roundq.actors import occupancy
 from roundq.actors.occupancy import Lodger
 from roundq.actors.waiting import WaitingList
 from roundq.records import cards, neighbours
+from roundq.records.cards import Occupant
 from roundq.records.neighbours import Seen
 from roundq.words import policy
+from roundq.words.allocation import Gpu, Unit
+from roundq.words.backfill import End
+from roundq.words.claims import Bounds, Claim
+from roundq.words.job import NS
 from roundq.words.limits import Limit
 from roundq.words.policy import Holding, Neighbour, Offer, Snapshot, Want
+from roundq.words.room import licenses_here
 from roundq.world import procs
 from roundq.world.config import Config
+from roundq.world.gpus import Gpus
 from roundq.world.node import Node
 
 #: A daemon on this node whose card stands still for this long does not take its turn: it is passed over.
@@ -27,7 +34,11 @@ STUCK_S = 3 * cards.BEAT_S
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """This node, as read at `read_s` (monotonic); reading it anew costs a millisecond. Bytes."""
+    """This node, as read at `read_s` (monotonic); reading it anew costs a millisecond. Bytes.
+
+    `units` are the cores of which jobs are given CPUs, none if nobody is pinned; `threads` are the spare
+    hardware threads. While it `is_awaited` it is not yet known which there are.
+    """
 
     physical_cores: int
     logical_cpus: int
@@ -35,6 +46,15 @@ class Facts:
     memory_available: int
     load: float
     read_s: float
+    units: tuple[Unit, ...] = ()
+    threads: int = 0
+    features: tuple[str, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
+    is_awaited: bool = False
+
+    def with_gpus(self, gpus: Gpus, config: Config, now_s: float, granted: Collection[str]) -> Facts:
+        """This with the GPUs that there are now; `granted` are the ids of those that jobs have."""
+        return replace(self, gpus=gpus.look(now_s, config.gpus, granted), is_awaited=gpus.is_awaited)
 
     def offered(self, config: Config) -> int:
         """The cores that jobs may use."""
@@ -43,8 +63,8 @@ class Facts:
         return self.logical_cpus if config.cores == "logical" else int(config.cores)
 
 
-def facts(node: Node, now_s: float) -> Facts:
-    """What this node has now."""
+def facts(node: Node, config: Config, now_s: float) -> Facts:
+    """What this node has now, but for GPUs."""
     return Facts(
         node.physical_cores(),
         node.logical_cpus(),
@@ -52,6 +72,9 @@ def facts(node: Node, now_s: float) -> Facts:
         node.memory_available(),
         node.load(),
         now_s,
+        node.units(config.cores),
+        node.spare_threads(config.cores),
+        tuple(sorted({*node.features(), *config.features})),
     )
 
 
@@ -59,7 +82,8 @@ def facts(node: Node, now_s: float) -> Facts:
 class Scene:
     """One look around: every card that was seen, and everybody's jobs on this node, mine as I know them.
 
-    `now_s` is monotonic. `limit` is mine in the whole cluster, `weights` those of the users, 1 if missing.
+    `now_s` is monotonic. `limit` is mine in the whole cluster, `weights` those of the users, 1 if missing;
+    `usage` what they used, as a part of what the cluster could have given.
     """
 
     me: str
@@ -71,6 +95,7 @@ class Scene:
     now_s: float
     limit: Limit
     weights: Mapping[str, float] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def cores(self) -> int:
@@ -108,6 +133,20 @@ def running_cores(scene: Scene) -> dict[str, int]:
     return running
 
 
+def _my_cores(scene: Scene) -> int:
+    """My cores in the whole cluster, what scavenges too: for limits."""
+    elsewhere = sum(occupancy.promised(one.card) for one in scene.others() if one.card.user == scene.me)
+    here = sum(scene.cores if job.exclusive else job.cores for user, job in scene.lodgers if user == scene.me)
+    return elsewhere + here
+
+
+def limits_left(scene: Scene) -> tuple[int | None, int | None]:
+    """The cores and jobs that my limits still allow in the whole cluster; None for no limit."""
+    if scene.limit == Limit():
+        return None, None
+    return scene.limit.left(_my_cores(scene), running_jobs(scene))
+
+
 def running_jobs(scene: Scene) -> int:
     """My claimed and running jobs in the whole cluster."""
     elsewhere = sum(len(one.card.jobs) for one in scene.others() if one.card.user == scene.me)
@@ -129,15 +168,79 @@ def _used(scene: Scene) -> dict[str, int]:
 
 def offers(scene: Scene) -> list[Offer]:
     """The nodes where my jobs may run: those of my own living daemons, and what is free there."""
-    used = _used(scene)
-    cores = scene.cores
-    found = [Offer(scene.node, cores, cores - used[scene.node], scene.facts.memory_total)]
+    used, there = _used(scene), _occupants(scene)
+    pool = scene.config.licenses
+    found = [
+        Offer(
+            scene.node,
+            scene.cores,
+            scene.cores - used[scene.node],
+            scene.facts.memory_total,
+            len(scene.facts.gpus),
+            frozenset(scene.facts.features),
+            licenses_here(scene.config.node_licenses, pool),
+            sum(1 for gpu in scene.facts.gpus if not gpu.busy) - _gpus(there.get(scene.node, [])),
+            _ends(there.get(scene.node, []), scene.cores),
+        )
+    ]
     for one in scene.others():
         card = one.card
         if card.user == scene.me and one.is_alive and card.state == cards.UP:
-            free = card.capacity - used.get(card.node, 0)
-            found.append(Offer(card.node, card.capacity, free, card.memory))
+            jobs = there.get(card.node, [])
+            found.append(
+                Offer(
+                    card.node,
+                    card.capacity,
+                    card.capacity - used.get(card.node, 0),
+                    card.memory,
+                    len(card.gpus),
+                    frozenset(card.features),
+                    licenses_here(dict(card.licenses), pool),
+                    sum(1 for gpu in card.gpus if not gpu.busy) - _gpus(jobs),
+                    _ends(jobs, card.capacity),
+                )
+            )
     return found
+
+
+def _occupants(scene: Scene) -> dict[str, list[tuple[Occupant, float]]]:
+    """The jobs on each live node, and for how many seconds each has run, by its node's clock."""
+    found: dict[str, list[tuple[Occupant, float]]] = {}
+    for one in scene.others():
+        if one.is_alive and one.card.node != scene.node:
+            # The card is as old as its silence, and both times on it are of one clock.
+            written_ns = one.card.written_ns + round(one.silent_s * NS)
+            found.setdefault(one.card.node, []).extend(
+                (job, max(0.0, (written_ns - job.since_ns) / NS)) for job in one.card.jobs
+            )
+    now_ns = time.time_ns()
+    found[scene.node] = [(job, max(0.0, (now_ns - job.since_ns) / NS)) for _, job in scene.lodgers]
+    return found
+
+
+def _gpus(jobs: Iterable[tuple[Occupant, float]]) -> int:
+    return sum(len(job.gpus) for job, _ in jobs)
+
+
+def _ends(jobs: Iterable[tuple[Occupant, float]], cores: int) -> tuple[End, ...]:
+    return tuple(
+        End(
+            None if job.limit_s is None else max(0.0, job.limit_s - ran_s),
+            cores if job.exclusive else job.cores,
+            len(job.gpus),
+        )
+        for job, ran_s in jobs
+        if not job.threads
+    )
+
+
+def all_cores(seen: Iterable[Seen], here: str, cores: int) -> int:
+    """The cores of all nodes that are heard of; this one has `cores`."""
+    capacity = {here: cores}
+    for one in seen:
+        if one.is_alive and one.card.node != here:
+            capacity[one.card.node] = max(capacity.get(one.card.node, 0), one.card.capacity)
+    return sum(capacity.values())
 
 
 def cluster(scene: Scene) -> tuple[int, int]:
@@ -156,6 +259,39 @@ def active(scene: Scene, *, i_wait: bool) -> frozenset[str]:
     found = {one.card.user for one in scene.others() if one.is_alive and (one.card.jobs or one.card.waiting)}
     found.update(user for user, _ in scene.lodgers)
     return frozenset(found | {scene.me}) if i_wait else frozenset(found)
+
+
+def yielding(scene: Scene) -> frozenset[str]:
+    """The users who have a restartable job on some live node: they could give way."""
+    found = {user for user, job in scene.lodgers if job.restartable}
+    for one in scene.others():
+        if one.is_alive and any(job.restartable for job in one.card.jobs):
+            found.add(one.card.user)
+    return frozenset(found)
+
+
+def claims_elsewhere(scene: Scene) -> list[Claim]:
+    """What on other nodes counts for the check after a claim: licenses of the cluster, and what is mine."""
+    pool = scene.config.licenses
+    return [
+        occupancy.claim_elsewhere(Lodger(one.card.user, job), one.card.node, pool)
+        for one in scene.others()
+        if one.card.node != scene.node
+        for job in one.card.jobs
+        if one.card.user == scene.me or any(name in pool for name, _ in job.licenses)
+    ]
+
+
+def bounds(scene: Scene) -> Bounds:
+    """What there is beside cores and memory, for that check."""
+    return Bounds(
+        scene.facts.threads,
+        frozenset(gpu.id for gpu in scene.facts.gpus if not gpu.busy),
+        scene.config.node_licenses,
+        scene.config.licenses,
+        scene.limit.cores,
+        scene.limit.jobs,
+    )
 
 
 def pool_used(scene: Scene) -> dict[str, int]:
@@ -209,6 +345,9 @@ def wants(scene: Scene, waiting: WaitingList) -> tuple[Want, ...]:
     where = offers(scene)
     found: list[Want] = []
     for shape, jobs in waiting.shapes.items():
+        if shape.gpus and scene.facts.is_awaited:
+            # That there are none must not be said before it is known.
+            continue
         kept_on = policy.keeper(shape, where)
         # One more than can start waits on.
         found += [
@@ -241,10 +380,15 @@ def snapshot(
         wants=wants(scene, waiting),
         neighbours=players(scene, passed_over),
         patience_s=scene.config.patience_s,
+        threads=scene.facts.threads,
+        gpus=sum(1 for gpu in scene.facts.gpus if not gpu.busy),
+        gpus_busy=sum(1 for gpu in scene.facts.gpus if gpu.busy),
+        features=frozenset(scene.facts.features),
         pool=scene.config.licenses,
         licenses=scene.config.node_licenses,
         pool_used=pool_used(scene),
         weights=scene.weights,
+        usage=scene.usage,
         active=active(scene, i_wait=bool(waiting)),
         cluster_cores=total,
         cluster_free=free,
@@ -252,4 +396,6 @@ def snapshot(
         jobs_limit=scene.limit.jobs,
         jobs_running=running_jobs(scene),
         may_requeue=may_requeue,
+        cores_running=_my_cores(scene),
+        yielding=yielding(scene),
     )

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from roundq.actors import attempt, environ, preemption, supervisor
 from roundq.actors.attempt import Terms
 from roundq.actors.burial import Burial
+from roundq.actors.grants import NOTHING, Grant
 from roundq.records import copies
 from roundq.records import spool as spools
 from roundq.records.cards import Occupant
@@ -26,7 +27,7 @@ from roundq.words import job as jobs
 from roundq.words.copies import Copy, Settling
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import Attempt, Identity, Record
-from roundq.words.policy import Want
+from roundq.words.policy import Want, want_of
 from roundq.words.room import cores_text
 from roundq.words.states import CLAIMED, OWNED_STATES, RUNNING
 from roundq.world import procs, spawn
@@ -92,7 +93,19 @@ class Tenant:
             job.name[:40],
             self.record.process,
             not self.is_ready,
+            self.record.cpus,
+            self.record.gpus,
+            job.licenses,
+            job.time_limit_s,
+            job.restartable,
+            job.scavenge,
+            self.record.threads,
+            self.is_preempting,
         )
+
+    def grant(self, given: Grant) -> None:
+        """Names other CPUs and GPUs for it, before it is born."""
+        self.record = replace(self.record, cpus=given.cpus, gpus=given.gpus, threads=given.threads)
 
 
 class Tenants:
@@ -194,11 +207,13 @@ class Tenants:
 
     # ------------------------------------------------------------ claim, settle, birth
 
-    def claim(self, entry: Entry, want: Want, cores: int, stamp_ns: int, now_s: float) -> Tenant | None:
+    def claim(
+        self, entry: Entry, want: Want, cores: int, stamp_ns: int, now_s: float, given: Grant = NOTHING
+    ) -> Tenant | None:
         """Claims a waiting job for this node; None if another node was faster, or it is not what it was.
 
-        `cores` is what a job of all cores gets. The record is read after the claim: what it
-        said before may have been another's.
+        `cores` is what a job of all cores gets, `given` what it gets by name. The record is read after the
+        claim: what it said before may have been another's.
         """
         if entry.id in self.by_id:
             # The listing is old: it is mine already.
@@ -225,7 +240,8 @@ class Tenants:
         )
         settling = self._settling(claimed)
         tenant = Tenant(claimed, granted, stamp_ns, settled=False, claimed_s=now_s, settling=settling)
-        is_what_it_was = (job.cores, job.memory_required) == (want.cores, want.memory)
+        tenant.grant(given)
+        is_what_it_was = want_of(want.id, job, want.submitted_ns).shape == want.shape
         if not is_what_it_was and settling is None:
             spools.withdraw(self.spool, claimed)
             return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from roundq.actors.namesake import NO_FILE
 from roundq.records import cards
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
@@ -64,7 +65,9 @@ class Meter:
     def _told(self) -> tuple[float, int]:
         try:
             card = cards.read(self.spool, self.node)
-        except (FileNotFoundError, RecordError):
+        except (OSError, RecordError) as error:
+            if isinstance(error, OSError) and error.errno not in NO_FILE:
+                raise
             return 0.0, 0
         # One of a namesake is about another machine.
         return (card.usage, card.written_ns) if card.machine in ("", self.machine) else (0.0, 0)

@@ -39,7 +39,7 @@ from roundq.world.reading import DIRECT, Way
 DIRECTORY = ".roundqueue"
 SUFFIX = ".job"
 #: Other directories of a spool, with their modes.
-_OTHERS = {"requests": 0o755, "tmp": 0o755, ids.DIRECTORY: 0o755, "env": 0o700}
+_OTHERS = {"requests": 0o755, "control": 0o755, "tmp": 0o755, ids.DIRECTORY: 0o755, "env": 0o700}
 #: Not names for a node: they are taken by directories of the spool, or would hide.
 RESERVED_NAMES = frozenset(STATES) | frozenset(_OTHERS) | {"cancel", jobs.NO_NODE}
 #: A file name has at most 255 bytes, and holds an id, a node of up to 128, and "@.job".
@@ -65,7 +65,7 @@ class Spool:
     is_commons: bool = False
 
     def directory(self, name: str) -> str:
-        """The path of the directory of a state, or of `requests`, `ids`, `tmp`, `env`."""
+        """The path of the directory of a state, or of `requests`, `control`, `ids`, `tmp`, `env`."""
         return f"{self.path}/{name}"
 
 

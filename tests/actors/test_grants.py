@@ -19,7 +19,8 @@ def test_one_after_the_other_takes_what_is_left() -> None:
     """In one pass several jobs start; none gets what another one has, or was just given."""
     grants = Grants(UNITS, GPUS, [lodger(1, (1,), ("0",))])
     first, second = grants.choose(2, 1), grants.choose(1, 0)
-    assert first is not None and second is not None
+    assert first is not None
+    assert second is not None
     assert sorted(first.cpus + second.cpus) == [0, 2, 3]
     assert (first.gpus, second.gpus) == (("2",), ())
 
@@ -41,8 +42,10 @@ def test_without_cpus_of_its_own_a_job_is_not_pinned() -> None:
 def test_spare_threads_are_those_that_no_core_took() -> None:
     """They are the second ones of cores."""
     given = Grants(UNITS, (), [lodger(4, (0, 1, 2, 3))]).choose(2, 0, threads=True)
-    assert given is not None and given.threads
-    assert set(given.cpus) <= {4, 5, 6, 7} and len(given.cpus) == 2
+    assert given is not None
+    assert given.threads
+    assert set(given.cpus) <= {4, 5, 6, 7}
+    assert len(given.cpus) == 2
 
 
 def test_a_card_takes_no_more_cpus_than_cores() -> None:

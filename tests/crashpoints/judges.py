@@ -16,7 +16,7 @@ from tests.cluster import checkers
 from tests.cluster.checkers import ENDED, OPEN, SPOOL, STATES, Found
 
 #: What a spool consists of, beside cards and logs.
-PARTS = {*STATES, "requests", "tmp", "ids", "env"}
+PARTS = {*STATES, "requests", "control", "tmp", "ids", "env"}
 #: Fields of records and cards that differ each time.
 DIFFERENT = frozenset(
     "secs nanos pid start stamp since load memory_available beat cpu_s memory_bytes written".split()

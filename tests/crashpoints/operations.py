@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from roundq.actors import daemon as daemons
-from roundq.actors import lost, queue, submission, supervisor
+from roundq.actors import environ, lost, queue, submission, supervisor
 from roundq.actors.daemon import Daemon
 from roundq.actors.sweeping import Sweeping
 from roundq.records import cards, environments, ids
@@ -287,6 +287,30 @@ def _runs_again(stage: Stage, result: str) -> list[str]:
     return [] if result == queue.ASKED else [f"restart says {result}"]
 
 
+def _preempt(stage: Stage) -> bool:
+    tenants = stage.tenants()
+    tenants.look()
+    return tenants.preempt(tenants.by_id["1"], "to bob")
+
+
+def _gives_way(stage: Stage, result: bool) -> list[str]:
+    stage.again.add("1")
+    return [] if result else ["it says that it was not asked"]
+
+
+def _live_and_give_way(stage: Stage) -> int:
+    me = procs.own_identity()
+    # Not one of the steps: a daemon has left it.
+    with open(f"{stage.spool.path}/requests/1.preempt", "w") as file:
+        file.write(f"{environ.mark(me)}\nto bob\n")
+    return _live(stage)
+
+
+def _gave_way(stage: Stage, result: int) -> list[str]:
+    stage.again.add("1")
+    return _lived("completed")(stage, result)
+
+
 def _ask(stage: Stage) -> None:
     spools.request(stage.spool, "1", "cancel", NODE)
 
@@ -312,7 +336,7 @@ def _ended(stage: Stage) -> None:
 
 def _ended_and_asked(stage: Stage) -> None:
     _ended(stage)
-    for verb in ("cancel", "restart"):
+    for verb in ("cancel", "restart", "preempt"):
         spools.request(stage.spool, "1", verb, NODE)
 
 
@@ -463,6 +487,7 @@ _FAILED: dict[str, Any] = {"reason": "exit", "exit_code": 3}
 
 _COMPLETES = _ready(ends=("completed",))
 _FAILS = _ready(f"{RUNS}; exit 3", ends=("failed", "completed"))
+_GIVES_WAY = _ready(HOLDS, ends=("completed",), restartable=True)
 _IS_CANCELED = _ready(HOLDS, "cancel", ends=("canceled",))
 _MAY_RUN_AGAIN = _begun("completed", restartable=True)
 _RUNS_ELSEWHERE = _begun_elsewhere("completed", restartable=True)
@@ -497,6 +522,9 @@ OPERATIONS = [
     Operation(
         "life of a job: canceled", _IS_CANCELED, _live, _lived("canceled"), (steps.STOP,), is_alive=True
     ),
+    Operation(
+        "life of a job: preempted", _GIVES_WAY, _live_and_give_way, _gave_way, (steps.STOP,), is_alive=True
+    ),
     Operation("end: completed", _begun("zombie", "completed"), _settle(exit_code=0), _settled),
     Operation("end: failed", _begun("zombie", "failed"), _settle(**_FAILED), _settled),
     Operation("end: canceled", _begun("zombie", "canceled"), _settle(reason="canceled", signal=15), _settled),
@@ -508,6 +536,7 @@ OPERATIONS = [
     Operation("cancel what is claimed, by its daemon", _asked, _answer_as_daemon),
     Operation("cancel what runs", _running(), _cancel, _is_canceled, ALIVE, is_alive=True),
     Operation("restart what runs", _running(restartable=True), _restart, _runs_again, ALIVE, is_alive=True),
+    Operation("preempt what runs", _running(restartable=True), _preempt, _gives_way, ALIVE, is_alive=True),
     Operation("request", _waiting_to_be_canceled, _ask, _will_be_canceled, USERS),
     Operation("answer", _ended_and_asked, lambda stage: spools.answer(stage.spool, "1")),
     Operation("recover: claimed", _claimed_and_dead("completed"), _recover, canceled="1"),

@@ -38,7 +38,7 @@ from tests.world.refusing import LOST, Refusing
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
-PARTS = (*STATES, "requests", "tmp", "ids", "env")
+PARTS = (*STATES, "requests", "control", "tmp", "ids", "env")
 PROCESS = Identity("boot", 4711, 99)
 
 
