@@ -88,7 +88,7 @@ def play(snapshot: Snapshot, order: list[tuple[Want, Group]], groups: Groups) ->
     others = [
         player
         for neighbour in snapshot.neighbours
-        if (player := table.neighbour_at(neighbour, snapshot, shares, groups, plan.cores)) is not None
+        if (player := table.neighbour_at(neighbour, snapshot, shares, groups)) is not None
     ]
     at = Table(snapshot.node, snapshot.cores, snapshot.patience_s, empty, plan, stays)
     waiting = [player.again() for player in others]

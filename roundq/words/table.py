@@ -188,14 +188,12 @@ def stay_of(holding: Holding) -> Stay:
     return Stay(need, holding.left_s, holding.threads, used)
 
 
-def neighbour_at(
-    neighbour: Neighbour, snapshot: Snapshot, shares: Shares, groups: Groups, free_cores: int
-) -> Player | None:
+def neighbour_at(neighbour: Neighbour, snapshot: Snapshot, shares: Shares, groups: Groups) -> Player | None:
     """Another user as a player, with what it could ever start here."""
     if neighbour.head is None or neighbour.user == snapshot.me or neighbour.count < 1:
         return None
-    # No more than one for each free core can start, whatever number a card claims.
-    count = min(neighbour.count, max(1, free_cores))
+    # No more than one for each core can start, whatever number a card claims.
+    count = min(neighbour.count, snapshot.cores + snapshot.threads)
     able = [(want, groups[want.shape]) for want in (neighbour.head, *neighbour.others)]
     queue = [(want, group) for want, group in able if group.never is None and not want.scavenge]
     scavenging = [(want, group) for want, group in able if group.never is None and want.scavenge]
