@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from roundq.actors import environ
 from roundq.actors.listing import Listing, Row, find, listing, locate, row_of
 from roundq.actors.reasons import why
-from roundq.actors.submission import check, daemon_runs, everybody, mine, start_daemon, submit
+from roundq.actors.submission import admit, check, daemon_runs, everybody, mine, start_daemon, submit
 from roundq.records import spool as spools
 from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
@@ -29,6 +29,7 @@ __all__ = [
     "GONE",
     "Listing",
     "Row",
+    "admit",
     "cancel",
     "check",
     "daemon_runs",

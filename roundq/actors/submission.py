@@ -5,6 +5,7 @@ Callers find it as `actors.queue`; apart, since `rq run` needs nothing else and 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
-from roundq.words.errors import RoundqError, SpoolError
+from roundq.words.errors import QueueFull, RoundqError, SpoolError
 from roundq.words.job import Identity, Job
+from roundq.words.states import PENDING_STATES
 from roundq.world import config, files
 from roundq.world.config import Config
 
@@ -120,12 +122,32 @@ def check(job: Job, environ: Mapping[str, str], me: Spool, of: Config, node: str
         # To read everybody's cards would cost as much as all the rest.
         return []
     from roundq.actors.misfit import misfit
-    from roundq.records import cards
+    from roundq.records import cards, control
 
+    # What cannot be read is the daemon's to tell of.
+    with contextlib.suppress(OSError, RoundqError):
+        limit = limit.less(control.limit(me))
     known = [card for spool in everybody(me, of.homes, of.commons) for card in cards.read_all(spool)]
     known = [card for card in known if card.state != cards.LEAVING]
     warning = misfit(job, known, me.user, of.licenses, limit)
     return [] if warning is None else [warning]
+
+
+def admit(me: Spool, of: Config, count: int) -> None:
+    """Raises QueueFull if so many more jobs would be more than this user may let wait."""
+    most = of.limits.limit_of(me.user).waiting
+    if most is None:
+        return
+    try:
+        waiting = sum(1 for _ in spools.scan(me, PENDING_STATES))
+    except FileNotFoundError:
+        waiting = 0
+    if waiting + count > most:
+        raise QueueFull(
+            f"you may have {most:,} waiting job{'s' * (most != 1)}, and have {waiting:,}:"
+            f" {count:,} more would be too many",
+            "submit again when some have started; rq q --mine lists them",
+        )
 
 
 def submit(

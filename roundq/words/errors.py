@@ -6,6 +6,7 @@
       JobRefused           1   the job as described can never run: checked at submission
         CommandNotFound  127   as shells say it
         NotExecutable    126   as shells say it
+      QueueFull            1   more jobs would wait than one may have
       SpoolError           1   the spool cannot be used as it is
         SpoolUnsafe       77   others could change it (EX_NOPERM)
         SpoolFull         73   no space or quota for a record (EX_CANTCREAT)
@@ -46,6 +47,10 @@ class NoSuchJob(RoundqError):
 
 class JobRefused(RoundqError):
     """The job as described can never run; found at submission, nothing was submitted."""
+
+
+class QueueFull(RoundqError):
+    """More jobs would wait than the administrator allows; nothing was submitted."""
 
 
 class CommandNotFound(JobRefused):

@@ -13,8 +13,10 @@ import pytest
 
 from roundq import __version__
 from roundq.faces import cli
-from roundq.records import cards
+from roundq.faces.cli.person import person
+from roundq.records import cards, control
 from roundq.words.errors import RoundqError
+from roundq.words.limits import Limit, Limits
 from roundq.world import files
 from tests.faces.desk import Desk, Said, as_somebody_else
 from tests.faces.homes import card
@@ -572,6 +574,42 @@ def test_a_node_that_drains_is_a_warning(desk: Desk) -> None:
     assert desk.rq("run", "true").err == ""
 
 
+def limited(monkeypatch: pytest.MonkeyPatch, **limit: int) -> None:
+    """The administrator has set limits for everybody."""
+    asker = person()
+    config = replace(asker.config, limits=Limits(Limit(**limit)))
+    monkeypatch.setattr("roundq.faces.cli.run.person", lambda: asker._replace(config=config))
+
+
+def test_more_jobs_than_may_wait_are_refused(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All or none; what runs or has ended does not count."""
+    limited(monkeypatch, waiting=3)
+    (desk.directory / "jobs").write_text("true\n" * 4)
+    full = "rq: you may have 3 waiting jobs, and have {}: {} more would be too many\n"
+    hint = "hint: submit again when some have started; rq q --mine lists them\n"
+    assert desk.rq("run", "--from", "jobs") == Said(1, "", full.format(0, 4) + hint)
+    for _ in range(3):
+        assert desk.rq("run", "true").code == 0
+    assert desk.rq("run", "--parsable", "true") == Said(1, "", full.format(3, 1) + hint)
+    desk.rq("cancel", "1")
+    assert desk.rq("run", "true").code == 0
+    limited(monkeypatch, waiting=0)
+    assert "you may have 0 waiting jobs, and have 3" in desk.rq("run", "true").err
+
+
+def test_a_job_beyond_a_limit_is_a_warning(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The administrator's and one's own: the less of both."""
+    desk.homes.card(desk.spool, "n1", cores=64)
+    said = (
+        "rq: warning: your limit is {} running cores, and the job needs 32 cores: it waits until the limit is"
+    )
+    limited(monkeypatch, cores=16)
+    assert desk.rq("run", "-c", "32", "true").err == f"{said.format(16)} raised\n"
+    assert desk.rq("run", "-c", "16", "true").err == ""
+    control.set_limit(desk.spool, Limit(cores=8), "here1")
+    assert desk.rq("run", "-c", "32", "true").err == f"{said.format(8)} raised\n"
+
+
 # ---------------------------------------------------------------- what must never be seen
 
 
@@ -623,6 +661,7 @@ def test_every_class_of_error_has_its_own_code() -> None:
         "JobRefused": 1,
         "CommandNotFound": 127,
         "NotExecutable": 126,
+        "QueueFull": 1,
         "SpoolError": 1,
         "SpoolUnsafe": 77,
         "SpoolFull": 73,

@@ -282,6 +282,7 @@ def run(_verb: str, options: argparse.Namespace) -> int:
         with as_stopped():
             asker = person()
             jobs, warnings = _described(options, asker)
+            submission.admit(asker.spool, asker.config, len(jobs))
             # From here on something is done that has to be told.
             hold()
     except KeyboardInterrupt as stop:
