@@ -23,8 +23,9 @@ import roundq.actors
 import roundq.records
 from roundq.actors import daemon, homewatch, supervisor, tenants
 from roundq.actors import round as rounds
+from roundq.words.allocation import Unit
 from roundq.words.job import Identity
-from roundq.world import cgroup, files, helpers, killing, notify, procs, reading, spawn
+from roundq.world import cgroup, files, helpers, killing, notify, procs, reading, scratch, spawn
 from roundq.world.config import Config
 from tests.simulation import calls, lives, moments, system
 from tests.simulation.machine import End, Process
@@ -73,6 +74,22 @@ class _NoGroups:
         return []
 
 
+class _NoScratch:
+    """`scratch` of a node without temporary files: there is no command that writes any."""
+
+    @staticmethod
+    def place_of(*_: Any, **__: Any) -> str:
+        return "/tmp"
+
+    @staticmethod
+    def make(*_: Any) -> Any:
+        return SimpleNamespace(path="/tmp/job")
+
+    @staticmethod
+    def put_away(_given: Any) -> None:
+        return None
+
+
 _STANDINS: list[tuple[str, ModuleType, Any]] = [
     ("os", os, system.SimOS()),
     ("time", time, moments.SimTime()),
@@ -90,6 +107,7 @@ _STANDINS: list[tuple[str, ModuleType, Any]] = [
     ("killing", killing, lives.SimKilling()),
     ("spawn", spawn, lives.SimSpawn()),
     ("cgroup", cgroup, _NoGroups()),
+    ("scratch", scratch, _NoScratch()),
 ]
 
 
@@ -230,6 +248,15 @@ class _Node:
 
     logical_cpus = physical_cores
 
+    def units(self, _cores: int | str) -> tuple[Unit, ...]:
+        return tuple(Unit((cpu,)) for cpu in range(self._node.cores))
+
+    def spare_threads(self, _cores: int | str) -> int:
+        return 0
+
+    def features(self) -> tuple[str, ...]:
+        return ()
+
     def memory_total(self) -> int:
         return 1 << 34
 
@@ -237,6 +264,35 @@ class _Node:
 
     def load(self) -> float:
         return 0.0
+
+
+class _Clearing:
+    """What looks for temporary files of the dead: there are none."""
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def ask(self) -> None:
+        pass
+
+    def run(self, *_: Any) -> None:
+        pass
+
+    def is_removing(self) -> bool:
+        return False
+
+
+class _Gpus:
+    """The GPUs of a node: none."""
+
+    maker = ""
+    is_awaited = False
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def look(self, *_: Any) -> tuple[()]:
+        return ()
 
 
 class _Live:
@@ -334,6 +390,8 @@ def install() -> None:
     ):
         _put(daemon, name, standin)
     _put(rounds, "Bearers", _Bearers)
+    _put(rounds, "Gpus", _Gpus)
+    _put(rounds, "Clearing", _Clearing)
     # What a supervisor says where nobody may hear it.
     _put(notify, "complain", lives.say)
     # What is imported only when it is needed.

@@ -112,6 +112,10 @@ class SimOS:
     # ------------------------------------------------------------ who
 
     @staticmethod
+    def sched_getaffinity(_pid: int) -> set[int]:
+        return set(range(calls.process().node.cores))
+
+    @staticmethod
     def getpid() -> int:
         return calls.process().pid
 
