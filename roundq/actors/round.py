@@ -18,8 +18,8 @@ from dataclasses import replace
 from roundq import __version__
 from roundq.actors import courtesy, occupancy, settling, survey, usage
 from roundq.actors.attempt import Terms
-from roundq.actors.courtesy import Courtesy
 from roundq.actors.clearing import Clearing
+from roundq.actors.courtesy import Courtesy
 from roundq.actors.grants import Grants
 from roundq.actors.leases import Leases
 from roundq.actors.survey import Scene
@@ -64,6 +64,8 @@ FACTS_S = 1.0
 HOMES_S = 30.0
 #: A request that meets no job is forgotten after this long.
 MOOT_S = 60.0
+#: After the user called a node lost, and after the start, it is looked for so long what is left of its jobs.
+LOST_S = 3600.0
 #: After a birth that failed nothing is claimed for this long: claim and return wake the daemon at once,
 #: and a user at the limit of his processes stays there for a while.
 AFTER_FAILED_BIRTH_S = 5.0
@@ -119,6 +121,8 @@ class Round:
         self._claim_again_s = -1e9
         self._is_giving_way = False
         self._left: tuple[int | None, int | None] = (None, None)
+        self._emptied: tuple[tuple[str, int], ...] = ()
+        self._lost_until_s = time.monotonic() + LOST_S
         self._moot: set[str] = set()
         self._pongs: tuple[str, ...] = ()
         self._told: frozenset[policy.Verdict] = frozenset()
@@ -168,6 +172,9 @@ class Round:
         elif self.waiting:
             self.decision = policy.decide(self._snapshot(self._scene(now_s, self._lodgers())))
         undecided = self._settle(now_s)
+        if now_s < self._lost_until_s and now_s - self._beat_s >= cards.BEAT_S * 0.9:
+            mine = neighbours.seen_now([self.spool], self.spool, self.name, now_s)
+            self._emptied = survey.emptied(mine, self.spool, self.name)
         self._publish(now_s)
         self.sweeping.run(now_s, self.config.keep_for_s, self.waiting.environments)
         if self.tenants.has_buried:
@@ -233,6 +240,8 @@ class Round:
     def _answer(self, asked: dict[str, set[str]], now_s: float) -> None:
         self.tenants.answer(asked, time.time_ns())
         for job_id, verbs in asked.items():
+            if "lost" in verbs:
+                self._lost_until_s = now_s + LOST_S
             if "lost" in verbs and (meant := spools.asked_of(self.spool, job_id, "lost")) is not None:
                 self.tenants.take_from_lost(job_id, meant)
         for job_id, verbs in asked.items():
@@ -541,6 +550,7 @@ class Round:
             usage=self.meter.usage,
             cores_left=self._left[0],
             jobs_left=self._left[1],
+            emptied=self._emptied,
         )
 
     def leave(self) -> None:

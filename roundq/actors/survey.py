@@ -13,8 +13,10 @@ from roundq.actors import occupancy
 from roundq.actors.occupancy import Lodger
 from roundq.actors.waiting import WaitingList
 from roundq.records import cards, neighbours
+from roundq.records import spool as spools
 from roundq.records.cards import Occupant
 from roundq.records.neighbours import Seen
+from roundq.records.spool import Spool
 from roundq.words import policy
 from roundq.words.allocation import Gpu, Unit
 from roundq.words.backfill import End
@@ -23,6 +25,7 @@ from roundq.words.job import NS
 from roundq.words.limits import Limit
 from roundq.words.policy import Holding, Neighbour, Offer, Snapshot, Want
 from roundq.words.room import licenses_here
+from roundq.words.states import OWNED_STATES
 from roundq.world import procs
 from roundq.world.config import Config
 from roundq.world.gpus import Gpus
@@ -270,15 +273,46 @@ def yielding(scene: Scene) -> frozenset[str]:
     return frozenset(found)
 
 
+def _elsewhere(scene: Scene) -> list[Lodger]:
+    """The jobs on cards of other nodes, but for those that their user's daemons say are there no more."""
+    emptied = {
+        (one.card.user, node, beat)
+        for one in scene.seen
+        if one.is_alive
+        for node, beat in one.card.emptied
+        if node != one.card.node
+    }
+    return [
+        Lodger(one.card.user, job)
+        for one in scene.others()
+        if one.card.node != scene.node and (one.card.user, one.card.node, one.card.beat) not in emptied
+        for job in one.card.jobs
+    ]
+
+
+def emptied(seen: Iterable[Seen], spool: Spool, here: str) -> tuple[tuple[str, int], ...]:
+    """Silent nodes of this user whose cards hold licenses although no record of his names them any more."""
+    silent = {
+        one.card.node: one.card.beat
+        for one in seen
+        if one.spool.path == spool.path
+        and one.card.node != here
+        and not one.is_alive
+        and any(job.licenses for job in one.card.jobs)
+    }
+    if not silent:
+        return ()
+    named = {entry.node for entry in spools.scan(spool, OWNED_STATES)}
+    return tuple(sorted((node, beat) for node, beat in silent.items() if node not in named))
+
+
 def claims_elsewhere(scene: Scene) -> list[Claim]:
     """What on other nodes counts for the check after a claim: licenses of the cluster, and what is mine."""
     pool = scene.config.licenses
     return [
-        occupancy.claim_elsewhere(Lodger(one.card.user, job), one.card.node, pool)
-        for one in scene.others()
-        if one.card.node != scene.node
-        for job in one.card.jobs
-        if one.card.user == scene.me or any(name in pool for name, _ in job.licenses)
+        occupancy.claim_elsewhere(lodger, "elsewhere", pool)
+        for lodger in _elsewhere(scene)
+        if lodger.user == scene.me or any(name in pool for name, _ in lodger.job.licenses)
     ]
 
 
@@ -295,17 +329,11 @@ def bounds(scene: Scene) -> Bounds:
 
 
 def pool_used(scene: Scene) -> dict[str, int]:
-    """Licenses that jobs on other nodes hold, by name.
-
-    Of silent nodes, too: a job that nobody hears of may run. Its owner's daemon takes the card away when
-    the job has been given to others.
-    """
+    """Licenses that jobs on other nodes hold, by name; of silent nodes, too, where they may run."""
     used: dict[str, int] = {}
-    for one in scene.others():
-        if one.card.node != scene.node:
-            for job in one.card.jobs:
-                for name, count in job.licenses:
-                    used[name] = used.get(name, 0) + count
+    for _, job in _elsewhere(scene):
+        for name, count in job.licenses:
+            used[name] = used.get(name, 0) + count
     return used
 
 

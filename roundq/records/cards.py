@@ -102,7 +102,8 @@ class Card:
 
     `threads` are the hardware threads beside the first ones of the cores offered, `licenses` those that this
     node has of its own. `usage` are this user's core-seconds on this node, decayed, at `written_ns`.
-    `cores_left` and `jobs_left` are what the user's limits still allow, None for no limit.
+    `cores_left` and `jobs_left` are what the user's limits still allow, None for no limit. `emptied` are
+    silent nodes of the user, with the beat of their cards, whose jobs were given to others.
     """
 
     user: str
@@ -135,6 +136,7 @@ class Card:
     usage: float = 0.0
     cores_left: int | None = None
     jobs_left: int | None = None
+    emptied: tuple[tuple[str, int], ...] = ()
 
     @property
     def is_legacy(self) -> bool:
@@ -227,6 +229,7 @@ def _dump(card: Card, most: int) -> bytes:
         "usage": card.usage,
         "cores_left": card.cores_left,
         "jobs_left": card.jobs_left,
+        "emptied": dict(card.emptied),
     }
     value = {
         "hostname": card.node,
@@ -358,6 +361,7 @@ def _validator() -> SchemaValidator:
         usage=of.fallback(of.number, 0.0),
         cores_left=of.optional(of.natural(1 << 30)),
         jobs_left=of.optional(of.natural(1 << 30)),
+        emptied=of.fallback(of.beats(NODES_MAX), {}),
     )
     return of.SchemaValidator(
         of.fields(
@@ -476,6 +480,7 @@ def parse(data: bytes, user: str) -> Card:
         usage=max(0.0, ours["usage"]),
         cores_left=ours["cores_left"],
         jobs_left=ours["jobs_left"],
+        emptied=tuple(sorted(ours["emptied"].items())),
     )
 
 

@@ -16,6 +16,7 @@ from pydantic_core import core_schema as cs
 
 __all__ = [
     "SchemaValidator",
+    "beats",
     "boolean",
     "counts",
     "digest",
@@ -126,6 +127,11 @@ def mapping(of: cs.CoreSchema) -> cs.CoreSchema:
 def counts(most: int) -> cs.CoreSchema:
     """An object of at most `most` names with whole numbers."""
     return cs.dict_schema(word, natural(1 << 30), max_length=most)
+
+
+def beats(most: int) -> cs.CoreSchema:
+    """An object of at most `most` names with the beats of their cards."""
+    return cs.dict_schema(word, natural(1 << 60), max_length=most)
 
 
 moment = fields(secs=required(natural(1 << 40)), nanos=fallback(natural(999_999_999), 0))

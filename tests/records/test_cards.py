@@ -112,6 +112,7 @@ any_card = st.builds(
     usage=st.floats(0, 1e12),
     cores_left=st.none() | cores,
     jobs_left=st.none() | cores,
+    emptied=counts,
 )
 
 
