@@ -325,7 +325,7 @@ class Round:
             tuple(lodgers),
             now_s,
             self._limit(),
-            self._weights(),
+            self._weights(now_s),
             self._usage(),
         )
 
@@ -333,12 +333,15 @@ class Round:
         """What I may have at most in the whole cluster: the administrator's limit and my own."""
         return self.config.limits.limit_of(self.spool.user).less(self.control.limit)
 
-    def _weights(self) -> dict[str, float]:
+    def _weights(self, now_s: float) -> dict[str, float]:
         shares = self.config.shares
         if not shares.users and not shares.groups:
             return {}
         users = {self.spool.user, *(one.card.user for one in self.seen)}
-        return {user: shares.weight_of(user, self.groups.of(user) if shares.groups else ()) for user in users}
+        return {
+            user: shares.weight_of(user, self.groups.of(user, now_s) if shares.groups else ())
+            for user in users
+        }
 
     def _usage(self) -> dict[str, float]:
         """What everybody has used, as a part of what the cluster could have given."""

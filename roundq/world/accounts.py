@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 
 #: What the database said is believed for this long.
@@ -32,17 +31,12 @@ def groups_of(user: str) -> tuple[str, ...]:
 class Groups:
     """`groups_of`, remembered for an hour."""
 
-    def __init__(
-        self,
-        look_up: Callable[[str], tuple[str, ...]] = groups_of,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._look_up, self._clock = look_up, clock
+    def __init__(self, look_up: Callable[[str], tuple[str, ...]] = groups_of) -> None:
+        self._look_up = look_up
         self._known: dict[str, tuple[float, tuple[str, ...]]] = {}
 
-    def of(self, user: str) -> tuple[str, ...]:
-        """The groups of a user."""
-        now_s = self._clock()
+    def of(self, user: str, now_s: float) -> tuple[str, ...]:
+        """The groups of a user; `now_s` is monotonic."""
         since_s, groups = self._known.get(user, (-_BELIEVED_S, ()))
         if now_s - since_s >= _BELIEVED_S:
             groups = self._look_up(user)

@@ -24,15 +24,13 @@ def test_whom_nobody_knows_has_no_groups() -> None:
 def test_the_database_is_asked_once_an_hour() -> None:
     """A round comes every second, and a directory service may be slow."""
     asked: list[str] = []
-    now = [0.0]
 
     def look_up(user: str) -> tuple[str, ...]:
         asked.append(user)
         return (f"{user}-{len(asked)}",)
 
-    groups = Groups(look_up, lambda: now[0])
-    assert [groups.of("ann"), groups.of("ann"), groups.of("bob")] == [("ann-1",), ("ann-1",), ("bob-2",)]
-    now[0] = 3599.0
-    assert groups.of("ann") == ("ann-1",)
-    now[0] = 3600.0
-    assert groups.of("ann") == ("ann-3",)
+    groups = Groups(look_up)
+    first = [groups.of(user, 0.0) for user in ("ann", "ann", "bob")]
+    assert first == [("ann-1",), ("ann-1",), ("bob-2",)]
+    assert groups.of("ann", 3599.0) == ("ann-1",)
+    assert groups.of("ann", 3600.0) == ("ann-3",)
