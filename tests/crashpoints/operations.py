@@ -306,11 +306,6 @@ def _live_and_give_way(stage: Stage) -> int:
     return _live(stage)
 
 
-def _gave_way(stage: Stage, result: int) -> list[str]:
-    stage.again.add("1")
-    return _lived("completed")(stage, result)
-
-
 def _ask(stage: Stage) -> None:
     spools.request(stage.spool, "1", "cancel", NODE)
 
@@ -487,7 +482,9 @@ _FAILED: dict[str, Any] = {"reason": "exit", "exit_code": 3}
 
 _COMPLETES = _ready(ends=("completed",))
 _FAILS = _ready(f"{RUNS}; exit 3", ends=("failed", "completed"))
-_GIVES_WAY = _ready(HOLDS, ends=("completed",), restartable=True)
+_GIVES_WAY = _ready(
+    f'{RUNS}; [ "$RQ_RESTART_COUNT" -gt 0 ] || sleep 1', ends=("completed",), restartable=True
+)
 _IS_CANCELED = _ready(HOLDS, "cancel", ends=("canceled",))
 _MAY_RUN_AGAIN = _begun("completed", restartable=True)
 _RUNS_ELSEWHERE = _begun_elsewhere("completed", restartable=True)
@@ -523,7 +520,13 @@ OPERATIONS = [
         "life of a job: canceled", _IS_CANCELED, _live, _lived("canceled"), (steps.STOP,), is_alive=True
     ),
     Operation(
-        "life of a job: preempted", _GIVES_WAY, _live_and_give_way, _gave_way, (steps.STOP,), is_alive=True
+        "life of a job: preempted",
+        _GIVES_WAY,
+        _live_and_give_way,
+        _lived("completed"),
+        (steps.STOP,),
+        is_alive=True,
+        is_brief=True,
     ),
     Operation("end: completed", _begun("zombie", "completed"), _settle(exit_code=0), _settled),
     Operation("end: failed", _begun("zombie", "failed"), _settle(**_FAILED), _settled),
