@@ -25,6 +25,8 @@ Tests ask for the fixture `make_cluster` (plugin.py). The modules, top down:
 
     checkers  independent judges of what a run left on disk
     promises  and of what was promised to jobs at the same time
+    turns     and of whose turn it was
+    runs      what the jobs wrote down, for the judges
     ledger    a job that writes down when it really ran
     noinet    runs a command that may not touch the network
     wait      wait for a condition, never for a time

@@ -24,7 +24,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster import accounts, scratch
+from tests.cluster import accounts, kernel, scratch
 from tests.cluster.cache import Options
 from tests.cluster.node import Node
 from tests.cluster.requirements import missing
@@ -78,6 +78,8 @@ class Cluster:
         self.env = dict(env or {})
         self.binds = dict(binds or {})
         self.memory = memory
+        #: On these every process of a node may run.
+        self.cpus = kernel.one_cpu_per_core()
         self.forking = threading.RLock()
         self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self.owner, self._owner_write = os.pipe()

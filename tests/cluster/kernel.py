@@ -127,6 +127,21 @@ def cgroup2_root() -> str | None:
     return None
 
 
+def one_cpu_per_core() -> frozenset[int]:
+    """Of the CPUs that we may use the first of each core: on these nobody finds spare threads."""
+    mine = os.sched_getaffinity(0)
+    found = set()
+    for cpu in mine:
+        try:
+            with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list") as file:
+                ends = [part.partition("-") for part in file.read().split(",")]
+            siblings = {n for first, _, last in ends for n in range(int(first), int(last or first) + 1)}
+        except (OSError, ValueError):
+            siblings = {cpu}
+        found.add(min(siblings & mine, default=cpu))
+    return frozenset(found)
+
+
 def cgroup_tree(path: str) -> list[str]:
     """A cgroup and everything below it, the deepest first."""
     return [directory for directory, _, _ in os.walk(path, topdown=False)]

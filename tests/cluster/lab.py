@@ -17,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.cluster import checkers
+from tests.cluster import checkers, kernel
 from tests.cluster.checkers import Blow
 from tests.cluster.promises import Supply
 from tests.cluster.wait import wait_until
@@ -63,9 +63,12 @@ def ledger_jobs(prefix: str, count: int, seconds: float | str, **more: Any) -> l
     return [{"label": f"{prefix}-{i}", "seconds": seconds, **more} for i in range(count)]
 
 
-def supply_of(cores: int = CORES, **more: Any) -> Supply:
-    """What nodes that are told to have so many cores have, for the judges."""
-    return Supply(cores, **more)
+def supply_of(cores: int = CORES) -> Supply:
+    """What nodes that are told to have so many cores have, for the judges.
+
+    Where they are no more than there are CPUs, each job has its own.
+    """
+    return Supply(cores, pins=cores <= len(kernel.one_cpu_per_core()))
 
 
 def flood(prefix: str, count: int, seconds: float, **more: Any) -> list[dict[str, Any]]:
@@ -164,6 +167,11 @@ class Lab:
             with open(node.outside(f"/tmp/end.{label}"), "w"):
                 pass
 
+    def end_all(self, *labels: str) -> None:
+        """The same on every node."""
+        for node in self.cluster:
+            self.end_jobs(node, *labels)
+
     # ------------------------------------------------------------------ looking
 
     def states(self, user: str) -> dict[str, str]:
@@ -184,14 +192,16 @@ class Lab:
                 found[node] = json.load(file)["roundq"]
         return found
 
-    def wait_told(self, *users: str, waiting: bool = True) -> float:
-        """Until every daemon of these users has told that jobs wait, or is there at all; when that was."""
+    def wait_told(self, *users: str, nodes: Iterable[Node] = (), waiting: bool = True) -> float:
+        """Until the daemons of these users, on these nodes or all, have told that jobs wait; when that was.
+
+        Or, without `waiting`, until they have told anything.
+        """
+        names = [node.name for node in nodes] or list(self.cluster.nodes)
 
         def are_told() -> bool:
-            told = [card for user in users for card in self.cards(user).values()]
-            return sum(bool(card["waiting"]) or not waiting for card in told) == len(users) * len(
-                self.cluster.nodes
-            )
+            cards = [self.cards(user).get(name) for user in users for name in names]
+            return all(card is not None and (card["waiting"] or not waiting) for card in cards)
 
         wait_until(are_told, PATIENCE_S, on_timeout=self.story, every=0.05)
         return time.monotonic()
@@ -237,13 +247,13 @@ class Lab:
 
     # ------------------------------------------------------------------ judging
 
-    def check(self, *, cores: int | None = CORES, **more: Any) -> None:
+    def check(self, *, cores: int | None = CORES, supply: Supply | None = None) -> None:
         """All is ended: every job there, true, run as recorded, lost only for a cause, and none lives.
 
-        `cores` are those of every node, None where users do not see each other; `more` is for Supply.
+        `cores` are those of every node, None where users do not see each other; `supply` says more.
         """
         c = self.cluster
-        supply = None if cores is None else supply_of(cores, **more)
+        supply = supply_of(cores) if supply is None and cores is not None else supply
         checkers.check(
             c.server, self.accepted, ledger=c.ledger, supply=supply, blows=self.blows, thaws=self.thaws
         )

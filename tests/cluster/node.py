@@ -164,6 +164,7 @@ class Node:
         account = self.cluster.user(user)
         directory = cwd or (account.home if account.uid else "/")
         pid_namespace, *namespaces = self._namespaces
+        cpus = self.cluster.cpus
         cgroup = os.open(os.path.join(self.cgroup, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC)
 
         def enter() -> None:
@@ -174,6 +175,7 @@ class Node:
             os.setresgid(account.uid, account.uid, account.uid)
             os.setresuid(account.uid, account.uid, account.uid)
             os.umask(0o022)
+            os.sched_setaffinity(0, cpus)
             os.chdir(directory)
 
         try:

@@ -18,17 +18,14 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-if TYPE_CHECKING:
-    from tests.cluster.checkers import Interval
+from tests.cluster.runs import GPU_VARIABLES, Interval
 
 T = TypeVar("T")
 
 #: Granted cores that stand for a node of one's own.
 WHOLE = 0
-#: The variables that tell a job its GPUs.
-GPU_VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 
 
 @dataclass(frozen=True)
@@ -135,7 +132,7 @@ def _names(promises: Iterable[Promise]) -> str:
 
 # ---------------------------------------------------------------- what jobs wrote down
 
-Records = Callable[["Interval"], Mapping[str, Any]]
+Records = Callable[[Interval], Mapping[str, Any]]
 
 
 def nothing(_run: Interval) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.cluster import checkers, promises
+from tests.cluster import checkers, promises, runs
 from tests.cluster.checkers import Interval
 from tests.cluster.promises import Promise, Supply
 
@@ -126,7 +126,7 @@ def put(homes: Path, user: str, id_: str, **record: Any) -> None:
 
 def told(job: str, start: float, end: float, cores: int = 1, gpus: str = "", **more: Any) -> Interval:
     """A run that found what it should: a CPU of its own, called as its job, and these GPUs."""
-    devices = dict.fromkeys(promises.GPU_VARIABLES, gpus)
+    devices = dict.fromkeys(runs.GPU_VARIABLES, gpus)
     values = {"granted": cores, "cpus": frozenset({int(job)}), "devices": devices, "attempt": 1, **more}
     values.setdefault("cpu_list", ",".join(map(str, sorted(values["cpus"]))))
     return ran(f"job {job}", start, end, cores, job=job, **values)
