@@ -153,11 +153,22 @@ def _directory(place: str) -> str:
     return f"{place}/roundq-{os.geteuid()}"
 
 
-def own_directories(place: str) -> list[str]:
-    """The directories in a place that are this user's own, for locks and `scratch`; makes the usual one."""
+def usual_directory(place: str) -> str | None:
+    """The directory in a place that everybody expects to be this user's, for locks and `scratch`.
+
+    It is made if it can be; None if it is somebody else's.
+    """
+    directory = _directory(place)
     with contextlib.suppress(OSError):
-        os.mkdir(_directory(place), 0o700)
-    return [directory for directory in (_directory(place), *_unusual(place)) if _is_own(directory)]
+        os.mkdir(directory, 0o700)
+    return directory if _is_own(directory) else None
+
+
+def own_directories(place: str) -> list[str]:
+    """All directories in a place that are this user's own, the usual one first. Lists the place."""
+    usual = usual_directory(place)
+    others = [directory for directory in _unusual(place) if _is_own(directory)]
+    return others if usual is None else [usual, *others]
 
 
 def made_directories(places: Iterable[str]) -> list[str]:

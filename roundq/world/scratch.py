@@ -57,15 +57,15 @@ def make(place: str, spool_path: str, process: Identity) -> Scratch:
     """Makes the directory of this process. Raises OSError, whose strerror is one sentence for people."""
     if why := unfit(place):
         raise PermissionError(errno.EPERM, why, place)
-    directories = nodelock.own_directories(place) or nodelock.made_directories((place,))
-    failed: OSError | None = None
-    for directory in directories:
-        try:
-            return _made(directory, _name(spool_path, process))
-        except OSError as error:
-            failed = error
-    why = "nothing can be made in it" if failed is None else os.strerror(failed.errno or 0)
-    raise OSError(errno.EACCES if failed is None else failed.errno, why, place)
+    # Others are looked for only if there is need: the place may have thousands of names.
+    usual = nodelock.usual_directory(place)
+    directories = [usual] if usual else nodelock.own_directories(place) or nodelock.made_directories((place,))
+    if not directories:
+        raise PermissionError(errno.EACCES, "no directory can be made in it", place)
+    try:
+        return _made(directories[0], _name(spool_path, process))
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), place) from None
 
 
 def unfit(place: str) -> str:

@@ -39,10 +39,14 @@ class SpoolHome:
         self.spool: Spool = spools.at(str(self.home), user, os.geteuid())
         spools.prepare(self.spool)
         self.started: list[subprocess.Popen[bytes]] = []
+        # What killed supervisors leave there goes with the rest of the test.
+        tmp = parent.parent / "tmp"
+        tmp.mkdir(exist_ok=True)
         self.environ = {
             "HOME": str(self.home),
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(Path(__file__).parents[2]),
+            "TMPDIR": str(tmp),
             "RQ_NODE": NODE,
             "RQ_GRACE": "2",
             "RQ_POLL_MIN": "0.05",

@@ -20,7 +20,7 @@ from roundq.words.job import Identity, Record
 from roundq.words.states import COMPLETED, RUNNING, ZOMBIE
 from roundq.world import nodelock, procs, scratch
 from tests import rights
-from tests.actors.spoolhome import NODE, SpoolHome
+from tests.actors.spoolhome import SpoolHome
 from tests.cluster.wait import wait_until
 
 ALLOWED = sorted(os.sched_getaffinity(0))
@@ -34,7 +34,7 @@ LOOK = (
 @pytest.fixture(autouse=True)
 def place(home: SpoolHome, tmp_path: Path) -> Path:
     """Where the jobs of this home have their temporary files: a directory as /tmp is."""
-    made = tmp_path / "tmp"
+    made = tmp_path / "place"
     made.mkdir()
     made.chmod(0o1777)
     home.environ["RQ_TMP"] = str(made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import stat
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from roundq.words.job import Identity
-from roundq.world import nodelock, procs, scratch
+from roundq.world import files, nodelock, procs, scratch
 from tests import rights
 
 SPOOL = "/home/ann/.roundqueue"
@@ -131,6 +132,37 @@ def test_a_stranger_who_took_the_name_keeps_nobody_from_it(place: str, tmp_path:
     assert len(scratch.left(place, SPOOL)) == 2
     assert scratch.remove(str(first))
     assert os.listdir(tmp_path / "target") == []
+
+
+def test_a_place_that_is_full_or_forbidden_is_told(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the words of the system, with the name of the place."""
+    mkdir = os.mkdir
+
+    def full(path: str, mode: int, *, dir_fd: int | None = None) -> None:
+        if dir_fd is not None:
+            raise OSError(errno.ENOSPC, "full", path)
+        mkdir(path, mode)
+
+    monkeypatch.setattr(os, "mkdir", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        scratch.make(place, SPOOL, me())
+    assert caught.value.filename == place
+
+    def forbidden(path: str, _: int) -> None:
+        raise PermissionError(errno.EACCES, "no", path)
+
+    monkeypatch.setattr(os, "mkdir", forbidden)
+    os.rmdir(f"{place}/roundq-{os.geteuid()}")
+    with pytest.raises(OSError, match="no directory can be made in it"):
+        scratch.make(place, SPOOL, me())
+
+
+def test_a_job_does_not_pay_for_what_else_lies_in_the_place(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/tmp may have thousands of names: they are not listed."""
+    monkeypatch.setattr(files, "listing", lambda path: pytest.fail(f"{path} was listed"))
+    made(place)
 
 
 # ---------------------------------------------------------------- whose
