@@ -34,7 +34,8 @@ class Bearers:
     def look(self, but: int, now_s: float) -> list[Named]:
         """The bearers now, but those of the user `but`; `now_s` is a monotonic time.
 
-        A process that hides, or ends meanwhile, is left out.
+        A process that hides, or ends meanwhile, is left out, and so is one in a container: it is on a node of
+        another name.
         """
         others: dict[int, tuple[tuple[int, int], float]] = {}
         found = []
@@ -55,6 +56,11 @@ def _bearer(pid: int) -> Named | None:
     process = procs.identity(pid)
     uid, words = procs.real_uid(pid), procs.words(pid, _TITLE_BYTES_MAX)
     # It is asked last whether all that was of one process.
-    if process is None or uid is None or procs.liveness(process) is not procs.Liveness.ALIVE:
+    if (
+        process is None
+        or uid is None
+        or procs.is_contained(pid)
+        or procs.liveness(process) is not procs.Liveness.ALIVE
+    ):
         return None
     return Named(process, uid, words.replace(b"\0", b" ").strip().decode("ascii", "replace"))

@@ -270,14 +270,22 @@ def real_uid(pid: int) -> int | None:
 
     The owner of /proc/PID is root for processes that may not be dumped (ssh-agent), hence status.
     """
+    words = _status(pid, b"Uid:")
+    return int(words[0]) if words else None
+
+
+def is_contained(pid: int) -> bool:
+    """Whether a process is in a namespace of pids below ours, as in a container, which has its own name."""
+    return len(_status(pid, b"NSpid:")) > 1
+
+
+def _status(pid: int, name: bytes) -> list[bytes]:
+    """The words of one line of /proc/PID/status; none if there is none, or it is hidden."""
     try:
         status = _read(f"/proc/{pid}/status", 1 << 16)
     except OSError:
-        return None
-    for line in status.splitlines():
-        if line.startswith(b"Uid:"):
-            return int(line.split()[1])
-    return None
+        return []
+    return next((line.split()[1:] for line in status.splitlines() if line.startswith(name)), [])
 
 
 def marked(mark: str, name: str = "RQ_MARK", among: Table | None = None) -> list[Identity]:

@@ -42,6 +42,8 @@ class Call(NamedTuple):
 
 #: Operations of `files` that may be asked for, beside `owners.owned`: those that read.
 _OPERATIONS = frozenset({"is_closed", "listing", "matching", "read", "signature", "status"})
+#: Those that look whether they are in the directory of a certain user.
+_WITHIN = frozenset({"listing", "read", "signature", "watch"})
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Way:
 
     def call(self, operation: str, path: str, **options: Any) -> Call:
         """One thing to be done together with others, by `each`."""
-        if self.within is not None:
+        if self.within is not None and operation in _WITHIN:
             options["within"] = self.within
         return Call(self, operation, path, options)
 

@@ -13,6 +13,8 @@ import select
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from roundq.world import owners
+
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable
@@ -72,13 +74,20 @@ class Watcher:
         """Whether this path was given to `watch` or `adopt`."""
         return path in self._watches
 
-    def add(self, path: str) -> int:
+    def add(self, path: str, *, within: int | None = None) -> int:
         """Has the kernel watch a directory; its number. Raises OSError. For a child of this process.
 
-        Which directory a path means is found out by whoever calls this; it may sleep meanwhile.
+        Which directory a path means is found out by whoever calls this; it may sleep meanwhile. With `within`
+        it must be this user's, see `owners.opened`.
         """
-        watch: int = self._instance().add_watch(path, _INTEREST)
-        return watch
+        descriptor = -1 if within is None else owners.opened(path, within)
+        try:
+            what = path if within is None else f"/proc/self/fd/{descriptor}"
+            watch: int = self._instance().add_watch(what, _INTEREST)
+            return watch
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
 
     def descriptor(self) -> int | None:
         """What a child that calls `add` must have inherited; None without inotify."""

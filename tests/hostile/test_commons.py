@@ -246,7 +246,8 @@ def test_what_is_mounted_in_the_commons_is_not_entered(common: Path) -> None:
     need_mounts()
     published(common, ANN)
     published(common, EVE)
-    asks = "import sys; from roundq.world.owners import owned; print([o.uid for o in owned(sys.argv[1], most=9)])"
+    call = "[one.uid for one in owned(sys.argv[1], most=9)]"
+    asks = f"import sys; from roundq.world.owners import owned; print({call})"
     mounts = 'mount -t tmpfs -o mode=755,uid="$2",gid="$2" none "$1/$2"; exec "$3" -c "$4" "$1"'
     command = in_namespace(mounts, str(common), str(EVE), sys.executable, asks)
 

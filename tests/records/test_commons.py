@@ -20,6 +20,7 @@ from roundq.words.job import NS
 from roundq.words.policy import Shape, Verdict, Want
 from roundq.world import owners, procs, reading
 from roundq.world.helpers import Helpers
+from roundq.world.watch import Watcher
 from tests.records.crowd import new_spool
 
 NODE = "n1"
@@ -399,3 +400,24 @@ def test_what_dead_processes_left_in_the_commons_is_removed(common: str) -> None
     publisher.sweep(0.0)
 
     assert sorted(os.listdir(tmp)) == sorted([living, elsewhere])
+
+
+# ---------------------------------------------------------------- watching
+
+
+def test_a_card_in_the_commons_wakes_whoever_watches_it(common: str, helpers: Helpers) -> None:
+    """As one at home does; a directory that is not its user's is not watched."""
+    publisher = publish(common, card_of())
+    with Watcher() as watcher:
+        descriptor = watcher.descriptor()
+        assert descriptor is not None
+        helpers.offer("watch", watcher.add, descriptor)
+        (spool,), _ = commons.everybody(common, (), helpers)
+        stranger = commons.at(common, owners.Owned(str(ME), ME + 1, "eve"), helpers)
+
+        (watch, refused) = reading.each([each.way.call("watch", each.path) for each in (spool, stranger)])
+        watcher.adopt(spool.path, watch)
+        publisher.publish(common, card_of(beat=8), shows_names=False)
+
+        assert isinstance(refused, PermissionError)
+        assert watcher.wait(10.0) == {spool.path}

@@ -12,7 +12,7 @@ import pytest
 from roundq.world import named, procs
 from roundq.world.named import Bearers
 from tests.cluster.wait import wait_until
-from tests.rights import need_root
+from tests.rights import need_mounts, need_root
 
 EVE = 40_003
 NAME = "rq-test-bearer"
@@ -120,3 +120,23 @@ def test_a_title_of_any_bytes_is_text(start: Start) -> None:
     (one,) = Bearers(NAME).look(os.geteuid(), 0.0)
 
     assert one.title.startswith("rq: job ")
+
+
+def test_a_process_in_a_container_is_on_another_node(start: Start) -> None:
+    """Its daemon has a card of that node."""
+    need_mounts()
+    start(NAME, "outside")
+    command = ["unshare", "--pid", "--fork", "--kill-child", "setpriv", f"--reuid={EVE}", "--clear-groups"]
+    inside = subprocess.Popen(
+        [*command, sys.executable, "-c", BEAR, NAME, "inside"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert inside.stdout is not None
+        assert inside.stdout.readline() == "done\n"
+        assert [one.title for one in Bearers(NAME).look(os.geteuid(), 0.0)] == ["outside"]
+    finally:
+        inside.kill()
+        inside.communicate()
