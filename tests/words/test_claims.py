@@ -8,18 +8,18 @@ Every interleaving of these steps is walked through.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roundq.words.claims import Claim, Ruling, settle
+from roundq.words.claims import Bounds, Claim, Ruling, settle
 from roundq.words.quantities import GIB
 
-KEEP, WITHDRAW, UNDECIDED = Ruling.KEEP, Ruling.WITHDRAW, Ruling.UNDECIDED
+KEEP, MOVE, WITHDRAW, UNDECIDED = Ruling.KEEP, Ruling.MOVE, Ruling.WITHDRAW, Ruling.UNDECIDED
 
 MINE = Claim("ann", 4, stamp_ns=10)
 
@@ -81,6 +81,89 @@ def test_memory_is_promised_once() -> None:
     assert settle(Claim("ann", 1, 0, stamp_ns=10), [earlier], 8, 0).ruling is KEEP
 
 
+# ---------------------------------------------------------------- ids, threads, licenses, limits
+
+
+NONE = Bounds()
+GPUS = Bounds(gpus=frozenset({"g0", "g1"}))
+
+
+def test_a_claim_whose_cpus_are_anothers_moves_if_there_is_room() -> None:
+    mine = Claim("ann", 2, stamp_ns=10, cpus=(2, 3))
+    earlier = Claim("bob", 2, stamp_ns=5, cpus=(3, 4))
+    assert settle(mine, [earlier], 8, 0) == (MOVE, "moves: CPU 3 is another's")
+    assert settle(mine, [replace(earlier, stamp_ns=15, settled=True)], 8, 0).ruling is MOVE
+    assert settle(mine, [replace(earlier, cpus=(4, 5))], 8, 0).ruling is KEEP
+    # The later one is to move.
+    later = settle(mine, [replace(earlier, stamp_ns=15)], 8, 0)
+    assert later == (UNDECIDED, "looks again: CPU 3 is another's beside later claims")
+    # Moving would not help.
+    assert settle(mine, [replace(earlier, cores=7)], 8, 0).ruling is WITHDRAW
+    assert settle(mine, [replace(earlier, node="node2")], 8, 0).ruling is KEEP
+
+
+def test_a_claim_whose_gpus_are_anothers_moves_if_there_are_others() -> None:
+    mine = Claim("ann", 1, stamp_ns=10, gpus=("g0",))
+    earlier = Claim("bob", 1, stamp_ns=5, gpus=("g0",))
+    assert settle(mine, [], 8, 0, GPUS) == (
+        KEEP,
+        "keeps: needs 1 core and 1 GPU, 8 of 8 cores and 2 GPUs free",
+    )
+    assert settle(mine, [earlier], 8, 0, GPUS) == (MOVE, "moves: GPU g0 is another's")
+    both = replace(earlier, gpus=("g0", "g1"))
+    assert settle(mine, [both], 8, 0, GPUS) == (
+        WITHDRAW,
+        "withdraws: needs 1 core and 1 GPU, 7 of 8 cores and 0 GPUs free",
+    )
+    # A stranger uses it since.
+    assert settle(mine, [], 8, 0, Bounds(gpus=frozenset({"g1"}))).ruling is MOVE
+
+
+def test_a_claim_on_spare_threads_takes_no_cores() -> None:
+    mine = Claim("ann", 2, stamp_ns=10, threads=True)
+    full = Claim("bob", 8, settled=True)
+    assert settle(mine, [full], 8, 0, Bounds(threads=2)) == (
+        KEEP,
+        "keeps: needs 2 cores of spare threads, 2 threads free",
+    )
+    assert settle(mine, [full], 8, 0, Bounds(threads=1)).ruling is WITHDRAW
+    assert settle(Claim("bob", 8, stamp_ns=20), [replace(mine, settled=True)], 8, 0).ruling is KEEP
+
+
+def test_licenses_of_the_cluster_count_on_all_nodes_and_those_of_a_node_there() -> None:
+    mine = Claim("ann", 1, stamp_ns=10, licenses=(("matlab", 1),))
+    elsewhere = Claim("bob", 9, stamp_ns=5, node="node2", licenses=(("matlab", 2),))
+    assert settle(mine, [elsewhere], 8, 0, Bounds(pool={"matlab": 3})).ruling is KEEP
+    assert settle(mine, [elsewhere], 8, 0, Bounds(pool={"matlab": 2})) == (
+        WITHDRAW,
+        "withdraws: needs 1 core and 1 license of matlab, 8 of 8 cores and 0 free",
+    )
+    later = replace(elsewhere, stamp_ns=15)
+    assert settle(mine, [later], 8, 0, Bounds(pool={"matlab": 2})).ruling is UNDECIDED
+    assert settle(mine, [elsewhere], 8, 0, Bounds(licenses={"matlab": 1})).ruling is KEEP
+    assert (
+        settle(mine, [replace(elsewhere, node="")], 8, 0, Bounds(licenses={"matlab": 2})).ruling is WITHDRAW
+    )
+
+
+def test_my_limits_count_all_my_claims_in_the_cluster_and_nobody_elses() -> None:
+    mine = Claim("ann", 2, stamp_ns=10, id="2")
+    there = Claim("ann", 3, stamp_ns=5, id="1", node="node2")
+    assert settle(mine, [there], 8, 0, Bounds(cores_limit=5, jobs_limit=2)).ruling is KEEP
+    assert settle(mine, [there], 8, 0, Bounds(cores_limit=4)) == (
+        WITHDRAW,
+        "withdraws: 5 cores with this one, the limit is 4",
+    )
+    assert (
+        settle(mine, [there], 8, 0, Bounds(jobs_limit=1)).says
+        == "withdraws: 2 jobs with this one, the limit is 1"
+    )
+    assert (
+        settle(mine, [replace(there, user="bob")], 8, 0, Bounds(cores_limit=2, jobs_limit=1)).ruling is KEEP
+    )
+    assert settle(mine, [replace(there, stamp_ns=15)], 8, 0, Bounds(cores_limit=4)).ruling is UNDECIDED
+
+
 # ---------------------------------------------------------------- every interleaving
 
 HIDDEN, LOOKING, DECIDED, SHOWN, GONE = "hidden", "looking", "decided", "shown", "gone"
@@ -88,40 +171,69 @@ TENTATIVE, FIRM = "tentative", "firm"
 
 
 class Actor(NamedTuple):
-    """One claimer: where it stands, and the cards that it has read in this look so far."""
+    """One claimer: where it stands, its claim as published, and the cards that it read in this look so far.
 
-    phase: str = HIDDEN
-    seen: frozenset[tuple[int, str | None]] = frozenset()
+    A card is whether the claim there is settled, with its ids as they were then.
+    """
+
+    phase: str
+    claim: Claim
+    seen: frozenset[tuple[int, str | None, Claim]] = frozenset()
 
 
 State = tuple[Actor, ...]
+
+
+@dataclass(frozen=True)
+class World:
+    """What there is, for a model."""
+
+    cores: int = 8
+    bounds: Bounds = NONE
+    cpus: int = 0
+
+
+def moved(claim: Claim, there: list[Claim], world: World) -> Claim | None:
+    """The claim with the first ids that nobody has who was seen here."""
+    here = [other for other in there if other.node == claim.node]
+    cpus = [cpu for cpu in range(world.cpus) if not any(cpu in other.cpus for other in here)]
+    gpus = [gpu for gpu in sorted(world.bounds.gpus) if not any(gpu in other.gpus for other in here)]
+    if len(cpus) < len(claim.cpus) or len(gpus) < len(claim.gpus):
+        return None
+    return replace(claim, cpus=tuple(cpus[: len(claim.cpus)]), gpus=tuple(gpus[: len(claim.gpus)]))
 
 
 def on_card(actor: Actor) -> str | None:
     return {LOOKING: TENTATIVE, DECIDED: TENTATIVE, SHOWN: FIRM}.get(actor.phase)
 
 
-def steps(state: State, i: int, claims: tuple[Claim, ...], cores: int) -> Iterator[Actor]:
+def steps(state: State, i: int, world: World) -> Iterator[Actor]:
     """What claimer `i` may be after its next step; cards are read one by one, in any order."""
-    phase, seen = state[i]
+    phase, mine, seen = state[i]
     if phase == HIDDEN:
-        yield Actor(LOOKING)
+        yield Actor(LOOKING, mine)
     elif phase == DECIDED:
-        yield Actor(SHOWN)
+        yield Actor(SHOWN, mine)
     elif phase == LOOKING:
-        for j in set(range(len(claims))) - {i} - {j for j, _ in seen}:
-            cards = seen | {(j, on_card(state[j]))}
-            if len(cards) < len(claims) - 1:
-                yield Actor(LOOKING, cards)
+        for j in set(range(len(state))) - {i} - {j for j, _, _ in seen}:
+            cards = seen | {(j, on_card(state[j]), state[j].claim)}
+            if len(cards) < len(state) - 1:
+                yield Actor(LOOKING, mine, cards)
                 continue
-            there = [replace(claims[k], settled=mark == FIRM) for k, mark in cards if mark]
-            ruling = settle(claims[i], there, cores, 0).ruling
-            yield {KEEP: Actor(DECIDED), WITHDRAW: Actor(GONE), UNDECIDED: Actor(LOOKING)}[ruling]
+            there = [replace(claim, settled=mark == FIRM) for _, mark, claim in cards if mark]
+            ruling = settle(mine, there, world.cores, 0, world.bounds).ruling
+            if ruling is MOVE:
+                # Published at once with its new ids, it looks again.
+                anew = moved(mine, there, world)
+                yield Actor(GONE, mine) if anew is None else Actor(LOOKING, anew)
+            else:
+                now = {KEEP: DECIDED, WITHDRAW: GONE, UNDECIDED: LOOKING}
+                yield Actor(now[ruling], mine)
 
 
-def explore(claims: tuple[Claim, ...], cores: int) -> dict[State, set[State]]:
+def explore(claims: tuple[Claim, ...], world: World) -> dict[State, set[State]]:
     """All states that any interleaving can reach, with those that follow each."""
-    todo: list[State] = [(Actor(),) * len(claims)]
+    todo: list[State] = [tuple(Actor(HIDDEN, claim) for claim in claims)]
     graph: dict[State, set[State]] = {}
     while todo:
         state = todo.pop()
@@ -130,14 +242,51 @@ def explore(claims: tuple[Claim, ...], cores: int) -> dict[State, set[State]]:
         graph[state] = {
             (*state[:i], actor, *state[i + 1 :])
             for i in range(len(claims))
-            for actor in steps(state, i, claims, cores)
+            for actor in steps(state, i, world)
         }
         todo += graph[state]
     return graph
 
 
-def kept(state: State, claims: tuple[Claim, ...]) -> list[Claim]:
-    return [claim for claim, actor in zip(claims, state, strict=True) if actor.phase in (DECIDED, SHOWN)]
+def kept(state: State) -> list[Claim]:
+    return [actor.claim for actor in state if actor.phase in (DECIDED, SHOWN)]
+
+
+def check(claims: tuple[Claim, ...], world: World) -> None:
+    """In all that can happen nothing is promised twice, somebody stays, and nobody waits for ever."""
+    graph = explore(claims, world)
+    bounds = world.bounds
+    for state in graph:
+        stay = kept(state)
+        for node in {claim.node for claim in stay}:
+            here = [claim for claim in stay if claim.node == node]
+            assert sum(claim.cores for claim in here if not claim.threads) <= world.cores
+            assert sum(claim.cores for claim in here if claim.threads) <= bounds.threads
+            assert len(here) == 1 or not any(claim.exclusive for claim in here)
+            for ids in (
+                [id_ for claim in here for id_ in claim.cpus],
+                [id_ for claim in here for id_ in claim.gpus],
+            ):
+                assert len(ids) == len(set(ids))
+        for name, count in bounds.pool.items():
+            assert sum(dict(claim.licenses).get(name, 0) for claim in stay) <= count
+        for user in {claim.user for claim in stay}:
+            own = [claim for claim in stay if claim.user == user]
+            assert bounds.cores_limit is None or sum(claim.cores for claim in own) <= bounds.cores_limit
+            assert bounds.jobs_limit is None or len(own) <= bounds.jobs_limit
+    ends = {state for state, after in graph.items() if not after}
+    assert all(kept(end) for end in ends)
+    # An end can be reached from everywhere.
+    before: dict[State, list[State]] = {state: [] for state in graph}
+    for state, after in graph.items():
+        for following in after:
+            before[following].append(state)
+    reached = set(ends)
+    todo = list(ends)
+    while todo:
+        todo += (new := [state for state in before[todo.pop()] if state not in reached])
+        reached.update(new)
+    assert reached == set(graph)
 
 
 SIZES = [
@@ -160,38 +309,95 @@ SIZES = [
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_in_every_interleaving_the_kept_claims_fit_and_one_is_kept(sizes: tuple[int, ...]) -> None:
     """Stamps come in every order, also such that an earlier claim is published last."""
-    cores = 8
     for stamps in permutations(range(len(sizes))):
-        claims = tuple(
-            Claim(f"user{i}", size, exclusive=size == 0, stamp_ns=stamp)
-            for i, (size, stamp) in enumerate(zip(sizes, stamps, strict=True))
+        check(
+            tuple(
+                Claim(f"user{i}", size, exclusive=size == 0, stamp_ns=stamp)
+                for i, (size, stamp) in enumerate(zip(sizes, stamps, strict=True))
+            ),
+            World(),
         )
-        graph = explore(claims, cores)
-        for state in graph:
-            stay = kept(state, claims)
-            assert sum(claim.cores for claim in stay) <= cores
-            assert len(stay) == 1 or not any(claim.exclusive for claim in stay)
-        ends = {state for state, after in graph.items() if not after}
-        assert all(kept(end, claims) for end in ends)
-        # Nobody waits for ever: an end can be reached from everywhere.
-        before: dict[State, list[State]] = {state: [] for state in graph}
-        for state, after in graph.items():
-            for following in after:
-                before[following].append(state)
-        reached = set(ends)
-        todo = list(ends)
-        while todo:
-            todo += (new := [state for state in before[todo.pop()] if state not in reached])
-            reached.update(new)
-        assert reached == set(graph)
+
+
+def one(user: str, cores: int = 1, **more: Any) -> Claim:
+    return Claim(user, cores, **more)
+
+
+M1 = (("matlab", 1),)
+RACES = {
+    "the same CPUs": ((one("a", cpus=(0,)), one("b", cpus=(0,)), one("c", cpus=(0,))), World(cpus=3)),
+    "CPUs for two": (
+        (one("a", 2, cpus=(0, 1)), one("b", 2, cpus=(1, 2)), one("c", cpus=(1,))),
+        World(4, cpus=4),
+    ),
+    "one more than there are": (
+        (one("a", cpus=(0,)), one("b", cpus=(0,)), one("c", cpus=(0,))),
+        World(2, cpus=2),
+    ),
+    "the same GPU": (
+        (one("a", gpus=("g0",)), one("b", gpus=("g0",)), one("c", gpus=("g1",))),
+        World(bounds=Bounds(gpus=frozenset({"g0", "g1", "g2"}))),
+    ),
+    "fewer GPUs than claims": (
+        (one("a", gpus=("g0",)), one("b", gpus=("g0",)), one("c", gpus=("g1",))),
+        World(bounds=GPUS),
+    ),
+    "CPUs and GPUs crosswise": (
+        (
+            one("a", cpus=(0,), gpus=("g1",)),
+            one("b", cpus=(1,), gpus=("g1",)),
+            one("c", cpus=(0,), gpus=("g0",)),
+        ),
+        World(4, Bounds(gpus=frozenset({"g0", "g1", "g2"})), 3),
+    ),
+    "licenses on two nodes": (
+        (one("a", licenses=M1), one("b", licenses=M1, node="n2"), one("c", licenses=M1, node="n2")),
+        World(bounds=Bounds(pool={"matlab": 2})),
+    ),
+    "the last license": (
+        (one("a", licenses=M1), one("b", licenses=M1, node="n2"), one("c", licenses=M1, node="n3")),
+        World(bounds=Bounds(pool={"matlab": 1})),
+    ),
+    "my limit of cores": (
+        (one("a", 2, id="1"), one("a", 2, id="2", node="n2"), one("a", 2, id="3", node="n3")),
+        World(bounds=Bounds(cores_limit=4)),
+    ),
+    "my limit of jobs": (
+        (one("a", id="1"), one("a", id="2", node="n2"), one("a", id="3", node="n2")),
+        World(bounds=Bounds(jobs_limit=1)),
+    ),
+    "spare threads": (
+        (one("a", 2, threads=True), one("b", 2, threads=True), one("c", 8)),
+        World(bounds=Bounds(threads=3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("race", RACES)
+def test_in_every_race_nothing_is_promised_twice_and_somebody_stays(race: str) -> None:
+    """CPUs, GPUs, licenses of the cluster, limits, spare threads; stamps in every order, of any clocks."""
+    claims, world = RACES[race]
+    for stamps in permutations(range(len(claims))):
+        check(
+            tuple(replace(claim, stamp_ns=stamp) for claim, stamp in zip(claims, stamps, strict=True)), world
+        )
+
+
+def test_in_a_race_for_cpus_that_suffice_for_all_everybody_stays() -> None:
+    """Nobody is withdrawn only because two chose the same."""
+    claims, world = RACES["the same CPUs"]
+    for stamps in permutations(range(len(claims))):
+        mine = tuple(replace(claim, stamp_ns=stamp) for claim, stamp in zip(claims, stamps, strict=True))
+        graph = explore(mine, world)
+        assert all(len(kept(state)) == 3 for state, following in graph.items() if not following)
 
 
 def test_the_model_would_notice_a_look_before_publishing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reverse order, look and then publish, does overbook: the model is able to fail."""
     monkeypatch.setitem(globals(), "on_card", lambda actor: FIRM if actor.phase == SHOWN else None)
     claims = (Claim("ann", 5, stamp_ns=1), Claim("bob", 5, stamp_ns=2))
-    graph = explore(claims, 8)
-    assert any(len(kept(state, claims)) == 2 for state in graph)
+    graph = explore(claims, World())
+    assert any(len(kept(state)) == 2 for state in graph)
 
 
 # ---------------------------------------------------------------- of any claims
