@@ -509,6 +509,7 @@ class Round:
             # Whole minutes, so that waiting alone does not make a new card.
             heads = tuple(replace(want, waited_s=want.waited_s // 60 * 60) for want in decision.heads())
             said = decision.verdicts()
+            said += survey.passed_by(self.waiting, self._limit().waiting, said)
         elif self.card is not None and self.waiting:
             heads, said = self.card.heads, self.card.said
         trouble = [*self.waiting.trouble(), *self.tenants.trouble.values()]

@@ -5,6 +5,8 @@ It counts what others have read, and decides nothing.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,7 +25,7 @@ from roundq.words.backfill import End
 from roundq.words.claims import Bounds, Claim
 from roundq.words.job import NS
 from roundq.words.limits import Limit
-from roundq.words.policy import Holding, Neighbour, Offer, Snapshot, Want
+from roundq.words.policy import Holding, Neighbour, Offer, Snapshot, Verdict, Want
 from roundq.words.room import licenses_here
 from roundq.words.states import OWNED_STATES
 from roundq.world import procs
@@ -372,6 +374,7 @@ def wants(scene: Scene, waiting: WaitingList) -> tuple[Want, ...]:
     """The first of my waiting jobs of each shape; no more can start in one pass than there are cores."""
     where = offers(scene)
     found: list[Want] = []
+    counted = first(waiting, scene.limit.waiting)
     for shape, jobs in waiting.shapes.items():
         if shape.gpus and scene.facts.is_awaited:
             # That there are none must not be said before it is known.
@@ -381,8 +384,26 @@ def wants(scene: Scene, waiting: WaitingList) -> tuple[Want, ...]:
         found += [
             replace(one.want, waited_s=scene.now_s - one.known_s, kept_on=kept_on)
             for one in jobs[: scene.cores + 1]
+            if counted is None or one.entry.id in counted
         ]
     return tuple(found)
+
+
+def first(waiting: WaitingList, most: int | None) -> frozenset[str] | None:
+    """Those of my waiting jobs that count if no more than so many may wait; None: all of them."""
+    if most is None or len(waiting) <= most:
+        return None
+    order = heapq.merge(*waiting.shapes.values(), key=lambda one: policy.turn(one.want))
+    return frozenset(one.entry.id for one in itertools.islice(order, most))
+
+
+def passed_by(waiting: WaitingList, most: int | None, said: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """What is said of the shapes of which no job counts."""
+    if most is None or len(waiting) <= most:
+        return ()
+    told = {verdict.shape for verdict in said}
+    says = f"waits: only {most:,} waiting jobs of yours count at a time, and others come before it"
+    return tuple(Verdict(shape, says) for shape in waiting.shapes if shape not in told)
 
 
 def snapshot(

@@ -98,6 +98,11 @@ def in_order(wants: Iterable[Want]) -> list[Want]:
     return order
 
 
+def turn(want: Want) -> tuple[bool, int, int, tuple[int, int, int, str]]:
+    """The key of that order, for what is in order by parts."""
+    return want.scavenge, -want.priority, want.submitted_ns, _natural(want.id)
+
+
 def _natural(job_id: str) -> tuple[int, int, int, str]:
     """Sorts 2 before 10, 17_3 before 17_12, and numbers before names."""
     number, _, index = job_id.partition("_")
