@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from roundq.words.policy import (
+    Bounds,
     Claim,
     Holding,
     Neighbour,
@@ -32,6 +33,7 @@ from roundq.words.room import Site
 
 MINUTE = 60 * 1_000_000_000
 MEMORY = 64
+GPUS = ("g0", "g1")
 PATIENCE = 10
 
 
@@ -43,6 +45,7 @@ class Job:
     submitted: int
     node: str = ""
     started: int = -1
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass
@@ -58,10 +61,13 @@ class Cluster:
     ended: list[Job] = field(default_factory=list)
     patience: float = PATIENCE
     keep_one: bool = True
+    moved: int = 0
 
-    def submit(self, user: str, cores: int, minutes: int, memory: int = 0, priority: int = 0) -> Job:
+    def submit(
+        self, user: str, cores: int, minutes: int, memory: int = 0, priority: int = 0, **more: Any
+    ) -> Job:
         self.submitted += 1
-        want = Want(str(self.submitted), cores, memory, self.now * MINUTE + self.submitted, priority)
+        want = Want(str(self.submitted), cores, memory, self.now * MINUTE + self.submitted, priority, **more)
         job = Job(user, want, minutes, self.now)
         self.waiting[user].append(job)
         return job
@@ -72,6 +78,14 @@ class Cluster:
     def granted(self, job: Job) -> int:
         return job.want.cores or self.nodes[job.node]
 
+    def ran_s(self, job: Job) -> float:
+        return (self.now - job.started) * 60.0
+
+    def choose(self, job: Job) -> tuple[str, ...]:
+        """GPUs that no job of this node has that was seen."""
+        free = [gpu for gpu in GPUS if not any(gpu in other.gpus for other in self.here(job.node))]
+        return tuple(free[: job.want.gpus])
+
     def running_cores(self) -> dict[str, int]:
         cores: dict[str, int] = defaultdict(int)
         for job in self.running:
@@ -81,7 +95,7 @@ class Cluster:
     def wants(self, user: str) -> list[Want]:
         """A user's jobs with how long they waited and the node that may be kept for them."""
         offers = [
-            Offer(name, cores, cores - sum(map(self.granted, self.here(name))), MEMORY)
+            Offer(name, cores, cores - sum(map(self.granted, self.here(name))), MEMORY, len(GPUS))
             for name, cores in self.nodes.items()
         ]
         chosen: dict[Shape, str | None] = {}
@@ -99,9 +113,9 @@ class Cluster:
         able = [
             want
             for want in self.wants(user)
-            if ineligible(want.shape, Site(node, self.nodes[node], MEMORY)) is None
+            if ineligible(want.shape, Site(node, self.nodes[node], MEMORY, len(GPUS))) is None
         ]
-        firsts = {(want.cores, want.memory): want for want in reversed(able)}
+        firsts = {want.shape: want for want in reversed(able)}
         others = tuple(want for want in firsts.values() if want is not able[0])
         return Neighbour(user, able[0] if able else None, len(able), others)
 
@@ -113,9 +127,19 @@ class Cluster:
             MEMORY,
             MEMORY,
             holdings=tuple(
-                Holding(job.user, job.want.id, self.granted(job), job.want.memory, not job.want.cores)
+                Holding(
+                    job.user,
+                    job.want.id,
+                    self.granted(job),
+                    job.want.memory,
+                    not job.want.cores,
+                    job.want.gpus,
+                    left_s=None if job.want.limit_s is None else job.want.limit_s - self.ran_s(job),
+                    memory=job.want.memory,
+                )
                 for job in self.here(node)
             ),
+            gpus=len(GPUS),
             running_cores=self.running_cores(),
             wants=tuple(self.wants(user)),
             neighbours=tuple(self.neighbour(other, node) for other in self.waiting if other != user),
@@ -152,7 +176,9 @@ class Cluster:
         started = False
         for user, node in self.daemons():
             for job_id in decide(self.snapshot(user, node)).starts:
-                assert self.start(user, node, job_id)
+                job = self.start(user, node, job_id)
+                assert job
+                job.gpus = self.choose(job)
                 started = True
             self.check()
         return started
@@ -167,6 +193,8 @@ class Cluster:
             for job_id in decision.starts:
                 if job := self.start(user, node, job_id):
                     stamps[id(job)] = self.random.randrange(1000)
+                    # Everybody takes the first ones, as if nobody else did.
+                    job.gpus = GPUS[: job.want.gpus]
         open_claims = [job for job in self.running if id(job) in stamps]
         withdrawn = 0
         while open_claims:
@@ -176,9 +204,17 @@ class Cluster:
                 for other in self.here(job.node)
                 if other is not job
             ]
-            ruling = settle(self.claim(job, stamps, False), others, self.nodes[job.node], MEMORY).ruling
+            bounds = Bounds(gpus=frozenset(GPUS))
+            mine = self.claim(job, stamps, False)
+            ruling = settle(mine, others, self.nodes[job.node], MEMORY, bounds).ruling
             if ruling is Ruling.UNDECIDED:
                 continue
+            if ruling is Ruling.MOVE:
+                job.gpus = ()
+                job.gpus = self.choose(job)
+                self.moved += 1
+                if len(job.gpus) == job.want.gpus:
+                    continue
             open_claims.remove(job)
             if ruling is Ruling.KEEP:
                 settled.append(job)
@@ -199,6 +235,7 @@ class Cluster:
             stamps.get(id(job), 0),
             settled,
             job.want.id,
+            gpus=job.gpus,
         )
 
     def end_jobs(self) -> None:
@@ -212,6 +249,8 @@ class Cluster:
             assert sum(map(self.granted, here)) <= cores, f"{node} is overbooked at minute {self.now}"
             assert sum(job.want.memory for job in here) <= MEMORY
             assert len(here) == 1 or all(job.want.cores for job in here)
+            gpus = [gpu for job in here for gpu in job.gpus]
+            assert len(gpus) == len(set(gpus)) == sum(job.want.gpus for job in here)
 
 
 def cluster(seed: int, nodes: int = 4, cores: int = 8, **more: Any) -> Cluster:
@@ -221,16 +260,21 @@ def cluster(seed: int, nodes: int = 4, cores: int = 8, **more: Any) -> Cluster:
 def mixed_jobs(sim: Cluster, count: int) -> list[Job]:
     """Jobs of all kinds, submitted by three users at once."""
     pick = sim.random
-    return [
-        sim.submit(
-            pick.choice(["ann", "bob", "cyd"]),
-            pick.choice([1, 1, 1, 2, 4, 8, 0]),
-            pick.randrange(1, 20),
-            memory=pick.choice([0, 0, 8, 64]),
-            priority=pick.choice([0, 0, 1]),
+    jobs = []
+    for _ in range(count):
+        minutes = pick.randrange(1, 20)
+        jobs.append(
+            sim.submit(
+                pick.choice(["ann", "bob", "cyd"]),
+                pick.choice([1, 1, 1, 2, 4, 8, 0]),
+                minutes,
+                memory=pick.choice([0, 0, 8, 64]),
+                priority=pick.choice([0, 0, 1]),
+                gpus=pick.choice([0, 0, 0, 1, 2]),
+                limit_s=pick.choice([None, 60.0 * minutes, 120.0 * minutes]),
+            )
         )
-        for _ in range(count)
-    ]
+    return jobs
 
 
 def jain(shares: list[float]) -> float:
@@ -269,14 +313,16 @@ def test_all_jobs_of_all_kinds_end_and_no_node_is_overbooked(seed: int) -> None:
 
 def test_daemons_that_all_decide_at_the_same_instant_overbook_nothing_and_finish() -> None:
     """With the facts of the same moment for all, the check after the claim has to sort it out."""
-    withdrawn = 0
+    withdrawn = moved = 0
     for seed in range(8):
         sim = cluster(seed, 3)
         jobs = mixed_jobs(sim, 60)
         while len(sim.ended) < len(jobs):
             withdrawn += sim.racing_minute()
             assert sim.now < 1500, f"stuck with seed {seed}"
+        moved += sim.moved
     assert withdrawn > 0, "nobody raced: this test tests nothing"
+    assert moved > 0, "nobody raced for GPUs"
 
 
 def wide_among_small(seed: int, **more: Any) -> tuple[int | None, int]:
