@@ -6,12 +6,15 @@ true ends       a record says what its command's own account says; "lost" is tol
 canceled        nothing of a job lives when it arrives in canceled/, or begins after         (G4)
 room            the commands that live on a node use no more cores than it has             (G5)
 looks           who only looks changes nothing                                            (G8)
+gives way       who is preempted may be run again, was asked in that attempt, once, and goes soon
+told once       no command is sent the signal of its notice twice
 all ends        when all is well again every job ends, and nothing is left in tmp/
 """
 
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +29,8 @@ ENDED = ("completed", "failed", "canceled", "zombie")
 STATES = frozenset((*OPEN, *ENDED))
 #: What a supervisor may need to see a request without a nudge, and to kill; and some.
 HEED_S = 100.0
+#: What a command is told by before it is stopped.
+NOTICE = signal.SIGUSR2
 #: What a supervisor may need to kill its job when its node goes on.
 AWAKE_S = 3.0
 
@@ -58,6 +63,7 @@ class Run:
     began_s: float
     ended_s: float | None = None
     status: int | None = None
+    notices: int = 0
 
     def __str__(self) -> str:
         end = "lives" if self.ended_s is None else f"ended at {self.ended_s:.4f} with status {self.status}"
@@ -73,6 +79,17 @@ class Cancel:
     id: str
     at_s: float
     said: str
+
+
+@dataclass
+class GivingWay:
+    """An attempt that was asked to give way, and said to be so; it is told so long before."""
+
+    user: str
+    id: str
+    attempt: int
+    at_s: float
+    before_s: float
 
 
 @dataclass
@@ -97,6 +114,8 @@ class Judge:
         #: Ids of which somebody asked to cancel, restart; marks and claims that somebody called lost.
         self.asked_to_cancel: set[tuple[str, str]] = set()
         self.asked_to_restart: dict[tuple[str, str], set[int]] = {}
+        self.asked_to_give_way: dict[tuple[str, str], set[int]] = {}
+        self.give_way: list[GivingWay] = []
         self.called_lost: set[str] = set()
         #: Marks of attempts whose record another node took, for a reason that was good then.
         self.seized: set[str] = set()
@@ -198,8 +217,22 @@ class Judge:
                     self.find(
                         f"{user}'s job {id_} was restarted in attempt {number}, which nobody asked for", id_
                     )
+            self._gave_way(user, id_, attempts)
             if not record.get("completed", {}).get("secs"):
                 self._are_dead(user, id_, runs, "waits")
+
+    def _gave_way(self, user: str, id_: str, attempts: list[dict[str, Any]]) -> None:
+        numbers = [attempt.get("number") for attempt in attempts if attempt.get("reason") == "preempted"]
+        asked = self.asked_to_give_way.get((user, id_), set())
+        for number in numbers:
+            if number not in asked:
+                self.find(f"{user}'s job {id_} gave way in attempt {number}, which nobody asked for", id_)
+        if len(set(numbers)) < len(numbers):
+            self.find(f"{user}'s job {id_} gave way twice in one attempt: {numbers}", id_)
+        known = self._jobs.get((user, id_), Known())
+        submission = self.submissions.get(known.label)
+        if numbers and submission is not None and not submission.is_restartable:
+            self.find(f"{user}'s job {id_} gave way, and may not be run again", id_)
 
     def _are_dead(self, user: str, id_: str, runs: list[Run], what: str) -> None:
         for run in runs:
@@ -358,6 +391,24 @@ class Judge:
                         there[0],
                     )
 
+    def is_to_give_way(self, user: str, id_: str, attempt: int) -> None:
+        """Somebody may ask a job to give way."""
+        self.asked_to_give_way.setdefault((user, id_), set()).add(attempt)
+
+    def gives_way(self, user: str, id_: str, attempt: int, before_s: float) -> None:
+        """It was asked, and that is durable."""
+        self.give_way.append(GivingWay(user, id_, attempt, self.world.schedule.now, before_s))
+        known = self._jobs.get((user, id_), Known())
+        submission = self.submissions.get(known.label)
+        if submission is not None and not submission.is_restartable:
+            self.find(f"{user}'s job {id_} is to give way, and may not be run again", id_)
+
+    def signaled(self, run: Run, number: int) -> None:
+        """A command was sent a signal."""
+        run.notices += number == NOTICE
+        if run.notices > 1 and number == NOTICE:
+            self.find(f"a command is told twice of its end: {run}", run.id)
+
     def canceled(self, user: str, id_: str, said: str) -> None:
         """A cancel came to its end."""
         self.cancels.append(Cancel(user, id_, self.world.schedule.now, said))
@@ -415,6 +466,12 @@ class Judge:
                 )
         for cancel in self.cancels:
             self._was_heeded(cancel, calm_s)
+        for asked in self.give_way:
+            late_s = max(asked.at_s, calm_s) + asked.before_s + HEED_S
+            for run in self.runs:
+                about = run.user, run.id, run.attempt
+                if about == (asked.user, asked.id, asked.attempt) and (run.ended_s or late_s) > late_s:
+                    self.find(f"it was to give way, and ran on: {run}", asked.id)
 
     def _was_heeded(self, cancel: Cancel, calm_s: float) -> None:
         state = self.state_of(cancel.user, cancel.id)

@@ -274,6 +274,9 @@ class SimSpawn:
         run = calls.world.judge.begun(me, label, env)
         status = getattr(real_signal, end).value if end.startswith("SIG") else int(end) << 8
         child.on_end = lambda: calls.world.judge.ended(run, child.status)
+        if "heedful" in manner:
+            child.heeds = (real_signal.SIGUSR2,)
+        child.on_signal = lambda number: calls.world.judge.signaled(run, number)
         me.node.at(float(seconds), lambda: child.die(status))
         calls.world.note("begin", f"{label} {child!r}")
         return child.pid

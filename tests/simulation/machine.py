@@ -176,6 +176,9 @@ class Process:
         #: A job's command: how it takes SIGTERM, and what is to be told when it ends.
         self.is_stubborn = False
         self.on_end: Callable[[], None] | None = None
+        #: The signals after which it ends well, soon; and who is told of every one.
+        self.heeds: tuple[int, ...] = ()
+        self.on_signal: Callable[[int], None] | None = None
         node.processes[pid] = self
         if parent is not None:
             parent.children.append(self)
@@ -242,7 +245,11 @@ class Process:
             if self.is_stopped:
                 self.carry_on()
         elif self.kind == "command":
-            if not self.is_stubborn:
+            if self.on_signal is not None:
+                self.on_signal(number)
+            if number in self.heeds:
+                self.node.at(self.node.rng.random() * 5.0, lambda: self.die(0))
+            elif not self.is_stubborn:
                 self.node.at(self.node.rng.random() * 0.5, lambda: self.die(number))
         elif self.awaited is not None and number in self.awaited[1]:
             self.pending.add(number)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from roundq.actors import attempt, homewatch, queue, supervisor, tenants
+from roundq.actors import attempt, homewatch, preemption, queue, supervisor, tenants
 from roundq.actors.round import Round
 from roundq.records import ids
 from roundq.records import spool as spools
@@ -230,6 +230,45 @@ def seize_sealed() -> None:
 @_mutant("a request to restart meets whichever attempt runs")
 def restart_any() -> None:
     _set(homewatch.HomeWatch, "_means_us", lambda _self, _verb: True)
+
+
+@_mutant("a job that may not be run again gives way")
+def preempt_any_job() -> None:
+    ask, begin = preemption.ask, homewatch.HomeWatch.__init__
+
+    def ask_all(spool: Any, node: str, tenant: Any, why: str) -> str | None:
+        record = tenant.record
+        tenant.record = replace(record, job=replace(record.job, restartable=True))
+        try:
+            return ask(spool, node, tenant, why)
+        finally:
+            tenant.record = record
+
+    def heed_all(self: Any, *arguments: Any) -> None:
+        begin(self, *arguments)
+        self.verbs = ["cancel", *homewatch.YIELDS]
+
+    _set(preemption, "ask", ask_all)
+    _set(homewatch.HomeWatch, "__init__", heed_all)
+
+
+@_mutant("a request to give way stays, and meets the next attempt, too")
+def preempt_again() -> None:
+    _set(spools, "OF_AN_ATTEMPT", ("restart", "lost"))
+    means = homewatch.HomeWatch._means_us
+    _set(homewatch.HomeWatch, "_means_us", lambda self, verb: verb == "preempt" or means(self, verb))
+
+
+@_mutant("a command is told of its end again and again")
+def notice_again() -> None:
+    notice = attempt.Attempt._notice
+
+    def again(self: Any, now_s: float) -> float:
+        if self.watch.is_to_yield is not None:
+            self.noticed_s = None
+        return notice(self, now_s)
+
+    _set(attempt.Attempt, "_notice", again)
 
 
 @_mutant("a supervisor goes on without its lease")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 from typing import TYPE_CHECKING
 
 from roundq.actors import listing, queue, submission
+from roundq.actors.tenants import Tenants
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words.errors import PartlySubmitted, RoundqError
-from roundq.words.job import Job
+from roundq.words.job import Job, Notice
 from tests.simulation import calls
 from tests.simulation.judge import Submission
 from tests.simulation.machine import Node, Process
@@ -16,6 +19,8 @@ from tests.simulation.machine import Node, Process
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
+#: What a command is told by before it is stopped.
+NOTICE = signal.SIGUSR2
 #: How commands of jobs end, and how long they take.
 _ENDS = ("0", "0", "0", "0", "1", "255", "SIGSEGV", "SIGKILL", "SIGTERM", "missing")
 _SECONDS = (0.01, 0.05, 1.0, 1.0, 5.0, 20.0, 400.0)
@@ -32,14 +37,22 @@ class People:
         #: Whether they are quick to call a silent node lost.
         self.is_hasty = world.theme == "lost" or (world.theme == "mixed" and rng.random() < 0.3)
         self.commands = world.rng.choices(
-            ("submit", "cancel", "restart", "look", "lost"),
+            ("submit", "cancel", "restart", "look", "lost", "preempt"),
             {
-                "lease": (10, 1, 0, 1, 0),
-                "lost": (10, 1, 1, 1, 3),
-                "restart": (10, 1, 20, 1, 0),
-                "cancel": (10, 20, 0, 1, 0),
+                "lease": (10, 1, 0, 1, 0, 1),
+                "lost": (10, 1, 1, 1, 3, 1),
+                "restart": (10, 1, 20, 1, 0, 8),
+                "cancel": (10, 20, 0, 1, 0, 4),
             }.get(
-                world.theme, (10, rng.choice((0, 4, 12)), rng.choice((0, 0, 12)), 2, rng.choice((0, 0, 3)))
+                world.theme,
+                (
+                    10,
+                    rng.choice((0, 4, 12)),
+                    rng.choice((0, 0, 12)),
+                    2,
+                    rng.choice((0, 0, 3)),
+                    rng.choice((0, 0, 12)),
+                ),
             ),
             k=200,
         )
@@ -72,6 +85,8 @@ class People:
         ids = world.judge.job_ids(user)
         if command == "look":
             self._run(node, user, "look", lambda: self._look(user))
+        elif command == "preempt":
+            self._run(node, user, "rq", lambda: self._preempt(user))
         elif command == "lost":
             silent = rng.choice(world.nodes)
             if silent is not node and (
@@ -132,7 +147,9 @@ class People:
             is_long = self.world.theme in ("lease", "lost", "restart") and rng.random() < 0.7
             seconds = rng.choice(_SECONDS[-2:] if is_long else _SECONDS)
             limit_s = rng.choice((None, None, 60.0)) if seconds < 100 else rng.choice((60.0, 30.0, None))
-            manner = rng.choice(("", "", "stubborn", "helper", "helper stubborn"))
+            manner = rng.choice(
+                ("", "", "stubborn", "helper", "helper stubborn", "heedful", "heedful stubborn")
+            )
             is_restartable = is_long or rng.random() < 0.5
             job = Job(
                 ("work", label, str(seconds), rng.choice(_ENDS), manner),
@@ -142,6 +159,7 @@ class People:
                 time_limit_s=limit_s,
                 max_output=rng.choice((0, 0, 1 << 20)),
                 priority=rng.choice((0, 0, 1)),
+                notice=rng.choice((None, None, Notice(NOTICE, rng.choice((0.5, 20.0, 100.0))))),
             )
             described.append(job)
             tried.append(Submission(label, user, cores, is_restartable))
@@ -186,6 +204,18 @@ class People:
             self.world.judge.asked_to_restart.setdefault((user, id_), set()).add(row.record.attempt)
         said = queue.restart(spool, row, calls.process().node.name)
         self.world.note("says", f"restart {id_}: {said}")
+
+    def _preempt(self, user: str) -> None:
+        """What the user's daemon does here when somebody else shall have the cores of a job, whichever."""
+        me = calls.process()
+        tenants = Tenants(self.spool(user), me.node.name, logging.getLogger("simulation"))
+        tenants.look()
+        chosen = [tenant for tenant in tenants if tenant.is_born]
+        if not chosen:
+            return
+        tenant = self.rng.choice(chosen)
+        was_asked = tenants.preempt(tenant, "to somebody")
+        self.world.note("says", f"preempt {tenant.entry.id}: {was_asked}")
 
     def _look(self, user: str) -> None:
         spool = self.spool(user)

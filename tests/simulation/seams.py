@@ -21,7 +21,7 @@ from typing import Any
 
 import roundq.actors
 import roundq.records
-from roundq.actors import daemon, homewatch, supervisor, tenants
+from roundq.actors import daemon, homewatch, preemption, supervisor, tenants
 from roundq.actors import round as rounds
 from roundq.words.allocation import Unit
 from roundq.words.job import Identity
@@ -403,6 +403,20 @@ def install() -> None:
     def copied(these: Any, tenant: Any, *rest: Any) -> tuple[Any, ...]:
         return (copy.copy(these), copy.copy(tenant), *rest)
 
+    ask = preemption.ask
+
+    def judged(spool: Any, node: str, tenant: Any, why: str) -> str | None:
+        record = tenant.record
+        about = spool.user, tenant.entry.id, record.attempt
+        # Before: whoever is asked may be faster than what is said here.
+        calls.world.judge.is_to_give_way(*about)
+        says = ask(spool, node, tenant, why)
+        if says is not None:
+            notice = record.job.notice
+            calls.world.judge.gives_way(*about, 0.0 if notice is None else notice.before_s)
+        return says
+
+    _put(preemption, "ask", judged)
     _put(tenants.Tenants, "_fork", lives.Fork.forking(tenants.Tenants._fork, copied))
 
 

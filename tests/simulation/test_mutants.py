@@ -9,12 +9,18 @@ from tests.simulation.test_simulation import start
 #: Seeds that a mistake may survive.
 SEEDS = 500
 #: Where to begin, so that the tests are short: a mistake that needs a rare coincidence is caught late.
-FIRST = {"skip-verify": 100, "look-before-publishing": 100, "seize-sealed": 290, "outlive-lease": 70}
+FIRST = {
+    "skip-verify": 140,
+    "look-before-publishing": 140,
+    "trust-enoent": 100,
+    "seize-sealed": 600,
+    "outlive-lease": 70,
+}
 #: Those of mutants.MUTANTS; not imported, since that module changes what it imports.
 NAMES = (
     "skip-verify look-before-publishing count-ids skip-gate begin-late trust-enoent trust-errors"
     " write-after-losing move-first skip-fsync presume-dead judge-other-nodes judge-unread cancel-running"
-    " seize-sealed restart-any outlive-lease"
+    " seize-sealed restart-any preempt-any-job preempt-again notice-again outlive-lease"
 ).split()
 
 
