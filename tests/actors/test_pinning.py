@@ -20,7 +20,7 @@ from roundq.words.job import Identity, Record
 from roundq.words.states import COMPLETED, RUNNING, ZOMBIE
 from roundq.world import nodelock, procs, scratch
 from tests import rights
-from tests.actors.spoolhome import SpoolHome
+from tests.actors.spoolhome import NODE, SpoolHome
 from tests.cluster.wait import wait_until
 
 ALLOWED = sorted(os.sched_getaffinity(0))
@@ -367,3 +367,23 @@ def test_what_cannot_be_removed_is_told_once(
     cleared.run(3 * CLEAR_S)
     assert nodelock.own_directories(cleared.place)
     assert not os.path.exists(left.path)
+
+
+def test_a_daemon_pins_each_job_and_hands_out_each_gpu_once(home: SpoolHome) -> None:
+    """All of it together: as many jobs at once as there are cores, on CPUs and GPUs of their own."""
+    config = home.home / ".config"
+    config.mkdir()
+    (config / "roundq.toml").write_text(f'cores = "logical"\n[nodes.{NODE}]\ngpus = {len(ALLOWED)}\n')
+    script = f"({LOOK}; echo gpus=$CUDA_VISIBLE_DEVICES) > seen.$RQ_JOB_ID; sleep 1"
+    jobs = [home.shell(script, gpus=1) for _ in ALLOWED]
+    without = home.shell("env | grep ^CUDA_VISIBLE_DEVICES= > seen.$RQ_JOB_ID")
+
+    home.daemon()
+
+    for job in (*jobs, without):
+        home.wait_for(job, COMPLETED)
+    seen = [home.output(f"seen.{job}").split() for job in jobs]
+    assert [lines[0] for lines in seen] == ["1"] * len(ALLOWED)
+    assert sorted(int(lines[2]) for lines in seen) == ALLOWED
+    assert sorted(lines[3] for lines in seen) == [f"gpus={at}" for at in range(len(ALLOWED))]
+    assert home.output(f"seen.{without}") == "CUDA_VISIBLE_DEVICES=\n"
