@@ -426,7 +426,9 @@ class Round:
         given = self._grants(others).choose(tenant.record.cores, job.gpus, threads=tenant.record.threads)
         if given is None:
             return False
-        tenant.grant(given)
+        if given.cpus or not tenant.record.cpus:
+            tenant.grant(given)
+        # Else what is free by number has the names of a claim that will yield: they are free in a moment.
         return True
 
     def _settle(self, now_s: float) -> bool:
@@ -507,7 +509,10 @@ class Round:
         said: tuple[policy.Verdict, ...] = ()
         if decision is not None:
             # Whole minutes, so that waiting alone does not make a new card.
-            heads = tuple(replace(want, waited_s=want.waited_s // 60 * 60) for want in decision.heads())
+            heads = tuple(
+                replace(want, waited_s=_waited(want.waited_s, self.config.patience_s))
+                for want in decision.heads()
+            )
             said = decision.verdicts()
             said += survey.passed_by(self.waiting, self._limit().waiting, said)
         elif self.card is not None and self.waiting:
@@ -576,3 +581,10 @@ def _size(verdict: policy.Verdict) -> tuple[str, int]:
     cores = "a whole node" if not shape.cores else cores_text(shape.cores)
     memory = f" and {format_memory(shape.memory)}" if shape.memory else ""
     return f"jobs of {cores}{memory}", shape.priority
+
+
+def _waited(waited_s: float, patience_s: float) -> float:
+    """How long a job has waited, as a card tells it: that it is longer than the patience it tells at once."""
+    if waited_s <= patience_s:
+        return waited_s // 60 * 60
+    return patience_s + 1 + (waited_s - patience_s) // 60 * 60

@@ -194,3 +194,50 @@ def test_a_job_gets_cpus_that_no_neighbour_has(home: SpoolHome, monkeypatch: pyt
     one.run(100.0)
 
     assert {tenant.entry.id: tenant.record.cpus for tenant in one.tenants} == {jobs[0]: (1,), jobs[1]: (2,)}
+
+
+def test_a_claim_waits_for_a_cpu_of_one_that_will_yield(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One core is left for it, but both CPUs have names of others: it keeps to be pinned, and moves later."""
+    monkeypatch.setattr(Node, "units", lambda *_: tuple(Unit((cpu,)) for cpu in (0, 1)))
+    bob = neighbour(home)
+    home.submit("sleep", "60")
+    one = round_of(home, cores=2)
+    kept = holding("1", cpus=(0,), process=procs.own_identity())
+    later = holding("2", cpus=(1,), settled=False, stamp_ns=1 << 62)
+    others: list[Occupant] = [kept, later]
+    publish_mine = one._publish
+
+    def overtaken(now_s: float) -> None:
+        publish_mine(now_s)
+        publish(bob, NODE, jobs=tuple(others))
+
+    monkeypatch.setattr(one, "_publish", overtaken)
+
+    one.run(100.0)
+    (tenant,) = one.tenants
+    assert (tenant.record.cpus, tenant.settled) == ((0,), False)
+    others.remove(later)
+    one.run(100.1)
+    one.run(100.2)
+
+    (tenant,) = one.tenants
+    assert (tenant.record.cpus, tenant.settled) == ((1,), True)
+
+
+# ---------------------------------------------------------------- patience
+
+
+def test_a_card_tells_at_once_that_the_patience_is_over(home: SpoolHome) -> None:
+    """Or neighbours would go on to start theirs for up to a minute; else it tells whole minutes."""
+    publish(neighbour(home), OTHER, jobs=(holding(licenses=(("matlab", 1),)),))
+    home.submit("true", licenses=(("matlab", 1),))
+    one = round_of(home, licenses={"matlab": 1}, patience_s=90.0)
+    told = []
+    for now_s in (100.0, 130.0, 165.0, 191.0, 200.0, 255.0):
+        one.run(now_s)
+        assert one.card is not None
+        told.append(one.card.heads[0].waited_s)
+
+    assert told == [0.0, 0.0, 60.0, 91.0, 91.0, 151.0]
