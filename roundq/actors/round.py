@@ -491,7 +491,7 @@ class Round:
             and _says(card) == _says(self.card)
             and now_s - self._beat_s < cards.BEAT_S * 0.9
         ):
-            self.publisher.retry()
+            self.publisher.keep(self.config.commons, self.card, shows_names=self.config.card_names)
             return
         self._beat += 1
         card = replace(card, beat=self._beat)

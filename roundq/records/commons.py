@@ -225,6 +225,7 @@ class Publisher:
         self.node, self._helpers = node, helpers
         self.trouble: str | None = None
         self._own: str | None = None
+        self._how: tuple[str, bool] | None = None
         #: The commons and the card that is to be published there.
         self._left: tuple[str, Card, bool] | None = None
         if helpers is not None:
@@ -232,12 +233,19 @@ class Publisher:
                 helpers.offer(operation, does)
 
     def publish(self, directory: str, card: Card, *, shows_names: bool) -> None:
-        """Publishes a card in this commons, or in none if that is empty. What fails `retry` tries again."""
+        """Publishes a card in this commons, or in none if that is empty. What fails `keep` tries again."""
+        self._how = (directory, shows_names)
         self._left, self.trouble = (directory, card, shows_names) if directory else None, None
-        self.retry()
+        self._try()
 
-    def retry(self) -> None:
-        """Publishes the last card again, if that failed."""
+    def keep(self, directory: str, card: Card | None, *, shows_names: bool) -> None:
+        """Publishes the last card again, if that failed or was to be done otherwise."""
+        if card is not None and self._how != (directory, shows_names):
+            self.publish(directory, card, shows_names=shows_names)
+        else:
+            self._try()
+
+    def _try(self) -> None:
         if self._left is None:
             return
         directory, card, shows_names = self._left

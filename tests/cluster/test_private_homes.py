@@ -97,7 +97,7 @@ def test_a_newcomer_has_the_next_turn(make_cluster: MakeCluster) -> None:
 
 
 def test_what_runs_in_closed_homes_is_listed_and_nothing_private(make_cluster: MakeCluster) -> None:
-    """Ids, cores, nodes; names if their user wants it; no command, no output, no name of a file."""
+    """Ids, cores, nodes; no name, no command, no output."""
     lab = private(make_cluster, 2, has_commons=True)
     n1, n2 = lab.cluster
     lab.start_daemons()
@@ -105,9 +105,6 @@ def test_what_runs_in_closed_homes_is_listed_and_nothing_private(make_cluster: M
     job = lab.submit(n2, "bob", *thesis)
     lab.submit(n2, "bob", *thesis)
     lab.submit(n2, "bob", "-J", "thesis", "-c", "2", "ledger", "third", "600", "2")
-    with open(f"{lab.cluster.home('cyd')}/.roundqueue/named", "w") as file:
-        json.dump({"job": {"command": ["ledger", "named", "600"], "cores": 2}}, file)
-    os.chown(file.name, lab.cluster.user("cyd").uid, -1)
     wait_until(lambda: Counter(lab.states("bob").values())["running"] == 2, PATIENCE_S, on_timeout=lab.story)
 
     def shown() -> list[dict[str, Any]]:
@@ -127,13 +124,6 @@ def test_what_runs_in_closed_homes_is_listed_and_nothing_private(make_cluster: M
             with open(f"{directory}/{name}") as card:
                 assert not {"thesis", "secret", "ledger", "home/"} & set(card.read().split('"'))
 
-    os.makedirs(f"{lab.cluster.home('bob')}/.config")
-    with open(f"{lab.cluster.home('bob')}/.config/roundq.toml", "w") as file:
-        file.write("card_names = true\n")
-    os.chown(file.name, lab.cluster.user("bob").uid, -1)
-    os.chown(f"{lab.cluster.home('bob')}/.config", lab.cluster.user("bob").uid, -1)
-    lab.rq(n2, "bob", "cancel", job)
-    wait_until(lambda: {row["name"] for row in shown()} == {"thesis"}, PATIENCE_S)
     lab.rq(n1, "bob", "cancel", "--all")
     lab.wait_ended()
 

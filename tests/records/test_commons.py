@@ -161,10 +161,21 @@ def test_what_failed_is_published_as_soon_as_it_can_be(common: str) -> None:
     publisher.publish(common, card_of(beat=2), shows_names=False)
     os.rename(f"{common}.away", common)
 
-    publisher.retry()
+    publisher.keep(common, card_of(beat=2), shows_names=False)
 
     assert publisher.trouble is None
     assert [card.beat for card in mine(common)] == [2]
+
+
+def test_another_configuration_holds_at_once(common: str, tmp_path: Path) -> None:
+    """Not only for the next card, which may come in a minute."""
+    other = tmp_path / "other"
+    other.mkdir()
+    card = card_of(job())
+    publisher = publish(common, card)
+    for directory, shows_names in ((common, True), (str(other), True), (str(other), False)):
+        publisher.keep(directory, card, shows_names=shows_names)
+        assert mine(directory)[0].jobs[0].name == ("thesis" if shows_names else "")
 
 
 def test_a_helper_publishes_in_place_of_a_daemon(common: str, helpers: Helpers) -> None:
