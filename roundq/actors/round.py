@@ -53,7 +53,7 @@ from roundq.world.config import Config
 from roundq.world.drains import AdminDrain
 from roundq.world.gpus import Gpus
 from roundq.world.helpers import Helpers
-from roundq.world.named import Bearers
+from roundq.world.named import Bearers, Named
 from roundq.world.node import Node
 
 #: How soon a claim that is neither kept nor given back is looked at again, and for how long.
@@ -117,6 +117,8 @@ class Round:
         self._commons_trouble: str | None = None
         self._homes_s = self._moot_s = 0.0
         self._tenants_s = self._beat_s = -1e9
+        self._bearers_s = -1e9
+        self._bearers: list[Named] = []
         self._beat = 0
         self._claim_again_s = -1e9
         self._is_giving_way = False
@@ -134,7 +136,9 @@ class Round:
         self.config, self.config_error = self.config_of()
         if now_s - self.facts.read_s >= FACTS_S:
             granted = {gpu for tenant in self.tenants for gpu in tenant.record.gpus}
-            granted.update(*(job.gpus for one in self.seen for job in one.card.jobs))
+            # Those of other nodes have the same ids, and are others.
+            here = [one.card for one in self.seen if one.card.node == self.name]
+            granted.update(*(job.gpus for card in here for job in card.jobs))
             self.facts = survey.facts(self.node, self.config, now_s)
             self.facts = self.facts.with_gpus(self.gpus, self.config, now_s, granted)
         self._look_at_drains(now_s)
@@ -295,8 +299,12 @@ class Round:
 
     def _lodgers(self) -> list[occupancy.Lodger]:
         """Everybody's jobs on this node, mine as I know them."""
-        supervisors = self.supervisors.look(self.spool.uid, time.monotonic())
-        found = occupancy.others_here(self.homes, self.spool.user, self.name, self.seen, supervisors)
+        now_s = time.monotonic()
+        if now_s - self._bearers_s >= FACTS_S:
+            # The whole process table: too much for each of a hundred jobs a second. Nobody races with these:
+            # what has no card is verified by nobody.
+            self._bearers_s, self._bearers = now_s, self.supervisors.look(self.spool.uid, now_s)
+        found = occupancy.others_here(self.homes, self.spool.user, self.name, self.seen, self._bearers)
         found += [occupancy.Lodger(self.spool.user, tenant.occupant()) for tenant in self.tenants]
         if any(one.card.is_legacy and one.card.user == self.spool.user for one in self.seen):
             found += occupancy.own_legacy(self.spool, self.name)
@@ -521,7 +529,7 @@ class Round:
         # Why it cannot be written is, as a rule, why it cannot be read.
         of_commons = self.publisher.trouble or self._commons_trouble
         trouble += [text for text in (self.config_error, self.draining, of_commons) if text]
-        trouble += [*self.admin_drain.trouble, *self.control.trouble]
+        trouble += [*self.admin_drain.trouble, *self.control.trouble, *self.gpus.trouble]
         if self.helpers is not None:
             trouble += [
                 f"{home} does not answer: what its user runs here counts as it was last seen"
