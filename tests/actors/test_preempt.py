@@ -382,6 +382,7 @@ def test_what_gave_way_says_so_everywhere(
     (attempt,) = facts["attempts"]
     assert (attempt["reason"], attempt["detail"]) == ("preempted", f"gave way {WHY}")
     assert "waiting: preempted" in said(capsys, "q")
+    assert f"gave way {WHY}" in said(capsys, "why", job)
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:

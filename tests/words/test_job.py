@@ -404,6 +404,20 @@ def test_the_next_attempt_keeps_the_last_as_history_and_nothing_of_it_else() -> 
     )
 
 
+def test_however_often_a_job_is_run_its_record_can_be_read() -> None:
+    """What is said of a hundred attempts has room beside the longest command that is accepted."""
+    record = Record(Job(("echo",)))
+    least = len(jobs.dump(record))
+    for number in range(jobs.ATTEMPTS_MAX + 1):
+        process = Identity("b" * 36, 1 << 22, 1 << 40)
+        ended = replace(record, node="n" * 128, process=process, detail="\N{SNOWMAN}" * 5000)
+        record = ended.next_attempt(1_790_000_000 * NS + number, "output limit")
+
+    data = jobs.dump(record)
+    assert len(data) - least < jobs.FACTS_BYTES_MAX
+    assert jobs.parse(data) == record
+
+
 @quick
 @given(records)
 def test_a_waiting_record_holds_nothing_of_an_attempt(record: Record) -> None:
