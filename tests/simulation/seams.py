@@ -287,6 +287,7 @@ class _Gpus:
 
     maker = ""
     is_awaited = False
+    trouble: tuple[str, ...] = ()
 
     def __init__(self, *_: Any) -> None:
         pass
