@@ -97,6 +97,8 @@ def play(snapshot: Snapshot, order: list[tuple[Want, Group]], groups: Groups) ->
     run = Play(order, groups, firsts_of(order), shares, mine, mine.level, plan, at, at, waiting)
     if snapshot.draining is None:
         _turns(snapshot, run, others)
+        if snapshot.threads or mine.scavenging:
+            _rest(run, others)
         _on_threads(snapshot, run, others)
         _scavenge(snapshot, run, others)
     return run
@@ -171,6 +173,18 @@ def _take(player: Player, want: Want, group: Group, at: Table, shares: Shares) -
     player.take(cores, shares.level(player.user, running), running)
 
 
+def _rest(run: Play, others: list[Player]) -> None:
+    """The turns in which I have nothing to start, and for whom the node is kept then."""
+    at = run.table = replace(run.table)
+    while (found := next_bid(others, at)) is not None:
+        player, want, group = found
+        if at.plan.fits(group.need):
+            _take(player, want, group, at, run.shares)
+            run.before_scavenging.append(Planned(player.user, want, at.plan))
+        else:
+            at.keep(player.user, want)
+
+
 def _on_threads(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
     """Starts on hardware threads beside the cores what is below the fair share, if all cores are busy."""
     if snapshot.threads < 1 or snapshot.cluster_cores < 1:
@@ -198,13 +212,6 @@ def _scavenge(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
     if not run.player.scavenging:
         return
     at = run.table = replace(run.table, on_threads=False, also=None)
-    while (found := next_bid(others, at)) is not None:
-        player, want, group = found
-        if at.plan.fits(group.need):
-            _take(player, want, group, at, run.shares)
-            run.before_scavenging.append(Planned(player.user, want, at.plan))
-        else:
-            at.keep(player.user, want)
     mine = run.player = run.player.again(run.player.scavenging)
     if at.kept is not None:
         return
