@@ -29,7 +29,7 @@ def blocks() -> list[str]:
 
 def test_every_unit_is_told_and_no_other() -> None:
     """With the folder that it is in."""
-    told = set(re.findall(r"\b((?:system|user)/roundq[\w@.-]*\w)", PAGE))
+    told = set(re.findall(r"\b((?:system|user|tmpfiles\.d)/roundq[\w@.-]*\w)", PAGE))
     assert told == {str(path.relative_to(ROOT / "systemd")) for path in (ROOT / "systemd").glob("*/roundq*")}
 
 

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from roundq.actors import home_checks, node_checks, probes, queue_checks
+from roundq.actors import commons_checks, home_checks, node_checks, probes, queue_checks
 from roundq.actors.patient import Patient
 from roundq.records import pings
 from roundq.words.errors import RoundqError
@@ -66,6 +66,15 @@ CHECKS = (
         home_checks.other_users,
         ("home",),
         "looking at the homes of others",
+        3 * DEADLINE_S,
+        of_home=False,
+    ),
+    Check(
+        "commons",
+        HOME,
+        commons_checks.commons,
+        ("home",),
+        "looking at the commons",
         3 * DEADLINE_S,
         of_home=False,
     ),
@@ -123,6 +132,8 @@ class Examination:
     environ: Mapping[str, str]
     checks: Sequence[Check] = CHECKS
     tidy_s: float = TIDY_S
+    #: Whether what can be mended is to be.
+    fixes: bool = False
     findings: list[Finding] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     _ping: str = field(default_factory=pings.token)
@@ -198,7 +209,7 @@ class Examination:
 
     def _help(self, checks: Sequence[Check], told: _Tell) -> None:
         """The helper's part."""
-        patient = Patient(self.environ, self._ping, lambda about: told({"about": about}))
+        patient = Patient(self.environ, self._ping, lambda about: told({"about": about}), fixes=self.fixes)
         failed = set(self._failed)
         by_name = {check.name: check for check in self.checks}
 

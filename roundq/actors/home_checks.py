@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from roundq.actors import probes
 from roundq.actors.patient import Patient
 from roundq.actors.probes import Race
-from roundq.records import neighbours
+from roundq.records import commons, neighbours
 from roundq.records import spool as spools
 from roundq.words.errors import SpoolFull, SpoolUnsafe
 from roundq.words.findings import Finding, ok, problem, warning
@@ -215,6 +215,9 @@ def other_users(patient: Patient) -> list[Finding]:
         seen = neighbours.homes(parents, me=patient.spool, helpers=helpers)
         hidden = neighbours.hidden(parents, helpers)
         late = [os.path.basename(home) for home in helpers.late()]
+        # Those who are in the commons are seen there.
+        at = patient.config.commons
+        there = commons.everybody(at, (), helpers)[0] if at else []
     facts = {"seen": len(seen), "hidden": len(hidden), "not_answering": len(late)}
     who = "user has a queue" if len(seen) == 1 else "users have queues"
     told = f"{len(seen)} other {who} below {', '.join(parents)}"
@@ -222,8 +225,11 @@ def other_users(patient: Patient) -> list[Finding]:
     if late:
         remedy = "see whether the file servers of these homes are up"
         found.append(warning(check, f"homes that do not answer: {some(late)}", why, remedy, facts=facts))
-    if hidden:
-        remedy = "ask them for chmod o+x of their homes; rq doctor tells them, too"
+    if hidden and there:
+        beside = len(commons.beside(seen, there, patient.spool.uid))
+        told += f"; {len(hidden)} closed to you, {beside} seen in the commons"
+    elif hidden:
+        remedy = "ask them for chmod o+x of their homes, or the administrator for a commons: roundqd(8)"
         found.append(warning(check, f"{told}; closed to you: {some(hidden)}", why, remedy, facts=facts))
     return found or [ok(check, told, why, facts=facts)]
 

@@ -25,13 +25,14 @@ class Patient:
     """One user on one node.
 
     `ping` is the token that is left for other nodes, `say` tells how far a long check is; `root` stands
-    before what is read of the machine, for tests.
+    before what is read of the machine, for tests; `fixes` is whether what can be mended is to be.
     """
 
     environ: Mapping[str, str]
     ping: str = field(default_factory=pings.token)
     say: Callable[[str], None] = lambda _: None
     root: str = ""
+    fixes: bool = False
 
     @functools.cached_property
     def spool(self) -> Spool:

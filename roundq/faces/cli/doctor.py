@@ -23,11 +23,12 @@ def build_parser(verb: str) -> Parser:
     """The parser of `doctor`."""
     parser = Parser(
         verb,
-        "[--quick] [-v] [--json]",
+        "[--quick] [--fix] [-v] [--json]",
         "Check what the queue needs of the home file system and of this node.",
         "rq doctor",
     )
     parser.add_argument("--quick", action="store_true", help="do not wait for the answers of other nodes")
+    parser.add_argument("--fix", action="store_true", help="as root: make the commons, or say how it is made")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="say why it matters also of what is well"
     )
@@ -39,7 +40,7 @@ def run(verb: str, options: argparse.Namespace) -> int:
     """`rq doctor`: 0, or the exit code of the first problem."""
     del verb
     checks = [check for check in CHECKS if not (options.quick and check.name in SLOW)]
-    examination = Examination(os.environ, checks)
+    examination = Examination(os.environ, checks, fixes=options.fix)
     told: list[tuple[str, Finding]] = []
     group = ""
     width = tables.columns_of(sys.stdout)
