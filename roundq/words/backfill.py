@@ -176,24 +176,29 @@ def keeper(shape: Shape, offers: Iterable[Offer]) -> str | None:
     """The one node to keep for a job of that shape that has waited long; None if no node could run it.
 
     Without this choice every node of the cluster would be kept for the same job. It is the node where
-    time limits let it fit soonest; where they do not tell, the one with the most free cores. Being kept
-    brings it nearer, so the choice is stable. Pass the nodes that are up and not draining.
+    time limits let it fit soonest; where they do not tell, the one with the most cores that are free, or
+    that time limits will have freed. Being kept brings it nearer, and what fills in does not take it farther,
+    so the choice is stable. Pass the nodes that are up and not draining.
     """
     able = [offer for offer in offers if ineligible(shape, offer.site) is None]
     if not able:
         return None
     # A job of all cores waits for those in use, any other for those that are missing.
-    if shape.cores == ALL_CORES:
-        return min(able, key=lambda o: (_steps(shape.need, o), o.cores - o.free_cores, o.node)).node
-    return min(able, key=lambda o: (_steps(shape.need, o), -o.free_cores, o.node)).node
+    needs_all = shape.cores == ALL_CORES
+
+    def key(offer: Offer) -> tuple[int, int, str]:
+        steps, free = _fits_in_steps(shape.need, offer)
+        return steps, offer.cores - free if needs_all else -free, offer.node
+
+    return min(able, key=key).node
 
 
 def _left_s(end: End) -> float:
     return UNKNOWN_S if end.left_s is None else end.left_s
 
 
-def _steps(need: Need, offer: Offer) -> int:
-    """In how many steps of time a job fits there, by cores and GPUs."""
+def _fits_in_steps(need: Need, offer: Offer) -> tuple[int, int]:
+    """In how many steps of time a job fits there, by cores and GPUs; and the cores that are free by then."""
     cores = need.cores or offer.cores
     free_cores, free_gpus = offer.free_cores, offer.free_gpus
     at_s = 0.0
@@ -204,4 +209,5 @@ def _steps(need: Need, offer: Offer) -> int:
         free_cores, free_gpus = free_cores + end.cores, free_gpus + end.gpus
     if free_cores < cores or free_gpus < need.gpus:
         at_s = UNKNOWN_S
-    return int(at_s // STEP_S)
+    ended = sum(end.cores for end in offer.ends if end.left_s is not None and end.left_s <= at_s)
+    return int(at_s // STEP_S), offer.free_cores + ended

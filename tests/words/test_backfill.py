@@ -274,6 +274,15 @@ def test_the_choice_is_the_same_for_cards_that_were_read_a_moment_apart() -> Non
         assert keeper(Shape(8, 0), offers) == "a"
 
 
+@pytest.mark.parametrize("cores", [4, 0])
+def test_what_fills_in_does_not_move_the_choice(cores: int) -> None:
+    """Or the node would not be kept for a while, and what may run for ever could start there."""
+    long = End(900.0, 3)
+    kept = Offer("a", 4, 0, GIB, ends=(long, End(30.0, 1)))
+    for other in (Offer("b", 4, 1, GIB, ends=(long,)), Offer("b", 4, 0, GIB, ends=(long, End(None, 1)))):
+        assert keeper(Shape(cores, 0), [kept, other]) == "a"
+
+
 def test_only_a_node_that_suits_is_kept() -> None:
     offers = [
         Offer("a", 8, 8, GIB),
