@@ -355,7 +355,7 @@ class Round:
         """What everybody has used, as a part of what the cluster could have given."""
         half_life_s = self.config.half_life_s
         total = usage.usage_of(self.seen, half_life_s)
-        cores = survey.all_cores(self.seen, self.name, self._cores())
+        cores = survey.all_cores(self.seen, self.spool.user, self.name, self._cores())
         return {user: part(used, cores, half_life_s) for user, used in total.items()}
 
     def _snapshot(self, scene: Scene) -> Snapshot:

@@ -239,21 +239,26 @@ def _ends(jobs: Iterable[tuple[Occupant, float]], cores: int) -> tuple[End, ...]
     )
 
 
-def all_cores(seen: Iterable[Seen], here: str, cores: int) -> int:
-    """The cores of all nodes that are heard of; this one has `cores`."""
-    capacity = {here: cores}
-    for one in seen:
-        if one.is_alive and one.card.node != here:
-            capacity[one.card.node] = max(capacity.get(one.card.node, 0), one.card.capacity)
-    return sum(capacity.values())
+def all_cores(seen: Iterable[Seen], me: str, here: str, cores: int) -> int:
+    """The cores of the nodes where a daemon of mine lives; this one has `cores`.
+
+    Of my own cards only: a stranger's could tell of nodes that there are not, all of them free.
+    """
+    return cores + sum(_capacities(seen, me, here).values())
+
+
+def _capacities(seen: Iterable[Seen], me: str, here: str) -> dict[str, int]:
+    """The cores of my other live nodes that are not draining."""
+    return {
+        one.card.node: one.card.capacity
+        for one in seen
+        if one.card.user == me and one.is_alive and one.card.state == cards.UP and one.card.node != here
+    }
 
 
 def cluster(scene: Scene) -> tuple[int, int]:
-    """The cores of all live nodes, and how many of them are free."""
-    capacity = {scene.node: scene.cores}
-    for one in scene.others():
-        if one.is_alive and one.card.state == cards.UP and one.card.node != scene.node:
-            capacity[one.card.node] = max(capacity.get(one.card.node, 0), one.card.capacity)
+    """The cores of all live nodes that I may use, and how many of them are free."""
+    capacity = {**_capacities(scene.seen, scene.me, scene.node), scene.node: scene.cores}
     used = _used(scene)
     free = sum(max(0, cores - used.get(node, 0)) for node, cores in capacity.items())
     return sum(capacity.values()), free
