@@ -8,7 +8,6 @@ around it is in `daemon`.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
@@ -17,7 +16,9 @@ from dataclasses import replace
 
 from roundq import __version__
 from roundq.actors import courtesy, occupancy, settling, survey, usage
+from roundq.actors.asked import Asked
 from roundq.actors.attempt import Terms
+from roundq.actors.board import Board
 from roundq.actors.clearing import Clearing
 from roundq.actors.courtesy import Courtesy
 from roundq.actors.grants import Grants
@@ -28,26 +29,21 @@ from roundq.actors.tenants import Tenant, Tenants
 from roundq.actors.turns import Turns
 from roundq.actors.usage import Meter
 from roundq.actors.waiting import WaitingList
-from roundq.records import cards, commons, neighbours, pings
-from roundq.records import spool as spools
+from roundq.records import cards, commons, neighbours
 from roundq.records.cards import Card
 from roundq.records.control import Control
 from roundq.records.neighbours import Neighbourhood, Seen
-from roundq.records.spool import Entry, Spool
+from roundq.records.spool import Spool
 from roundq.words import policy, titles
-from roundq.words.errors import RoundqError
 from roundq.words.limits import Limit
 from roundq.words.policy import Decision, Ruling, Snapshot, Want
 from roundq.words.quantities import format_memory, visible
 from roundq.words.room import cores_text
 from roundq.words.states import (
-    CANCELED,
     CLAIMED,
-    OWNED_STATES,
-    PENDING_STATES,
 )
 from roundq.words.usage import part
-from roundq.world import files, procs
+from roundq.world import procs
 from roundq.world.accounts import Groups
 from roundq.world.config import Config
 from roundq.world.drains import AdminDrain
@@ -62,8 +58,6 @@ UNDECIDED_S, UNDECIDED_MOST_S = 0.003, 2.0
 FACTS_S = 1.0
 #: Who has a home is asked anew this often, and always before a claim is kept.
 HOMES_S = 30.0
-#: A request that meets no job is forgotten after this long.
-MOOT_S = 60.0
 #: After the user called a node lost, and after the start, it is looked for so long what is left of its jobs.
 LOST_S = 3600.0
 #: After a birth that failed nothing is claimed for this long: claim and return wake the daemon at once,
@@ -91,8 +85,8 @@ class Round:
         self.restart_ns, self.process = restart_ns, procs.own_identity()
         self.tenants = Tenants(spool, self.name, log)
         self.leases = Leases(spool, self.name)
-        self.publisher = commons.Publisher(self.name, helpers)
-        self.sweeping = Sweeping(spool, self.name, log, self.publisher)
+        self.board = Board(spool, commons.Publisher(self.name, helpers))
+        self.sweeping = Sweeping(spool, self.name, log, self.board.publisher)
         self.clearing = Clearing(spool.path, log, os.environ)
         self.neighbourhood = Neighbourhood(self.name)
         self.supervisors = Bearers(titles.SUPERVISOR)
@@ -101,11 +95,10 @@ class Round:
         self.gpus = Gpus(os.environ)
         self.meter = Meter(spool, self.name, node.machine())
         self.waiting = WaitingList(spool, log)
-        self.asked = files.Freshness(spool.directory("requests"))
+        self.asked = Asked(spool, self.name, self.tenants, self.waiting)
         self.homes: list[Spool] = [spool]
         self.seen: list[Seen] = []
         self.decision: Decision | None = None
-        self.card: Card | None = None
         self.control, self.admin_drain = Control(spool, self.name), AdminDrain()
         #: Why nothing may start: what the daemon found, see `unsafe`, or that this node is drained.
         self.draining: str | None = None
@@ -115,18 +108,14 @@ class Round:
         self.is_contested = False
         self.machine = node.machine()
         self._commons_trouble: str | None = None
-        self._homes_s = self._moot_s = 0.0
-        self._tenants_s = self._beat_s = -1e9
+        self._homes_s = 0.0
+        self._tenants_s = -1e9
         self._bearers_s = -1e9
         self._bearers: list[Named] = []
-        self._beat = 0
         self._claim_again_s = -1e9
-        self._is_giving_way = False
         self._left: tuple[int | None, int | None] = (None, None)
         self._emptied: tuple[tuple[str, int], ...] = ()
-        self._lost_until_s = time.monotonic() + LOST_S
-        self._moot: set[str] = set()
-        self._pongs: tuple[str, ...] = ()
+        self._begun_s = time.monotonic()
         self._told: frozenset[policy.Verdict] = frozenset()
 
     # ------------------------------------------------------------ the round
@@ -142,7 +131,7 @@ class Round:
             self.facts = survey.facts(self.node, self.config, now_s)
             self.facts = self.facts.with_gpus(self.gpus, self.config, now_s, granted)
         self._look_at_drains(now_s)
-        self.tenants.settle_s = self.asked.late_s = self.config.settle_s
+        self.tenants.settle_s = self.asked.freshness.late_s = self.config.settle_s
         self.waiting.expect_late(self.config.settle_s)
         if self.config.lease_s and self.draining is None:
             for entry in self.leases.run_out(now_s, self.config.poll_max_s):
@@ -160,10 +149,10 @@ class Round:
                 self.tenants.recover()
         if settling.look(self.tenants, now_s, self.config.settle_s):
             # What was asked of it meanwhile is answered before it is born.
-            self.asked.forget()
+            self.asked.freshness.forget()
         self.meter.look(self.tenants, now_s, time.time_ns(), self.config.half_life_s, self._cores())
         self.waiting.look(now_s, self.config.poll_max_s)
-        self._look_at_requests(now_s)
+        self.asked.look(now_s, self.config.settle_s, has_card=self.card is not None)
         again_s = self._again_s(now_s)
         self.decision = None
         if (self.waiting or self._could_give_way()) and self.draining is None:
@@ -176,7 +165,8 @@ class Round:
         elif self.waiting:
             self.decision = policy.decide(self._snapshot(self._scene(now_s, self._lodgers())))
         undecided = self._settle(now_s)
-        if now_s < self._lost_until_s and now_s - self._beat_s >= cards.BEAT_S * 0.9:
+        lost_s = self._begun_s if self.asked.lost_s is None else self.asked.lost_s
+        if now_s - lost_s < LOST_S and self.board.is_due(now_s):
             mine = neighbours.seen_now([self.spool], self.spool, self.name, now_s)
             self._emptied = survey.emptied(mine, self.spool, self.name)
         self._publish(now_s)
@@ -202,8 +192,7 @@ class Round:
         return settling.again_s(self.tenants, 0.0, 0.0) < float("inf")
 
     def _again_s(self, now_s: float) -> float:
-        since_beat_s = max(0.0, now_s - self._beat_s) if self._beat_s > 0 else 0.0
-        soon = [cards.BEAT_S - since_beat_s, self.waiting.again_s(now_s), self.leases.again_s(now_s)]
+        soon = [self.board.again_s(now_s), self.waiting.again_s(now_s), self.leases.again_s(now_s)]
         if self.gpus.is_awaited:
             soon.append(self.gpus.again_s(now_s))
         return max(0.0, min(soon))
@@ -219,62 +208,6 @@ class Round:
             self.draining = draining
             said = f"starts nothing: {visible(draining)}" if draining else "starts jobs again"
             self.log.warning("%s", said)
-
-    def _look_at_requests(self, now_s: float) -> None:
-        if not self.asked.is_due(now_s) and now_s - self._moot_s < MOOT_S:
-            return
-        try:
-            self._look_at_pings(now_s)
-            asked = spools.requests(self.spool)
-            # On another node of mine, too: one after the other.
-            self._is_giving_way = any("preempt" in verbs for verbs in asked.values())
-            self._answer(asked, now_s)
-        except (OSError, RoundqError):
-            self.asked.forget()
-            raise
-
-    def _look_at_pings(self, now_s: float) -> None:
-        self._pongs = pings.seen(self.spool)
-        if self._pongs and self.card is not None and now_s - self._moot_s >= MOOT_S:
-            # The server's clock on both sides: our card was written there a minute ago at most.
-            with contextlib.suppress(OSError):
-                server_s = files.signature(f"{self.spool.path}/{self.name}")[1] / 1e9
-                pings.sweep(self.spool, self._pongs, server_s)
-
-    def _answer(self, asked: dict[str, set[str]], now_s: float) -> None:
-        self.tenants.answer(asked, time.time_ns())
-        for job_id, verbs in asked.items():
-            if "lost" in verbs:
-                self._lost_until_s = now_s + LOST_S
-            if "lost" in verbs and (meant := spools.asked_of(self.spool, job_id, "lost")) is not None:
-                self.tenants.take_from_lost(job_id, meant)
-        for job_id, verbs in asked.items():
-            # It was claimed or running when it was asked for, and went back to waiting.
-            entry = self.waiting.entry(job_id)
-            if "cancel" in verbs and entry and self._canceled(entry):
-                self.tenants.say(job_id, CANCELED, "is canceled before it began")
-                self.waiting.remove([entry])
-        if now_s - self._moot_s >= max(MOOT_S, self.config.settle_s):
-            self._moot_s = now_s
-            active = (
-                {entry.id for entry in spools.scan(self.spool, PENDING_STATES + OWNED_STATES)}
-                if asked
-                else set()
-            )
-            moot = set(asked) - active
-            # Twice in a row: a job on its way from one directory to the next is not gone.
-            for job_id in moot & self._moot:
-                spools.answer(self.spool, job_id)
-            self._moot = moot
-
-    def _canceled(self, entry: Entry) -> bool:
-        try:
-            return spools.cancel(self.spool, entry, time.time_ns(), self.name)
-        except FileNotFoundError:
-            if not self.config.settle_s:
-                raise
-            # It is listed, and has moved on: this node learns it late.
-            return False
 
     # ------------------------------------------------------------ looking around
 
@@ -368,7 +301,7 @@ class Round:
             memory_available=self._memory_available(any(shape.memory for shape in self.waiting.shapes)),
             draining=self.draining,
             passed_over=passed_over,
-            may_requeue=not self._is_giving_way,
+            may_requeue=not self.asked.is_giving_way,
         )
 
     # ------------------------------------------------------------ claim and check
@@ -493,23 +426,12 @@ class Round:
 
     def _publish(self, now_s: float) -> None:
         """Puts my card in the spool if it says something new, or if its beat is due."""
-        card = self._new_card()
-        if (
-            self.card is not None
-            and _says(card) == _says(self.card)
-            and now_s - self._beat_s < cards.BEAT_S * 0.9
-        ):
-            self.publisher.keep(self.config.commons, self.card, shows_names=self.config.card_names)
-            return
-        self._beat += 1
-        card = replace(card, beat=self._beat)
-        cards.publish(self.spool, card)
-        # Only now: what could not be written has told nobody anything, of a claim least of all.
-        self.card, self._beat_s = card, now_s
-        self._publish_in_commons(card)
+        self.board.publish(self._new_card(), self.config, now_s)
 
-    def _publish_in_commons(self, card: Card) -> None:
-        self.publisher.publish(self.config.commons, card, shows_names=self.config.card_names)
+    @property
+    def card(self) -> Card | None:
+        """My card as it was published last."""
+        return self.board.card
 
     def _new_card(self) -> Card:
         decision = self.decision
@@ -527,7 +449,7 @@ class Round:
             heads, said = self.card.heads, self.card.said
         trouble = [*self.waiting.trouble(), *self.tenants.trouble.values()]
         # Why it cannot be written is, as a rule, why it cannot be read.
-        of_commons = self.publisher.trouble or self._commons_trouble
+        of_commons = self.board.publisher.trouble or self._commons_trouble
         trouble += [text for text in (self.config_error, self.draining, of_commons) if text]
         trouble += [*self.admin_drain.trouble, *self.control.trouble, *self.gpus.trouble]
         if self.helpers is not None:
@@ -546,7 +468,6 @@ class Round:
             version=__version__,
             machine=self.machine,
             process=self.process,
-            beat=self._beat,
             state=cards.UP if self.draining is None else cards.DRAINING,
             reason=self.draining or "",
             cores=self._cores(),
@@ -558,7 +479,7 @@ class Round:
             heads=heads,
             said=said,
             trouble=tuple(sorted(trouble)[:20]),
-            pong=self._pongs,
+            pong=self.asked.pongs,
             written_ns=max(0, time.time_ns()),
             threads=self.facts.threads,
             gpus=tuple(cards.Gpu(gpu.id, gpu.name, gpu.busy) for gpu in self.facts.gpus),
@@ -573,15 +494,7 @@ class Round:
     def leave(self) -> None:
         """The last card: this daemon starts nothing more; what runs here still counts."""
         self.tenants.leave()
-        card = self._new_card()
-        self.card = replace(card, beat=self._beat + 1, state=cards.LEAVING, heads=(), said=(), waiting=0)
-        cards.publish(self.spool, self.card)
-        self._publish_in_commons(self.card)
-
-
-def _says(card: Card) -> Card:
-    """What a card tells anybody anew: without what changes by itself all the time."""
-    return replace(card, load=0.0, memory_available=0, beat=0, written_ns=0, usage=0.0)
+        self.board.leave(self._new_card(), self.config)
 
 
 def _size(verdict: policy.Verdict) -> tuple[str, int]:

@@ -1,0 +1,94 @@
+"""What the user asks of this node in requests/: found there, answered, and forgotten when it meets no job.
+
+The supervisors of jobs that run answer themselves; here they are told that there is something.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+from roundq.actors.tenants import Tenants
+from roundq.actors.waiting import WaitingList
+from roundq.records import pings
+from roundq.records import spool as spools
+from roundq.records.spool import Entry, Spool
+from roundq.words.errors import RoundqError
+from roundq.words.states import CANCELED, OWNED_STATES, PENDING_STATES
+from roundq.world import files
+
+#: A request that meets no job is forgotten after this long.
+MOOT_S = 60.0
+
+
+class Asked:
+    """What one daemon remembers of requests/. Times are monotonic, in seconds."""
+
+    def __init__(self, spool: Spool, node: str, tenants: Tenants, waiting: WaitingList) -> None:
+        self.spool, self.node, self.tenants, self.waiting = spool, node, tenants, waiting
+        self.freshness = files.Freshness(spool.directory("requests"))
+        #: The tokens of the pings that are there.
+        self.pongs: tuple[str, ...] = ()
+        #: Whether a job of mine, on any node, is asked to give way.
+        self.is_giving_way = False
+        #: When the user last called a node lost; at the start nobody knows.
+        self.lost_s: float | None = None
+        self._moot_s = 0.0
+        self._moot: set[str] = set()
+
+    def look(self, now_s: float, settle_s: float, *, has_card: bool) -> None:
+        """Answers what is new. `settle_s` is how late a job may be seen; `has_card`: one was published."""
+        if not self.freshness.is_due(now_s) and now_s - self._moot_s < MOOT_S:
+            return
+        try:
+            self._look_at_pings(now_s, has_card)
+            asked = spools.requests(self.spool)
+            # On another node of mine, too: one after the other.
+            self.is_giving_way = any("preempt" in verbs for verbs in asked.values())
+            self._answer(asked, now_s, settle_s)
+        except (OSError, RoundqError):
+            self.freshness.forget()
+            raise
+
+    def _look_at_pings(self, now_s: float, has_card: bool) -> None:
+        self.pongs = pings.seen(self.spool)
+        if self.pongs and has_card and now_s - self._moot_s >= MOOT_S:
+            # The server's clock on both sides: our card was written there a minute ago at most.
+            with contextlib.suppress(OSError):
+                server_s = files.signature(f"{self.spool.path}/{self.node}")[1] / 1e9
+                pings.sweep(self.spool, self.pongs, server_s)
+
+    def _answer(self, asked: dict[str, set[str]], now_s: float, settle_s: float) -> None:
+        self.tenants.answer(asked, time.time_ns())
+        for job_id, verbs in asked.items():
+            if "lost" in verbs:
+                self.lost_s = now_s
+            if "lost" in verbs and (meant := spools.asked_of(self.spool, job_id, "lost")) is not None:
+                self.tenants.take_from_lost(job_id, meant)
+        for job_id, verbs in asked.items():
+            # It was claimed or running when it was asked for, and went back to waiting.
+            entry = self.waiting.entry(job_id)
+            if "cancel" in verbs and entry and self._canceled(entry, settle_s):
+                self.tenants.say(job_id, CANCELED, "is canceled before it began")
+                self.waiting.remove([entry])
+        if now_s - self._moot_s >= max(MOOT_S, settle_s):
+            self._moot_s = now_s
+            active = (
+                {entry.id for entry in spools.scan(self.spool, PENDING_STATES + OWNED_STATES)}
+                if asked
+                else set()
+            )
+            moot = set(asked) - active
+            # Twice in a row: a job on its way from one directory to the next is not gone.
+            for job_id in moot & self._moot:
+                spools.answer(self.spool, job_id)
+            self._moot = moot
+
+    def _canceled(self, entry: Entry, settle_s: float) -> bool:
+        try:
+            return spools.cancel(self.spool, entry, time.time_ns(), self.node)
+        except FileNotFoundError:
+            if not settle_s:
+                raise
+            # It is listed, and has moved on: this node learns it late.
+            return False
