@@ -9,7 +9,6 @@ that submits does.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 import re
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from roundq.words.allocation import Unit
-    from roundq.world.gpus import Gpus
 
 #: Overrides the host name, for tests and for nodes that share one.
 NAME_VARIABLE = "RQ_NODE"
@@ -117,13 +115,6 @@ class Node:
         if self._features is None:
             self._features = features.of_processors(self._root)
         return self._features
-
-    @functools.cached_property
-    def gpus(self) -> Gpus:
-        """Its GPUs: what is known of them so far."""
-        from roundq.world.gpus import Gpus
-
-        return Gpus(self._environ, self._root)
 
     def memory_total(self) -> int:
         """Memory in bytes: that of the machine, or the least limit of a control group that we are in."""

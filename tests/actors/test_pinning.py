@@ -19,8 +19,11 @@ from roundq.records import spool as spools
 from roundq.words.job import Identity, Record
 from roundq.words.states import COMPLETED, RUNNING, ZOMBIE
 from roundq.world import nodelock, procs, scratch
+from roundq.world.gpus import Gpus
 from tests import rights
 from tests.actors.spoolhome import NODE, SpoolHome
+from tests.actors.test_round import round_of
+from tests.actors.test_round_resources import OTHER, holding, neighbour, publish
 from tests.cluster.wait import wait_until
 
 ALLOWED = sorted(os.sched_getaffinity(0))
@@ -387,3 +390,39 @@ def test_a_daemon_pins_each_job_and_hands_out_each_gpu_once(home: SpoolHome) -> 
     assert sorted(int(lines[2]) for lines in seen) == ALLOWED
     assert sorted(lines[3] for lines in seen) == [f"gpus={at}" for at in range(len(ALLOWED))]
     assert home.output(f"seen.{without}") == "CUDA_VISIBLE_DEVICES=\n"
+
+
+def test_a_stranger_on_a_gpu_is_seen_whatever_other_nodes_have_granted(
+    home: SpoolHome, tmp_path: Path
+) -> None:
+    """Ids of GPUs are those of one node; a card tells of strangers, and of what is not offered, and why."""
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/nvidiactl").write_text("")
+    publish(neighbour(home), OTHER, jobs=(holding(gpus=("0",)),))
+    publish(neighbour(home), NODE, jobs=(holding(gpus=("1",)),))
+    one = round_of(home)
+    stranger = subprocess.Popen(["sleep", "300"])
+    script = tmp_path / "nvidia-smi"
+    script.write_text(
+        "#!/bin/sh\n"
+        'case "$1" in --query-gpu=*)\n'
+        'for i in 0 1 2; do echo "$i, U$i, 0:0, 1024, Disabled, A100"; done\n'
+        'echo "3, U3, 0:0, 1024, Enabled, A100";;\n'
+        f'*) echo "U0, {stranger.pid}"; echo "U1, {stranger.pid}";; esac\n'
+    )
+    script.chmod(0o755)
+    one.gpus = Gpus({"PATH": f"{tmp_path}:{os.environ['PATH']}"}, str(tmp_path))
+    home.submit("/bin/true", gpus=100)
+    try:
+        one.run(100.0)
+        wait_until(lambda: one.gpus.look(100.0) != ())
+        one.run(200.0)
+        one.run(300.0)
+    finally:
+        stranger.kill()
+        stranger.wait()
+        one.gpus.close()
+
+    assert one.card is not None
+    assert [(gpu.id, gpu.busy) for gpu in one.card.gpus] == [("0", True), ("1", False), ("2", False)]
+    assert "GPU 3 is divided (MIG): its parts are not offered" in one.card.trouble
