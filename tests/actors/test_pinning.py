@@ -416,8 +416,9 @@ def test_a_stranger_on_a_gpu_is_seen_whatever_other_nodes_have_granted(
     try:
         one.run(100.0)
         wait_until(lambda: one.gpus.look(100.0) != ())
-        one.run(200.0)
-        one.run(300.0)
+        # Before the minute after which it is asked again.
+        one.run(110.0)
+        one.run(120.0)
     finally:
         stranger.kill()
         stranger.wait()
