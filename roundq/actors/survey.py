@@ -25,7 +25,7 @@ from roundq.words.backfill import End
 from roundq.words.claims import Bounds, Claim
 from roundq.words.job import NS
 from roundq.words.limits import Limit
-from roundq.words.policy import Holding, Neighbour, Offer, Snapshot, Verdict, Want
+from roundq.words.policy import Holding, Neighbour, Offer, Shape, Snapshot, Verdict, Want
 from roundq.words.room import licenses_here
 from roundq.words.states import OWNED_STATES
 from roundq.world import procs
@@ -377,14 +377,14 @@ def players(scene: Scene, passed_over: Collection[str]) -> tuple[Neighbour, ...]
 
 def wants(scene: Scene, waiting: WaitingList) -> tuple[Want, ...]:
     """The first of my waiting jobs of each shape; no more can start in one pass than there are cores."""
-    where = offers(scene)
+    where, before = offers(scene), kept_before(scene.seen, scene.me)
     found: list[Want] = []
     counted = first(waiting, scene.limit.waiting)
     for shape, jobs in waiting.shapes.items():
         if shape.gpus and scene.facts.is_awaited:
             # That there are none must not be said before it is known.
             continue
-        kept_on = policy.keeper(shape, where)
+        kept_on = policy.keeper(shape, where, before.get(shape))
         # One more than can start waits on.
         found += [
             replace(one.want, waited_s=scene.now_s - one.known_s, kept_on=kept_on)
@@ -392,6 +392,18 @@ def wants(scene: Scene, waiting: WaitingList) -> tuple[Want, ...]:
             if counted is None or one.entry.id in counted
         ]
     return tuple(found)
+
+
+def kept_before(seen: Iterable[Seen], me: str) -> dict[Shape, str]:
+    """The node that was chosen for each shape of mine: whose own card says so, so that all daemons agree."""
+    chosen: dict[Shape, str] = {}
+    for one in seen:
+        card = one.card
+        if card.user == me and one.is_alive:
+            for head in card.heads:
+                if head.kept_on == card.node and card.node <= chosen.get(head.shape, card.node):
+                    chosen[head.shape] = card.node
+    return chosen
 
 
 def first(waiting: WaitingList, most: int | None) -> frozenset[str] | None:

@@ -172,33 +172,45 @@ def ineligible(shape: Shape, site: Site) -> str | None:
     return None if why is None else f"can never start here: {why}"
 
 
-def keeper(shape: Shape, offers: Iterable[Offer]) -> str | None:
+def keeper(shape: Shape, offers: Iterable[Offer], was: str | None = None) -> str | None:
     """The one node to keep for a job of that shape that has waited long; None if no node could run it.
 
     Without this choice every node of the cluster would be kept for the same job. It is the node where
-    time limits let it fit soonest; where they do not tell, the one with the most cores that are free, or
-    that time limits will have freed. Being kept brings it nearer, and what fills in does not take it farther,
-    so the choice is stable. Pass the nodes that are up and not draining.
+    time limits let it fit soonest; where they do not tell, the one with the most free cores. `was` is the
+    node that was chosen before: it stays, unless another one is nearer by half; else what was left idle there
+    would have been so for nothing. Pass the nodes that are up and not draining.
     """
     able = [offer for offer in offers if ineligible(shape, offer.site) is None]
     if not able:
         return None
+    far = {offer.node: (*_far(shape.need, offer), offer.node) for offer in able}
+    nearest = min(far, key=lambda node: far[node])
+    if was not in far or _is_half_as_far(far[nearest], far[was]):
+        return nearest
+    return was
+
+
+def _is_half_as_far(one: tuple[int, int, str], other: tuple[int, int, str]) -> bool:
+    """Whether a node is nearer by half: sooner, or at the same time with fewer cores that are missing."""
+    if 2 * one[0] <= other[0] and other[0]:
+        return True
+    return one[0] <= other[0] and other[1] > 0 and 2 * one[1] <= other[1]
+
+
+def _far(need: Need, offer: Offer) -> tuple[int, int]:
+    """In how many steps of time a job fits there, by cores and GPUs, and how many cores are missing."""
     # A job of all cores waits for those in use, any other for those that are missing.
-    needs_all = shape.cores == ALL_CORES
-
-    def key(offer: Offer) -> tuple[int, int, str]:
-        steps, free = _fits_in_steps(shape.need, offer)
-        return steps, offer.cores - free if needs_all else -free, offer.node
-
-    return min(able, key=key).node
+    if need.cores == ALL_CORES:
+        return _steps(need, offer), offer.cores - offer.free_cores
+    return _steps(need, offer), need.cores - offer.free_cores
 
 
 def _left_s(end: End) -> float:
     return UNKNOWN_S if end.left_s is None else end.left_s
 
 
-def _fits_in_steps(need: Need, offer: Offer) -> tuple[int, int]:
-    """In how many steps of time a job fits there, by cores and GPUs; and the cores that are free by then."""
+def _steps(need: Need, offer: Offer) -> int:
+    """In how many steps of time a job fits there, by cores and GPUs."""
     cores = need.cores or offer.cores
     free_cores, free_gpus = offer.free_cores, offer.free_gpus
     at_s = 0.0
@@ -209,5 +221,4 @@ def _fits_in_steps(need: Need, offer: Offer) -> tuple[int, int]:
         free_cores, free_gpus = free_cores + end.cores, free_gpus + end.gpus
     if free_cores < cores or free_gpus < need.gpus:
         at_s = UNKNOWN_S
-    ended = sum(end.cores for end in offer.ends if end.left_s is not None and end.left_s <= at_s)
-    return int(at_s // STEP_S), offer.free_cores + ended
+    return int(at_s // STEP_S)
