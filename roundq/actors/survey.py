@@ -140,7 +140,9 @@ def running_cores(scene: Scene) -> dict[str, int]:
 
 def _my_cores(scene: Scene) -> int:
     """My cores in the whole cluster, what scavenges too: for limits."""
-    elsewhere = sum(occupancy.promised(one.card) for one in scene.others() if one.card.user == scene.me)
+    elsewhere = sum(
+        occupancy.promised(one.card) for one in _told_elsewhere(scene) if one.card.user == scene.me
+    )
     here = sum(scene.cores if job.exclusive else job.cores for user, job in scene.lodgers if user == scene.me)
     return elsewhere + here
 
@@ -154,7 +156,7 @@ def limits_left(scene: Scene) -> tuple[int | None, int | None]:
 
 def running_jobs(scene: Scene) -> int:
     """My claimed and running jobs in the whole cluster."""
-    elsewhere = sum(len(one.card.jobs) for one in scene.others() if one.card.user == scene.me)
+    elsewhere = sum(len(one.card.jobs) for one in _told_elsewhere(scene) if one.card.user == scene.me)
     return elsewhere + sum(1 for user, _ in scene.lodgers if user == scene.me)
 
 
@@ -280,8 +282,8 @@ def yielding(scene: Scene) -> frozenset[str]:
     return frozenset(found)
 
 
-def _elsewhere(scene: Scene) -> list[Lodger]:
-    """The jobs on cards of other nodes, but for those that their user's daemons say are there no more."""
+def _told_elsewhere(scene: Scene) -> list[Seen]:
+    """The cards of other nodes, but for those of which their user's daemons say that the jobs are not there."""
     emptied = {
         (one.card.user, node, beat)
         for one in scene.seen
@@ -290,22 +292,23 @@ def _elsewhere(scene: Scene) -> list[Lodger]:
         if node != one.card.node
     }
     return [
-        Lodger(one.card.user, job)
+        one
         for one in scene.others()
         if one.card.node != scene.node and (one.card.user, one.card.node, one.card.beat) not in emptied
-        for job in one.card.jobs
     ]
 
 
+def _elsewhere(scene: Scene) -> list[Lodger]:
+    """The jobs on other nodes; of silent ones, too, where they may run."""
+    return [Lodger(one.card.user, job) for one in _told_elsewhere(scene) for job in one.card.jobs]
+
+
 def emptied(seen: Iterable[Seen], spool: Spool, here: str) -> tuple[tuple[str, int], ...]:
-    """Silent nodes of this user whose cards hold licenses although no record of his names them any more."""
+    """Silent nodes of this user whose cards tell of jobs although no record of his names them any more."""
     silent = {
         one.card.node: one.card.beat
         for one in seen
-        if one.spool.path == spool.path
-        and one.card.node != here
-        and not one.is_alive
-        and any(job.licenses for job in one.card.jobs)
+        if one.spool.path == spool.path and one.card.node != here and not one.is_alive and one.card.jobs
     }
     if not silent:
         return ()
@@ -336,7 +339,7 @@ def bounds(scene: Scene) -> Bounds:
 
 
 def pool_used(scene: Scene) -> dict[str, int]:
-    """Licenses that jobs on other nodes hold, by name; of silent nodes, too, where they may run."""
+    """Licenses that jobs on other nodes hold, by name."""
     used: dict[str, int] = {}
     for _, job in _elsewhere(scene):
         for name, count in job.licenses:

@@ -125,6 +125,21 @@ def test_a_limit_counts_what_runs_on_other_nodes(home: SpoolHome) -> None:
     assert one.decision.reason(jobs[1]).startswith("waits: your limit of 4 cores is reached")
 
 
+def test_a_limit_does_not_count_what_a_lost_node_left_on_its_card(home: SpoolHome) -> None:
+    """Once no record names the node any more: nobody else would ever take the card away."""
+    publish(home.spool, "lost", state=cards.LEAVING, beat=5, jobs=(holding(cores=4),))
+    job = home.submit("sleep", "60", cores=4)
+    one = round_of(home, limits=Limits(Limit(cores=4)))
+
+    one.run(100.0)
+    assert one.card is not None
+    assert one.card.emptied == (("lost", 5),)
+    one.run(101.0)
+    one.run(102.0)
+
+    assert [tenant.entry.id for tenant in one.tenants] == [job]
+
+
 def test_only_so_many_waiting_jobs_count(home: SpoolHome) -> None:
     """The first in the order of turns; of the others it is said why nobody looks at them."""
     late = home.submit("true", cores=2, priority=-1)
