@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from roundq.words.errors import UsageError
-from roundq.words.quantities import format_memory, parse_memory
+from roundq.words.quantities import GIB, KIB, MIB, TIB, parse_memory
 from roundq.words.room import cores_text
 
 #: What `ps -o comm` shows for a supervisor; the kernel keeps 15 bytes.
@@ -36,7 +36,7 @@ class Title(NamedTuple):
 def text(title: Title) -> str:
     """The title as a process bears it."""
     parts = [f"rq: job {title.id}", cores_text(title.cores)]
-    parts += [format_memory(title.memory)] if title.memory else []
+    parts += [_exactly(title.memory)] if title.memory else []
     parts += [_THREADS] if title.threads else []
     parts += [f"cpus {_ranges(title.cpus)}"] if title.cpus else []
     # An id with a blank or comma would read as something else; none has.
@@ -69,6 +69,14 @@ def parse(said: str) -> Title | None:
             except UsageError:
                 continue
     return title
+
+
+def _exactly(size: int) -> str:
+    """Bytes in the largest unit of which they are a whole number: others count with them."""
+    for factor, name in ((TIB, "T"), (GIB, "G"), (MIB, "M"), (KIB, "K")):
+        if not size % factor:
+            return f"{size // factor}{name}"
+    return f"{size}B"
 
 
 def _ranges(numbers: Iterable[int]) -> str:
