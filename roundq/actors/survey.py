@@ -283,7 +283,7 @@ def yielding(scene: Scene) -> frozenset[str]:
 
 
 def _told_elsewhere(scene: Scene) -> list[Seen]:
-    """The cards of other nodes, but for those of which their user's daemons say that the jobs are not there."""
+    """The cards of other nodes, but for those whose user's daemons say that these jobs are there no more."""
     emptied = {
         (one.card.user, node, beat)
         for one in scene.seen

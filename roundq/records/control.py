@@ -34,7 +34,7 @@ BYTES_MAX = 4096
 
 
 def drain(spool: Spool, node: str, why: Drain, here: str) -> None:
-    """The user's daemon on this node shall start nothing more; durable when it returns. `here` is our node."""
+    """The user's daemon on `node` shall start nothing more; durable when it returns. `here` is our node."""
     value = {"reason": why.reason, "by": why.by, "at": jobs.moment(why.at_ns)}
     _write(spool, f"{node}{_DRAIN}", value, f"drain {node}", here)
 

@@ -29,8 +29,8 @@ MAX_OUTPUT_DEFAULT = 1 << 20
 NO_NODE = "NONE"
 #: Earlier attempts that a record tells of, the last ones: a job that often gives way must not outgrow it.
 ATTEMPTS_MAX = 100
-#: Characters of what is said of each of them; and bytes that are kept free in a record for all that becomes of
-#: its job.
+#: Characters of what is said of each of them; and bytes that are kept free in a record for all that becomes
+#: of its job.
 ATTEMPT_DETAIL_MAX = 200
 FACTS_BYTES_MAX = 192 << 10
 #: More than any node has, and than anybody writes down.
@@ -106,7 +106,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One ended run of a job: where, by which process, when, and what became of it; `detail` in a sentence."""
+    """One ended run of a job: where, by which process, when, what became of it, and a sentence on that."""
 
     number: int
     node: str

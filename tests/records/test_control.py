@@ -1,4 +1,4 @@
-"""Promises about control/: what is asked there holds, costs nothing while it stands still, and cannot do harm."""
+"""Promises about control/: what is asked there holds, costs nothing while it stands, and can do no harm."""
 
 from __future__ import annotations
 

@@ -169,5 +169,5 @@ def test_the_administrator_drains_and_resumes(place: Place) -> None:
 def test_a_system_that_refuses_is_explained(place: Place) -> None:
     """In words of ours."""
     place.passing.parent.write_text("no directory")
-    with pytest.raises(SpoolError, match="cannot write .*drain: Not a directory"):
+    with pytest.raises(SpoolError, match=r"cannot write .*drain: Not a directory"):
         drains.drain("x", "here.1", str(place.passing))
