@@ -176,7 +176,8 @@ def keeper(shape: Shape, offers: Iterable[Offer], was: str | None = None) -> str
     """The one node to keep for a job of that shape that has waited long; None if no node could run it.
 
     Without this choice every node of the cluster would be kept for the same job. It is the node where
-    time limits let it fit soonest; where they do not tell, the one with the most free cores. `was` is the
+    time limits let it fit soonest; where they do not tell, the one with the most cores that are free, or that
+    limits will have freed: what fills in on the node that is kept takes it no farther. `was` is the
     node that was chosen before: it stays, unless another one is nearer by half; else what was left idle there
     would have been so for nothing. Pass the nodes that are up and not draining.
     """
@@ -199,18 +200,19 @@ def _is_half_as_far(one: tuple[int, int, str], other: tuple[int, int, str]) -> b
 
 def _far(need: Need, offer: Offer) -> tuple[int, int]:
     """In how many steps of time a job fits there, by cores and GPUs, and how many cores are missing."""
+    at_s = _fits_at_s(need, offer)
+    freed = sum(end.cores for end in offer.ends if end.left_s is not None and end.left_s <= at_s)
     # A job of all cores waits for those in use, any other for those that are missing.
-    if need.cores == ALL_CORES:
-        return _steps(need, offer), offer.cores - offer.free_cores
-    return _steps(need, offer), need.cores - offer.free_cores
+    wanted = offer.cores if need.cores == ALL_CORES else need.cores
+    return int(at_s // STEP_S), wanted - offer.free_cores - freed
 
 
 def _left_s(end: End) -> float:
     return UNKNOWN_S if end.left_s is None else end.left_s
 
 
-def _steps(need: Need, offer: Offer) -> int:
-    """In how many steps of time a job fits there, by cores and GPUs."""
+def _fits_at_s(need: Need, offer: Offer) -> float:
+    """In how many seconds a job fits there, by cores and GPUs; UNKNOWN_S if limits do not tell."""
     cores = need.cores or offer.cores
     free_cores, free_gpus = offer.free_cores, offer.free_gpus
     at_s = 0.0
@@ -221,4 +223,4 @@ def _steps(need: Need, offer: Offer) -> int:
         free_cores, free_gpus = free_cores + end.cores, free_gpus + end.gpus
     if free_cores < cores or free_gpus < need.gpus:
         at_s = UNKNOWN_S
-    return int(at_s // STEP_S)
+    return at_s

@@ -274,6 +274,17 @@ def test_the_choice_is_the_same_for_cards_that_were_read_a_moment_apart() -> Non
         assert keeper(Shape(8, 0), offers) == "a"
 
 
+@pytest.mark.parametrize("cores", [8, 0])
+def test_what_fills_in_does_not_move_the_choice(cores: int) -> None:
+    """Or the node would not be kept for a while, and what may run for ever could start there."""
+    kept = Offer("a", 8, 0, GIB, ends=(End(900.0, 4), End(30.0, 4)))
+    for forever in (End(900.0, 4), End(None, 4)):
+        kept = kept._replace(ends=(forever, End(30.0, 4)))
+        other = Offer("b", 8, 4, GIB, ends=(forever,))
+        assert keeper(Shape(cores, 0), [kept, other], "a") == "a"
+        assert keeper(Shape(cores, 0), [kept, other]) == "a"
+
+
 def test_only_a_node_that_suits_is_kept() -> None:
     offers = [
         Offer("a", 8, 8, GIB),
