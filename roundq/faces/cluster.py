@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from roundq.actors import occupancy
 from roundq.records import neighbours
 from roundq.records import spool as spools
-from roundq.records.cards import DRAINING, LEAVING, Card, Occupant
+from roundq.records.cards import DRAINING, LEAVING, Card, Gpu, Occupant
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
 from roundq.words.errors import RecordError
@@ -33,11 +33,17 @@ NAMES_MOST = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Occupancy:
-    """A job that has cores of a node. `cores` is ALL_CORES for one of 0.2.9 that has them all."""
+    """A job that has cores of a node. `cores` is ALL_CORES for one of 0.2.9 that has them all.
+
+    One on `threads` has hardware threads that other jobs' cores left over; `gpus` are ids.
+    """
 
     spool: Spool
     node: str
     cores: int
+    scavenge: bool = False
+    threads: bool = False
+    gpus: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +66,8 @@ class NodeFacts:
 
     `silent_s` is for how long nothing was heard of it, None while it is heard of.
     `drainers` are the users for whom it drains, `settling` counts claims that are not trusted
-    yet. Memory is in bytes.
+    yet. Memory is in bytes. `threads` are the hardware threads beside the first ones of its cores, of which
+    jobs have `threads_used`. `gpus_free` are the ids of those that neither a job has nor a stranger uses.
     """
 
     name: str
@@ -80,6 +87,12 @@ class NodeFacts:
     drainers: tuple[str, ...]
     versions: tuple[str, ...]
     settling: int = 0
+    threads: int = 0
+    threads_used: int = 0
+    gpus: tuple[Gpu, ...] = ()
+    gpus_free: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    licenses: tuple[tuple[str, int], ...] = ()
 
     @property
     def is_live(self) -> bool:
@@ -89,7 +102,10 @@ class NodeFacts:
 
 @dataclass(frozen=True, slots=True)
 class UserFacts:
-    """A user: running cores and jobs on nodes that are heard of, waiting jobs, nodes with a live daemon."""
+    """A user: running cores and jobs on nodes that are heard of, waiting jobs, nodes with a live daemon.
+
+    What scavenges counts for nobody, and so not in `cores`: its cores are `scavenging`.
+    """
 
     name: str
     cores: int
@@ -97,6 +113,7 @@ class UserFacts:
     waiting: int
     nodes: tuple[str, ...]
     is_me: bool
+    scavenging: int = 0
 
 
 # ---------------------------------------------------------------- looking
@@ -120,8 +137,12 @@ def look(of: Sequence[Spool], me: Spool, node: str, now_s: float, supervisors: I
     told = {one.spool.uid for one in seen if one.card.node == node}
     unseen = [one for one in supervisors if one.uid not in told]
     for user, job in occupancy.by_process(unseen, {spool.uid: spool.user for spool in of}, me.user):
-        occupied.append(Occupancy(_of_process(user, job, unseen), node, job.cores))
+        occupied.append(_occupancy(_of_process(user, job, unseen), node, job))
     return Look(me, node, tuple(seen), tuple(occupied), waiting)
+
+
+def _occupancy(spool: Spool, node: str, job: Occupant) -> Occupancy:
+    return Occupancy(spool, node, job.cores, job.scavenge, job.threads, job.gpus)
 
 
 def _of_process(user: str, job: Occupant, among: Iterable[Named]) -> Spool:
@@ -136,7 +157,7 @@ def _occupied(spool: Spool, seen: Iterable[Seen], here: str) -> list[Occupancy]:
             found = spools.scan(spool, (CLAIMED, RUNNING), most=NAMES_MOST)
             listed = {(entry.id, entry.node) for entry in found}
     occupied = [
-        Occupancy(spool, one.card.node, job.cores)
+        _occupancy(spool, one.card.node, job)
         for one in seen
         for job in one.card.jobs
         # A daemon that died leaves a card that says what ran then; the spool says what runs now.
@@ -198,6 +219,7 @@ def _node(name: str, seen: list[Seen], jobs: list[Occupancy], me: Spool, *, is_h
     teller = _teller(told, me)
     cores = teller.capacity
     draining = [one.card for one in alive if one.card.state == DRAINING]
+    granted = {gpu for job in jobs for gpu in job.gpus}
     if not alive:
         state = STOPPED if is_here or all(one.card.state == LEAVING for one in seen) else SILENT
     else:
@@ -211,7 +233,7 @@ def _node(name: str, seen: list[Seen], jobs: list[Occupancy], me: Spool, *, is_h
         offers=offers if len(set(offers.values())) > 1 else {},
         physical_cores=teller.physical_cores,
         logical_cpus=teller.logical_cpus,
-        used=sum(_used(jobs, cores, teller.logical_cpus).values()),
+        used=sum(_used((job for job in jobs if not job.threads), cores, teller.logical_cpus).values()),
         jobs=len(jobs),
         load=None if teller.is_legacy else teller.load,
         memory=None if teller.is_legacy else teller.memory,
@@ -220,6 +242,12 @@ def _node(name: str, seen: list[Seen], jobs: list[Occupancy], me: Spool, *, is_h
         drainers=tuple(sorted(card.user for card in draining)),
         versions=tuple(sorted({one.card.version or LEGACY_VERSION for one in told}, key=natural)),
         settling=sum(job.settling for one in alive for job in one.card.jobs),
+        threads=teller.threads,
+        threads_used=min(teller.threads, sum(job.cores for job in jobs if job.threads)),
+        gpus=teller.gpus,
+        gpus_free=tuple(gpu.id for gpu in teller.gpus if not gpu.busy and gpu.id not in granted),
+        features=teller.features,
+        licenses=teller.licenses,
     )
 
 
@@ -243,12 +271,18 @@ def users_of(looked: Look) -> list[UserFacts]:
     """The users who have a live daemon or jobs, and me; those with most running cores first."""
     nodes = {node.name: node for node in nodes_of(looked) if node.is_live}
     cores: dict[Spool, int] = {looked.me: 0}
+    scavenging: dict[Spool, int] = {}
     running: dict[Spool, int] = {}
     live: dict[Spool, set[str]] = {}
     for name, jobs in _by_node(looked).items():
         node = nodes.get(name)
-        for spool, count in _used(jobs, node.cores if node else 0, node.logical_cpus if node else 0).items():
-            cores[spool] = cores.get(spool, 0) + (count if node else 0)
+        for total, own in (
+            (cores, [job for job in jobs if not job.scavenge]),
+            (scavenging, [job for job in jobs if job.scavenge]),
+        ):
+            of_each = _used(own, node.cores if node else 0, node.logical_cpus if node else 0)
+            for spool, count in of_each.items():
+                total[spool] = total.get(spool, 0) + (count if node else 0)
         for job in jobs:
             running[job.spool] = running.get(job.spool, 0) + (node is not None)
     for one in looked.seen:
@@ -263,7 +297,8 @@ def users_of(looked: Look) -> list[UserFacts]:
             waiting=waiting.get(spool, 0),
             nodes=tuple(sorted(live.get(spool, ()), key=natural)),
             is_me=spool == looked.me,
+            scavenging=scavenging.get(spool, 0),
         )
-        for spool in {*cores, *live, *waiting}
+        for spool in {*cores, *scavenging, *live, *waiting}
     ]
     return sorted(facts, key=lambda user: (-user.cores, -user.waiting, user.name))
