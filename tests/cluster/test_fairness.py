@@ -15,7 +15,6 @@ from tests.cluster.promises import CardWatch, Supply
 from tests.cluster.wait import wait_until
 
 if TYPE_CHECKING:
-    from tests.cluster.node import Node
     from tests.cluster.plugin import MakeCluster
 
 CORES = 4
@@ -198,29 +197,12 @@ def test_a_hundred_claims_at_once_promise_nothing_twice(make_cluster: MakeCluste
 # ---------------------------------------------------------------- limits, shares
 
 
-def control(node: Node, user: str, name: str, value: object) -> None:
-    """What a user asks of the daemons, see Control in roundqueue(7); None takes it back."""
-    code = """
-import os, sys
-directory = os.path.expanduser("~/.roundqueue/control")
-path, value = os.path.join(directory, sys.argv[1]), sys.argv[2]
-os.makedirs(directory, exist_ok=True)
-if value == "null":
-    os.unlink(path)
-else:
-    with open(path + ".new", "w") as file:
-        file.write(value)
-    os.rename(path + ".new", path)
-"""
-    node.python(code, name, json.dumps(value), user=user)
-
-
 def test_limits_hold_over_several_nodes(make_cluster: MakeCluster) -> None:
     """The administrator's of cores, and one's own of jobs: never more in the whole cluster, nor less."""
     config = "[limits.users.ann]\ncores = 3\n"
     lab = Lab(make_cluster(nodes=3, users=("ann", "bob"), env=ROOMY, config=config))
     n1, n2, login = lab.cluster
-    control(login, "bob", "limits.json", {"cores": None, "jobs": 2})
+    lab.rq(login, "bob", "limit", "-j", "2")
     lab.start_daemons(n1, n2)
     lab.wait_told("ann", "bob", nodes=(n1, n2), waiting=False)
     # Both nodes have room for all, and see them in the same moment.
@@ -337,17 +319,18 @@ def test_a_drained_node_starts_nothing(make_cluster: MakeCluster) -> None:
     lab.bulk(n1, "ann", ledger_jobs("before", 4, 600))
     lab.wait_began(*(f"before-{i}" for i in range(4)))
 
-    control(n2, "ann", "n1.drain", {"reason": "mine", "by": "ann", "at": {"secs": 1, "nanos": 0}})
+    lab.rq(n2, "ann", "drain", "n1", "--reason", "mine")
     wait_drained(lab, "n1", "ann")
     lab.end_all(*(f"before-{i}" for i in range(4)))
     own = begin = time.monotonic()
     lab.bulk(n2, "ann", ledger_jobs("ann", 4, 0.2))
     lab.bulk(n2, "bob", flood("bob", 12, 0.4))
     lab.wait_began(*(f"ann-{i}" for i in range(4)))
-    n2.run(["sh", "-c", "mkdir -p /run/roundq && echo broken disk > /run/roundq/drain"], check=True)
+    lab.rq(n2, "root", "drain", "--admin", "--reason", "broken disk")
     wait_drained(lab, "n2", "ann", "bob")
     admins = time.monotonic()
-    control(n2, "ann", "n1.drain", None)
+    lab.rq(n1, "ann", "resume", "n2", code=1)
+    lab.rq(n2, "ann", "resume", "n1")
     lab.bulk(n2, "ann", ledger_jobs("late", 4, 0.2))
     lab.wait_began(*(f"late-{i}" for i in range(4)))
     lab.wait_ended()

@@ -482,6 +482,9 @@ def test_a_configuration_that_is_wrong(desk: Desk, monkeypatch: pytest.MonkeyPat
         (["nodes"], "No daemon has ever run"),
         (["users"], "USER"),
         (["daemon", "--stop"], "no daemon of yours served here1"),
+        (["drain"], "here1 is drained"),
+        (["resume"], "here1 was not drained by you"),
+        (["limit", "-c", "1"], "         NOW  YOURS  ADMIN"),
     ],
     ids=lambda of: of[0] if isinstance(of, list) else "",
 )
