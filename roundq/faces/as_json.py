@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from roundq.actors.listing import Listing, Row
 from roundq.faces import queue_view
 from roundq.faces.cluster import NodeFacts, UserFacts
 from roundq.faces.queue_view import Facts
+from roundq.faces.standings import Standing
 from roundq.words.findings import Finding
 from roundq.words.job import NS
 from roundq.words.quantities import ALL_CORES
@@ -91,6 +92,9 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             jobs, users        how many jobs have cores there; who has a live daemon there
             drains_for         the users for whom it drains
             load, memory, memory_available
+            gpus               a list of objects: id, name, busy (used by what is no job), free (of jobs, too)
+            threads, threads_used  hardware threads beside the first ones of the cores, and those with jobs
+            features, licenses  words; and name -> number, of this node only
             versions           of the daemons there
         hidden      as above
 
@@ -99,10 +103,24 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
         users       a list of objects, those with most cores in use first:
             name, is_me
             cores, running     cores and jobs, running or just claimed, on nodes that are heard of
+            scavenging         cores of what scavenges, which are not in `cores`
             waiting            number of waiting jobs
+            turn               1 for who goes next of those who wait; null for who does not wait, or
+            at_limit           whose limits let nothing more start: true or false
+            weight, share      of the administrator; and the part, from 0 to 1, of all cores that is due
+                               now, by weight and usage, null for who has nothing running or waiting
+            usage              decayed core-seconds
+            limit              an object: cores, jobs, waiting, each a number or null; of you also your own
             nodes              where a daemon of the user lives
         cores       of all nodes that are heard of
         hidden      as above
+
+    `rq limit --json`:
+
+        used        what you have now in the whole cluster: an object of cores, jobs, waiting
+        own         your own limits, the same; null for none
+        admin       those that the administrator set for you
+        holds       of each the smaller one
 
     `rq doctor --json`:
 
@@ -231,6 +249,19 @@ def _node(node: NodeFacts) -> dict[str, Any]:
         "load": node.load,
         "memory": node.memory,
         "memory_available": node.memory_available,
+        "gpus": [
+            {
+                "id": text_of(gpu.id),
+                "name": text_of(gpu.name),
+                "busy": gpu.busy,
+                "free": gpu.id in node.gpus_free,
+            }
+            for gpu in node.gpus
+        ],
+        "threads": node.threads,
+        "threads_used": node.threads_used,
+        "features": [text_of(word) for word in node.features],
+        "licenses": {text_of(name): count for name, count in node.licenses},
         "versions": [text_of(version) for version in node.versions],
     }
 
@@ -258,20 +289,34 @@ def findings(found: Sequence[tuple[str, Finding]], skipped: Sequence[str]) -> di
     }
 
 
-def users(of: Sequence[UserFacts], on: Sequence[NodeFacts], hidden: Sequence[str]) -> dict[str, Any]:
+def users(
+    of: Sequence[UserFacts],
+    on: Sequence[NodeFacts],
+    standings: Mapping[str, Standing],
+    hidden: Sequence[str],
+) -> dict[str, Any]:
     """The lists of `rq users --json`."""
     return {
-        "users": [
-            {
-                "name": text_of(user.name),
-                "is_me": user.is_me,
-                "cores": user.cores,
-                "running": user.running,
-                "waiting": user.waiting,
-                "nodes": [text_of(node) for node in user.nodes],
-            }
-            for user in of
-        ],
+        "users": [_user(user, standings.get(user.name, Standing())) for user in of],
         "cores": sum(node.cores for node in on if node.is_live),
         "hidden": [text_of(home) for home in hidden],
+    }
+
+
+def _user(user: UserFacts, standing: Standing) -> dict[str, Any]:
+    limit = standing.limit
+    return {
+        "name": text_of(user.name),
+        "is_me": user.is_me,
+        "cores": user.cores,
+        "running": user.running,
+        "scavenging": user.scavenging,
+        "waiting": user.waiting,
+        "turn": standing.turn,
+        "at_limit": standing.is_at_limit,
+        "weight": standing.weight,
+        "share": None if standing.share is None else round(standing.share, 6),
+        "usage": seconds(standing.usage),
+        "limit": {"cores": limit.cores, "jobs": limit.jobs, "waiting": limit.waiting},
+        "nodes": [text_of(node) for node in user.nodes],
     }

@@ -14,18 +14,22 @@ from typing import Any
 import pytest
 
 from roundq.actors.listing import Listing, Row
-from roundq.faces import as_json, cluster, nodes_view, queue_view, tables
+from roundq.faces import as_json, cluster, nodes_view, queue_view, standings, tables
 from roundq.faces.cli import looking
 from roundq.faces.cluster import Look, Occupancy
 from roundq.faces.queue_view import Facts
-from roundq.records import cards
+from roundq.faces.standings import Standing
+from roundq.records import cards, control
 from roundq.records import spool as spools
+from roundq.records.cards import Gpu
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Entry, Spool
 from roundq.words.errors import RoundqError
+from roundq.words.facts import Want
 from roundq.words.job import NS, Attempt, Identity, Record
+from roundq.words.limits import Limit, Limits
 from roundq.words.states import OWNED_STATES, REASONS, STATES
-from roundq.world import files
+from roundq.world import config, files
 from roundq.world.nodelock import NodeLock
 from tests.faces.homes import HERE, NOW_NS, Homes, card, record
 from tests.faces.screen import on_terminal, unpainted
@@ -267,18 +271,20 @@ def seen(of: cards.Card, spool: Spool = ANN, *, silent_s: float = 5, is_alive: b
     return Seen(spool, of, is_alive, silent_s)
 
 
+#: One that is free, one that a job has, one that a stranger uses.
+GPUS = (Gpu("g1", "A100"), Gpu("g2", "A100"), Gpu("g3", "A100", busy=True))
 LOOK = Look(
     ANN,
     "node1",
     (
-        seen(card("ann", "node1", cores=16, load=7.25)),
+        seen(card("ann", "node1", cores=16, load=7.25, gpus=GPUS)),
         seen(card("bob", "node1", cores=12), BOB),
         seen(card("ann", "node2", cores=8, state="draining", reason="new\x1b[2J disk")),
         seen(card("bob", "node10", cores=32), BOB, silent_s=850, is_alive=False),
         seen(card("bob", "node9", cores=4, version="", process=None), BOB),
     ),
     (
-        Occupancy(ANN, "node1", 8),
+        Occupancy(ANN, "node1", 8, gpus=("g2",)),
         Occupancy(BOB, "node1", 4),
         Occupancy(BOB, "node9", 0),
         Occupancy(BOB, "node10", 30),
@@ -298,23 +304,23 @@ def test_nodes() -> None:
     assert (
         painted(nodes_view.NODE_COLUMNS, rows, 100)
         == """\
-NODE     CORES              CPUS  LOAD    MEMORY  JOBS  USERS  VERSION  STATE
-node1   12/16*  ███████░░░    32   7.2   40G/64G     2      2  1.0.0    up
-node2      0/8  ░░░░░░░░░░    16   3.5   40G/64G     0      1  1.0.0    draining: new\\x1b[2J disk
-node9      4/4  ██████████     8     -         -     1      1  0.2.9    up, 0.2.9 only
-node10   30/32  █████████░    64   3.5   40G/64G     1      0  1.0.0    not seen for 14 min
-TOTAL    16/28  █████░░░░░    56  10.8  80G/128G     3      2           3 of 4 up
+NODE     CORES              CPUS  LOAD    MEMORY  GPUS  JOBS  USERS  STATE
+node1   12/16*  ███████░░░    32   7.2   40G/64G   1/3     2      2  up
+node2      0/8  ░░░░░░░░░░    16   3.5   40G/64G     -     0      1  draining: new\\x1b[2J disk
+node9      4/4  ██████████     8     -         -     -     1      1  up, 0.2.9 only
+node10   30/32  █████████░    64   3.5   40G/64G     -     1      0  not seen for 14 min
+TOTAL    16/28  █████░░░░░    56  10.8  80G/128G   1/3     3      2  3 of 4 up
 * node1: its users offer different numbers of cores: ann 16, bob 12"""
     )
     assert (
         painted(nodes_view.NODE_COLUMNS, rows, None)
         == """\
-NODE     CORES  CPUS  LOAD    MEMORY  JOBS  USERS  VERSION  STATE
-node1   12/16*    32   7.2   40G/64G     2      2  1.0.0    up
-node2      0/8    16   3.5   40G/64G     0      1  1.0.0    draining: new\\x1b[2J disk
-node9      4/4     8     -         -     1      1  0.2.9    up, 0.2.9 only
-node10   30/32    64   3.5   40G/64G     1      0  1.0.0    not seen for 14 min
-TOTAL    16/28    56  10.8  80G/128G     3      2           3 of 4 up
+NODE     CORES  CPUS  LOAD    MEMORY  GPUS  JOBS  USERS  VERSION  STATE
+node1   12/16*    32   7.2   40G/64G   1/3     2      2  1.0.0    up
+node2      0/8    16   3.5   40G/64G     -     0      1  1.0.0    draining: new\\x1b[2J disk
+node9      4/4     8     -         -     -     1      1  0.2.9    up, 0.2.9 only
+node10   30/32    64   3.5   40G/64G     -     1      0  1.0.0    not seen for 14 min
+TOTAL    16/28    56  10.8  80G/128G   1/3     3      2           3 of 4 up
 * node1: its users offer different numbers of cores: ann 16, bob 12"""
     )
 
@@ -322,8 +328,140 @@ TOTAL    16/28    56  10.8  80G/128G     3      2           3 of 4 up
 def test_nodes_on_eighty_columns() -> None:
     """Cores and state are what matters; they stay."""
     lines = painted(nodes_view.NODE_COLUMNS, nodes_view.node_rows(cluster.nodes_of(LOOK)), 80).splitlines()
-    assert lines[0].split() == ["NODE", "CORES", "CPUS", "LOAD", "MEMORY", "JOBS", "STATE"]
+    assert lines[0].split() == ["NODE", "CORES", "LOAD", "MEMORY", "GPUS", "JOBS", "STATE"]
     assert all(tables.width(line) <= 80 for line in lines)
+
+
+def test_columns_that_say_nothing_are_left_out_for_people() -> None:
+    """On a terminal; where no node has a GPU, nobody scavenges and nobody is limited."""
+    bare = replace(LOOK, seen=LOOK.seen[2:], occupied=())
+    columns, rows = nodes_view.without_empty(
+        nodes_view.NODE_COLUMNS, nodes_view.node_rows(cluster.nodes_of(bare))
+    )
+    lines = painted(tuple(columns), rows, 80).splitlines()
+    assert lines[0].split() == ["NODE", "CORES", "CPUS", "LOAD", "MEMORY", "JOBS", "STATE"]
+    assert lines[1].split()[:2] == ["node2", "0/8"]
+    assert all(tables.width(line) <= 80 for line in lines)
+    columns, _ = nodes_view.without_empty(
+        nodes_view.USER_COLUMNS, nodes_view.user_rows(cluster.users_of(bare), cluster.nodes_of(bare))
+    )
+    titles = [column.title for column in columns]
+    assert titles == ["USER", "CORES", "", "RUNNING", "WAITING", "TURN", "WEIGHT", "NODES"]
+
+
+@pytest.mark.parametrize(
+    ("states", "reason", "says"),
+    [
+        (("draining", "draining"), "drained by admin: disk", "drained by admin: disk"),
+        (("draining", "draining"), "it can be written by others", "draining: it can be written by others"),
+        (("draining", "up"), "drained by ann: disk", "up, draining for ann: drained by ann: disk"),
+        (("draining", "draining"), "", "draining"),
+    ],
+)
+def test_a_drained_node_says_who_and_why(states: tuple[str, str], reason: str, says: str) -> None:
+    """In the words of the daemons there."""
+    of = tuple(
+        seen(card(spool.user, "node1", state=state, reason=reason if state == "draining" else ""), spool)
+        for spool, state in zip((ANN, BOB), states, strict=True)
+    )
+    (node,) = cluster.nodes_of(replace(LOOK, seen=of))
+    assert nodes_view.node_state(node) == (says, "yellow")
+
+
+def test_what_has_spare_threads_overbooks_no_node() -> None:
+    """It takes no cores; it is told in a line of its own."""
+    of = seen(card("ann", "node1", cores=4, threads=4))
+    look = Look(
+        ANN, "node1", (of,), (Occupancy(ANN, "node1", 4), Occupancy(ANN, "node1", 2, threads=True)), {ANN: 0}
+    )
+    (node,) = cluster.nodes_of(look)
+    assert (node.used, node.cores, node.threads_used, node.threads, node.jobs) == (4, 4, 2, 4, 2)
+    lines = [row.text for row in nodes_view.node_rows([node]) if isinstance(row, tables.Line)]
+    assert lines == ["node1: 2 of 4 spare threads are in use"]
+
+
+def heads(submitted_ns: int, **of: Any) -> dict[str, Any]:
+    """What a card has of a user who waits."""
+    return {"waiting": 1, "heads": (Want("1", 1, 0, submitted_ns, **of),)}
+
+
+def standing(*of: Seen, **more: Any) -> dict[str, Standing]:
+    """How the users of these cards stand, as ann sees it."""
+    given = {"weights": {}, "half_life_s": 3600.0, "cores": 0, "limits": Limits(), "own": Limit(), **more}
+    return standings.standings(Look(ANN, "node1", of, (), {}), **given)
+
+
+CARL = Spool("/home/carl/.roundqueue", "carl", 1003)
+
+
+def test_the_next_turn_is_whose_level_is_lowest() -> None:
+    """As the policy plays it: running cores by weight, then the earlier submission; who waits for nothing
+    has no turn, and what scavenges comes last."""
+    ann = seen(card("ann", "node1", cores=8, jobs={"7": 4}, **heads(5)))
+    bob = seen(card("bob", "node1", cores=8, jobs={"7": 2}, **heads(9)), BOB)
+    carl = seen(card("carl", "node1", cores=8, jobs={"7": 1}), CARL)
+    found = standing(ann, bob, carl)
+    assert {user: one.turn for user, one in found.items()} == {"ann": 2, "bob": 1, "carl": None}
+    found = standing(ann, bob, carl, weights={"ann": 4.0})
+    assert (found["ann"].turn, found["bob"].turn, found["ann"].weight) == (1, 2, 4)
+    idle = seen(card("carl", "node1", cores=8, **heads(1, scavenge=True)), CARL)
+    assert standing(ann, bob, idle)["carl"].turn == 3
+    same = seen(card("bob", "node1", cores=8, jobs={"7": 4}, **heads(9)), BOB)
+    assert standing(ann, same)["ann"].turn == 1
+    gone = seen(card("bob", "node1", cores=8, **heads(9)), BOB, is_alive=False)
+    drained = seen(card("carl", "node1", cores=8, state="draining", **heads(1)), CARL)
+    found = standing(ann, gone, drained)
+    assert [found[user].turn for user in ("ann", "bob", "carl")] == [1, None, None]
+
+
+def test_who_is_at_a_limit_has_no_turn() -> None:
+    """The card says what is left; the limits shown are the administrator's, and of me also my own."""
+    ann = seen(card("ann", "node1", cores=8, **heads(5)))
+    bob = seen(card("bob", "node1", cores=8, cores_left=0, **heads(1)), BOB)
+    limits = Limits(Limit(cores=64, waiting=100), {"bob": {"jobs": 1}})
+    found = standing(ann, bob, limits=limits, own=Limit(cores=70, jobs=20))
+    assert (found["ann"].turn, found["bob"].turn, found["bob"].is_at_limit) == (1, None, True)
+    assert [nodes_view.turn_text(found[user]) for user in ("ann", "bob")] == ["next", "limit"]
+    assert nodes_view.limit_text(found["ann"].limit) == "64 cores, 20 jobs, 100 waiting"
+    assert nodes_view.limit_text(found["bob"].limit) == "64 cores, 1 job, 100 waiting"
+    assert nodes_view.limit_text(Limit()) == "-"
+
+
+def test_shares_are_of_those_who_are_active_and_use_tilts_them() -> None:
+    """By weight; who used more of late is due less now. All of it adds up to all cores."""
+    ann = seen(card("ann", "node1", cores=8, jobs={"7": 4}), silent_s=0)
+    bob = seen(card("bob", "node1", cores=8, **heads(9)), BOB, silent_s=0)
+    carl = seen(card("carl", "node1", cores=8), CARL, silent_s=0)
+    found = standing(ann, bob, carl, weights={"ann": 3.0})
+    assert [found[user].share for user in ("ann", "bob", "carl")] == [0.75, 0.25, None]
+    used = replace(ann, card=replace(ann.card, usage=10_000.0))
+    tilted = standing(used, bob, carl, weights={"ann": 3.0})
+    shares = [tilted[user].share or 0.0 for user in ("ann", "bob")]
+    assert sum(shares) == pytest.approx(1)
+    assert shares[0] < 0.75
+    assert tilted["ann"].usage == 10_000
+    assert nodes_view.usage_text(10_000) == "2.8h"
+    assert [nodes_view.usage_text(3600.0 * hours) for hours in (0, 0.01, 99.9, 1234.5)] == [
+        "-",
+        "0h",
+        "99.9h",
+        "1,234h",
+    ]
+
+
+def test_what_scavenges_is_counted_apart() -> None:
+    """It counts for nobody, but the node is as full."""
+    occupied = (Occupancy(ANN, "node1", 3), Occupancy(ANN, "node1", 2, scavenge=True))
+    look = Look(ANN, "node1", (seen(card("ann", "node1", cores=8)),), occupied, {ANN: 0})
+    (user,) = cluster.users_of(look)
+    assert (user.cores, user.scavenging, user.running) == (3, 2, 2)
+    assert cluster.nodes_of(look)[0].used == 5
+    rows = nodes_view.user_rows([user], cluster.nodes_of(look), {"ann": Standing()}, ascii_only=True)
+    assert painted(nodes_view.USER_COLUMNS, rows, None) == (
+        "USER   CORES  RUNNING  WAITING  TURN  SHARE  USAGE  WEIGHT  SCAVENGE  NODES  LIMIT\n"
+        "ann      3/8        2        0     -      -      -       1         2      1  -\n"
+        "TOTAL    3/8        2        0                   -                 2      1"
+    )
 
 
 def test_users() -> None:
@@ -333,10 +471,10 @@ def test_users() -> None:
     assert (
         painted(nodes_view.USER_COLUMNS, rows, 80)
         == """\
-USER   CORES              RUNNING  WAITING  NODES
-bob     8/28  ##........        2    4,817      2
-ann     8/28  ##........        1        3      2
-TOTAL  16/28  #####.....        3    4,820      3"""
+USER   CORES              RUNNING  WAITING  TURN  SHARE  USAGE  WEIGHT  NODES
+bob     8/28  ##........        2    4,817     -      -      -       1      2
+ann     8/28  ##........        1        3     -      -      -       1      2
+TOTAL  16/28  #####.....        3    4,820                   -              3"""
     )
 
 
@@ -452,6 +590,78 @@ def test_json_has_the_names_that_are_promised(
     }
     for name in names:
         assert name in described.replace(",", " ").split(), name
+
+
+def test_users_are_told_with_what_the_configuration_says(
+    homes: Homes, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and limits of the administrator, my own limits, whose turn it is; a program gets numbers."""
+    etc = homes.parent.parent / "roundq.toml"
+    etc.write_text(
+        'half_life = "1d"\n[limits]\njobs = 9\n[shares.users]\nbob = 3\n[limits.users.ann]\ncores = 4\n'
+    )
+    monkeypatch.setattr(config, "ETC", str(etc))
+    monkeypatch.setattr(
+        config.load, "__kwdefaults__", {**(config.load.__kwdefaults__ or {}), "etc": str(etc)}
+    )
+    ann, bob = homes.user("ann"), homes.user("bob")
+    homes.card(ann, HERE, jobs={"7": 2}, usage=7200.0, **heads(1))
+    homes.put(ann, "running", "7", now("fit", began_s=9, node=HERE))
+    homes.put(ann, "waiting", "1", now("fit"))
+    homes.card(bob, HERE, jobs={"7": 4}, **heads(2))
+    homes.put(bob, "running", "7", now("fit", began_s=9, node=HERE))
+    control.set_limit(ann, Limit(cores=16, jobs=5), HERE)
+    asked(homes, "ann", of="users")
+    rows = [line.split(maxsplit=10) for line in capsys.readouterr().out.splitlines()]
+    titles = "USER CORES RUNNING WAITING TURN SHARE USAGE WEIGHT SCAVENGE NODES LIMIT"
+    assert rows[0] == titles.split()
+    by_user = {row[0]: row for row in rows}
+    assert by_user["bob"][1:8] == ["4/8", "1", "0", "next", by_user["bob"][5], "-", "3"]
+    assert by_user["ann"][1:8] == ["2/8", "1", "1", "2", by_user["ann"][5], "2.0h", "1"]
+    assert by_user["ann"][-1] == "4 cores, 5 jobs"
+    assert by_user["bob"][-1] == "9 jobs"
+    asked(homes, "ann", of="users", json=True)
+    users = {user["name"]: user for user in json.loads(capsys.readouterr().out)["users"]}
+    assert users["ann"]["limit"] == {"cores": 4, "jobs": 5, "waiting": None}
+    assert (users["bob"]["turn"], users["ann"]["turn"], users["bob"]["weight"]) == (1, 2, 3)
+    assert users["ann"]["usage"] == pytest.approx(7200, rel=0.01)
+    assert users["ann"]["share"] + users["bob"]["share"] == pytest.approx(1, abs=1e-5)
+    assert users["ann"]["share"] < 0.25
+
+
+def test_gpus_are_told_to_programs_one_by_one(homes: Homes, capsys: pytest.CaptureFixture[str]) -> None:
+    """Which is free, which a stranger uses; the features and licenses of the node."""
+    ann = homes.user("ann")
+    homes.card(ann, HERE, gpus=GPUS, features=("avx2",), licenses=(("fpga", 1),), threads=8)
+    asked(homes, "ann", of="nodes", json=True)
+    (node,) = json.loads(capsys.readouterr().out)["nodes"]
+    assert [(gpu["id"], gpu["busy"], gpu["free"]) for gpu in node["gpus"]] == [
+        ("g1", False, True),
+        ("g2", False, True),
+        ("g3", True, False),
+    ]
+    assert (node["features"], node["licenses"], node["threads"]) == (["avx2"], {"fpga": 1}, 8)
+
+
+@pytest.mark.parametrize("verb", ["nodes", "users"])
+def test_nodes_and_users_fit_a_terminal(verb: str, homes: Homes) -> None:
+    """Of eighty columns, also with everything in use."""
+    for user in ("ann", "bartholomew"):
+        spool = homes.user(user)
+        homes.card(
+            spool,
+            "node-with-a-long-name.example.org",
+            cores=128,
+            jobs={"7": 64},
+            gpus=GPUS,
+            usage=1e7,
+            **heads(1),
+        )
+        homes.put(spool, "running", "7", now("fit", began_s=9, node="node-with-a-long-name.example.org"))
+    lines = unpainted(on_terminal([verb], homes.environ("ann"), 80)).splitlines()
+    assert len(lines) >= 3
+    assert all(tables.width(line) <= 80 for line in lines)
+    assert "GPUS" in lines[0] or "TURN" in lines[0]
 
 
 def test_one_user_only(homes: Homes, capsys: pytest.CaptureFixture[str]) -> None:

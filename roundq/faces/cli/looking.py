@@ -21,7 +21,7 @@ from roundq.actors.reasons import nearest
 from roundq.faces import cluster
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import any_person
-from roundq.records import commons, neighbours
+from roundq.records import commons, control, neighbours
 from roundq.records import spool as spools
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
@@ -30,12 +30,17 @@ from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Record
 from roundq.words.states import ENDED_STATES, OWNED_STATES, RUNNING, WAITING
 from roundq.world import procs
+from roundq.world.accounts import groups_of
 from roundq.world.named import Bearers
 
 if TYPE_CHECKING:
     import argparse
 
     from roundq.faces.queue_view import Facts
+    from roundq.faces.standings import Standing
+    from roundq.faces.tables import Column
+    from roundq.faces.tables import Row as TableRow
+    from roundq.world.config import Config
 
 #: Ended records read of me, and of each other user: a list is wanted at once.
 ENDED_MINE, ENDED_THEIRS = 3 * ENDED_MOST, ENDED_MOST // 10
@@ -68,6 +73,7 @@ class Here(NamedTuple):
     everybody: list[Spool]
     homes: Sequence[str]
     commons: str
+    config: Config
 
 
 # ---------------------------------------------------------------- words
@@ -152,7 +158,7 @@ def show_nodes(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq nodes`: prints the nodes."""
     from roundq.faces import nodes_view, tables
 
-    looked, unseen = _cluster(environ)
+    looked, unseen = _cluster(_here(environ))
     found = cluster.nodes_of(looked)
     if options.json:
         from roundq.faces import as_json
@@ -163,7 +169,7 @@ def show_nodes(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
         tables.show((), [tables.Line("No daemon has ever run on any node. Start one here: rq daemon")])
     else:
         is_ascii = not tables.can_say(nodes_view.FULL + nodes_view.EMPTY)
-        tables.show(nodes_view.NODE_COLUMNS, nodes_view.node_rows(found, ascii_only=is_ascii))
+        _show_table(nodes_view.NODE_COLUMNS, nodes_view.node_rows(found, ascii_only=is_ascii))
     _show_unseen(unseen)
 
 
@@ -171,16 +177,46 @@ def show_users(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq users`: prints who uses what."""
     from roundq.faces import nodes_view, tables
 
-    looked, unseen = _cluster(environ)
+    here = _here(environ)
+    looked, unseen = _cluster(here)
     of, on = cluster.users_of(looked), cluster.nodes_of(looked)
+    standings = _standings(here.config, looked, on)
     if options.json:
         from roundq.faces import as_json
 
-        _print_json(time.time_ns(), as_json.users(of, on, unseen.homes))
+        _print_json(time.time_ns(), as_json.users(of, on, standings, unseen.homes))
         return
     is_ascii = not tables.can_say(nodes_view.FULL + nodes_view.EMPTY)
-    tables.show(nodes_view.USER_COLUMNS, nodes_view.user_rows(of, on, ascii_only=is_ascii))
+    _show_table(nodes_view.USER_COLUMNS, nodes_view.user_rows(of, on, standings, ascii_only=is_ascii))
     _show_unseen(unseen)
+
+
+def _show_table(columns: Sequence[Column], rows: Sequence[TableRow]) -> None:
+    from roundq.faces import nodes_view, tables
+
+    if sys.stdout.isatty():
+        columns, rows = nodes_view.without_empty(columns, rows)
+    tables.show(columns, rows)
+
+
+def _standings(config: Config, looked: cluster.Look, on: Iterable[cluster.NodeFacts]) -> dict[str, Standing]:
+    """How the users stand with each other, by this configuration."""
+    from roundq.faces.standings import standings
+    from roundq.words.limits import Limit
+
+    shares = config.shares
+    users = {looked.me.user, *(one.card.user for one in looked.seen)}
+    weights = {
+        user: shares.weight_of(user, groups_of(user) if shares.groups else ())
+        for user in users
+        if shares.users or shares.groups
+    }
+    own = Limit()
+    # What is wrong with it the daemon's card tells, and `rq limit`.
+    with contextlib.suppress(OSError, RoundqError):
+        own = control.limit(looked.me)
+    cores = sum(node.cores for node in on if node.is_live)
+    return standings(looked, weights, config.half_life_s, cores, config.limits, own)
 
 
 def _show_unseen(unseen: Unseen) -> None:
@@ -213,12 +249,11 @@ def _here(environ: Mapping[str, str]) -> Here:
     asker = any_person(environ)
     homes, commons = asker.config.homes, asker.config.commons
     everybody = submission.everybody(asker.spool, homes, commons)
-    return Here(asker.spool, asker.node, everybody, homes, commons)
+    return Here(asker.spool, asker.node, everybody, homes, commons, asker.config)
 
 
-def _cluster(environ: Mapping[str, str]) -> tuple[cluster.Look, Unseen]:
+def _cluster(here: Here) -> tuple[cluster.Look, Unseen]:
     """What cards tell, and what could not be seen."""
-    here = _here(environ)
     now_s = time.monotonic()
     supervisors = Bearers(titles.SUPERVISOR).look(here.me.uid, now_s)
     looked = cluster.look(here.everybody, here.me, here.node, now_s, supervisors)
