@@ -199,7 +199,7 @@ def test_every_variable_is_told() -> None:
 def test_every_name_of_the_json_is_told() -> None:
     """And all are described where programs are promised them."""
     told = set(re.findall(r"[a-z_]+", " ".join(section("rq.1", "JSON"))))
-    for value in ("q", "nodes", "users", "doctor"):
+    for value in ("q", "nodes", "users", "limit", "doctor"):
         for name in promised(value):
             assert name in told, name
     for name in re.findall(r'value\["(\w+)"\]', inspect.getsource(telling)):
