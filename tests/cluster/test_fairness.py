@@ -326,8 +326,11 @@ def test_a_drained_node_starts_nothing(make_cluster: MakeCluster) -> None:
     lab.bulk(n2, "ann", ledger_jobs("ann", 4, 0.2))
     lab.bulk(n2, "bob", flood("bob", 12, 0.4))
     lab.wait_began(*(f"ann-{i}" for i in range(4)))
+    wait_until(lambda: any(run.node == "n1" for run in lab.runs("bob")), PATIENCE_S, on_timeout=lab.story)
     lab.rq(n2, "root", "drain", "--admin", "--reason", "broken disk")
     wait_drained(lab, "n2", "ann", "bob")
+    # What was claimed before begins yet.
+    wait_until(lambda: unbegun(lab, "n2") == [], PATIENCE_S, on_timeout=lab.story)
     admins = time.monotonic()
     lab.rq(n1, "ann", "resume", "n2", code=1)
     lab.rq(n2, "ann", "resume", "n1")
@@ -340,6 +343,17 @@ def test_a_drained_node_starts_nothing(make_cluster: MakeCluster) -> None:
     assert {run.node for run in lab.runs() if run.start > admins} == {"n1"}
     assert "drained by admin: broken disk" in lab.rq(n1, "ann", "nodes")
     lab.check()
+
+
+def unbegun(lab: Lab, node: str) -> list[str]:
+    """What a node has taken and did not begin yet, by what the jobs wrote down."""
+    taken = [found for found in checkers.find(lab.cluster.server) if found.node == node]
+    began = {(run.uid, run.job, run.attempt) for run in lab.runs()}
+    return [
+        str(found)
+        for found in taken
+        if (lab.uid(found.user), found.id, (found.record or {}).get("attempt", 1)) not in began
+    ]
 
 
 def wait_drained(lab: Lab, node: str, *users: str) -> None:
