@@ -13,8 +13,13 @@ from roundq.records.neighbours import Seen
 
 #: Somebody must have waited for this long before a restartable job gives way: many waits end by themselves.
 PATIENCE_S = 10.0
+#: The same where only what scavenges gives way, which has no claim to be where it is: whoever finds room
+#: elsewhere has begun by then.
+SCAVENGING_S = 2.0
 #: Between the node that acts first and the next one: several rounds, in which the first is seen to act.
 APART_S = 10.0
+#: However many nodes come first, nobody waits longer than for so many: the job may not fit on these.
+RANK_MAX = 3
 
 
 class Courtesy:
@@ -22,6 +27,7 @@ class Courtesy:
 
     def __init__(self) -> None:
         self._since_s: float | None = None
+        self._only_scavenges = False
 
     def is_due(self, wished: Iterable[Occupant], rank: int, now_s: float) -> bool:
         """Whether the jobs that are wished to give way shall do so now; `rank` nodes of mine act before."""
@@ -31,34 +37,50 @@ class Courtesy:
             return False
         if self._since_s is None:
             self._since_s = now_s
-        # What scavenges has no claim to be where it is.
-        patience_s = 0.0 if all(job.scavenge for job in jobs) else PATIENCE_S
-        return now_s - self._since_s >= patience_s + rank * APART_S
+        self._only_scavenges = all(job.scavenge for job in jobs)
+        return now_s - self._since_s >= delay_s(self._only_scavenges, rank)
 
     def again_s(self, rank: int, now_s: float) -> float:
         """Seconds until it is due at the latest; endless if nothing is wished."""
         if self._since_s is None:
             return float("inf")
-        return max(0.0, self._since_s + PATIENCE_S + rank * APART_S - now_s)
+        return max(0.0, self._since_s + delay_s(self._only_scavenges, rank) - now_s)
 
     def forget(self) -> None:
         """After a job was asked: the next wish is another one."""
         self._since_s = None
 
 
-def rank(seen: Iterable[Seen], me: str, node: str, here: Iterable[Occupant]) -> int:
-    """How many other nodes of mine have a younger job that could give way."""
-    mine = _youngest(here, node)
-    others = [
-        _youngest(one.card.jobs, one.card.node)
-        for one in seen
-        if one.is_alive and one.card.user == me and one.card.node != node
-    ]
-    return sum(1 for other in others if other is not None and (mine is None or other > mine))
+def delay_s(only_scavenges: bool, rank: int) -> float:
+    """For how long a wish must last where so many nodes act before."""
+    return (SCAVENGING_S if only_scavenges else PATIENCE_S) + min(rank, RANK_MAX) * APART_S
 
 
-def _youngest(jobs: Iterable[Occupant], node: str) -> tuple[int, str] | None:
+def rank(
+    seen: Iterable[Seen], me: str, node: str, here: Iterable[Occupant], *, only_scavenges: bool = False
+) -> int:
+    """How many other nodes have a younger job that could give way; `here` are the jobs on this one.
+
+    Of what scavenges everybody's jobs count, of others mine.
+    """
+    mine = _youngest(here, node, only_scavenges)
+    young: dict[str, tuple[int, str]] = {}
+    for one in seen:
+        card = one.card
+        if one.is_alive and card.node != node and (only_scavenges or card.user == me):
+            other = _youngest(card.jobs, card.node, only_scavenges)
+            if other is not None:
+                young[card.node] = max(other, young.get(card.node, other))
+    return sum(1 for other in young.values() if mine is None or other > mine)
+
+
+def _youngest(jobs: Iterable[Occupant], node: str, only_scavenges: bool) -> tuple[int, str] | None:
     # Clocks of nodes are compared here, for want of better: a wrong one makes another node the first to act.
     return max(
-        ((job.since_ns, node) for job in jobs if job.restartable and job.process is not None), default=None
+        (
+            (job.since_ns, node)
+            for job in jobs
+            if job.restartable and job.process is not None and (job.scavenge or not only_scavenges)
+        ),
+        default=None,
     )

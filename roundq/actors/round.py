@@ -313,8 +313,9 @@ class Round:
     def _give_way(self, decision: Decision, scene: Scene) -> float:
         """Asks those jobs of mine to give way that shall; seconds until it is to be looked at again."""
         asked = [(self.tenants.by_id[one.job_id], one.says) for one in decision.requeues]
-        mine = [tenant.occupant() for tenant in self.tenants if tenant.record.process is not None]
-        rank = courtesy.rank(self.seen, self.spool.user, self.name, mine)
+        scavenges = all(tenant.record.job.scavenge for tenant, _ in asked)
+        here = [job for user, job in scene.lodgers if scavenges or user == self.spool.user]
+        rank = courtesy.rank(self.seen, self.spool.user, self.name, here, only_scavenges=scavenges)
         if self.courtesy.is_due([tenant.occupant() for tenant, _ in asked], rank, scene.now_s):
             for tenant, says in asked:
                 self.tenants.preempt(tenant, says.removeprefix("gives way "))

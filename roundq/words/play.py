@@ -47,7 +47,8 @@ class Play:
     `mine` is the room after what is there and what I start; `first_table` has the room also after what
     the neighbours are expected to start before me, `table` that of the last phase. `player` is me;
     `waiting` are all, before the first turn. `level` is mine after the turns.
-    `before_scavenging` are the further turns that come before what scavenges of mine.
+    `before_scavenging` are the further turns that come before what scavenges of mine; `makes_way_for`
+    is a user and the job that would fit in the place of what scavenges.
     """
 
     order: list[tuple[Want, Group]]
@@ -64,6 +65,7 @@ class Play:
     ruled: dict[str, Why] = field(default_factory=dict)
     planned: list[Planned] = field(default_factory=list)
     before_scavenging: list[Planned] = field(default_factory=list)
+    makes_way_for: tuple[str, str] | None = None
 
     @property
     def kept_for(self) -> tuple[str, str] | None:
@@ -212,8 +214,10 @@ def _scavenge(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
     if not run.player.scavenging:
         return
     at = run.table = replace(run.table, on_threads=False, also=None)
+    if at.kept is None:
+        run.makes_way_for = _first_in_its_place(snapshot, run, others)
     mine = run.player = run.player.again(run.player.scavenging)
-    if at.kept is not None:
+    if at.kept is not None or run.makes_way_for is not None:
         return
     players = [mine, *(player.again(player.scavenging) for player in others if player.count)]
     for player in players:
@@ -233,6 +237,25 @@ def _scavenge(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
             run.before_scavenging.append(Planned(player.user, want, at.plan))
 
 
+def _first_in_its_place(snapshot: Snapshot, run: Play, others: list[Player]) -> tuple[str, str] | None:
+    """A user and the job that would fit if all that scavenges here were gone; it waits, and that gives way.
+
+    What scavenges and started now would be the next to give way.
+    """
+    at = run.table
+    gone = [table.stay_of(held) for held in snapshot.holdings if held.scavenge or held.leaving]
+    there = list(at.stays)
+    for stay in gone:
+        there.remove(stay)
+    hope = room_with(at.empty, there, gone)
+    for player in (run.player, *others):
+        for want, group in player.queue if player.count > 0 else ():
+            if want.id not in run.ruled or player is not run.player:
+                if player.allows(want.cores or at.cores) and hope.fits(group.need):
+                    return player.user, want.id
+    return None
+
+
 # ---------------------------------------------------------------- why what waits does
 
 
@@ -247,6 +270,8 @@ def waits(group: Group, snapshot: Snapshot, run: Play) -> Why:
     if not run.mine.fits(group.need):
         return _lacks(group, snapshot, run)
     scavenges = group.shape.scavenge
+    if scavenges and run.makes_way_for is not None:
+        return TurnToScavenge(*run.makes_way_for)
     at = run.table if scavenges else run.first_table
     if not at.plan.fits(group.need):
         # If no single turn was too much, what I start was, after the last of them.

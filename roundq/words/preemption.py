@@ -18,6 +18,9 @@ from roundq.words.room import Room
 from roundq.words.sentences import gives_way, is_polite
 from roundq.words.table import Group, Player, Table, next_bid, stay_of
 
+#: What a job that ran no longer than this loses, is little.
+LITTLE_S = 600.0
+
 
 class Requeue(NamedTuple):
     """A job of mine that gives way, and the sentence that says to whom."""
@@ -152,12 +155,14 @@ def _politely(node: _Node, players: Sequence[Player]) -> tuple[Requeue, ...]:
                 # What it waits for is on its way.
                 return ()
             theirs = shares.level(player.user, player.running + cores)
+            # Nobody loses more time than the other has waited, but for what is little.
+            most_s = max(LITTLE_S, want.waited_s)
 
             def suits(out: Sequence[Holding], group: Group = group, height: float = theirs.height) -> bool:
                 left = mine - sum(held.cores for held in out)
                 return shares.level(me, left).height >= height and node.room(out).fits(group.need)
 
-            if out := _fewest(own, suits):
+            if out := _fewest([held for held in own if held.age_s <= most_s], suits):
                 says = is_polite(player.user, want.id, player.running, me, mine, shares)
                 return tuple(Requeue(held.id, says) for held in out)
     return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from roundq.actors import courtesy
-from roundq.actors.courtesy import APART_S, PATIENCE_S, Courtesy
+from roundq.actors.courtesy import APART_S, PATIENCE_S, RANK_MAX, SCAVENGING_S, Courtesy
 from roundq.records.cards import Card, Occupant
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
@@ -42,10 +42,14 @@ def test_a_restartable_job_gives_way_only_after_a_while() -> None:
     assert one.is_due([job()], 0, 100.0 + PATIENCE_S)
 
 
-def test_what_scavenges_gives_way_at_once() -> None:
-    """It has no claim to be where it is."""
-    assert Courtesy().is_due([job(scavenge=True)], 0, 100.0)
-    assert not Courtesy().is_due([job(scavenge=True), job()], 0, 100.0)
+def test_what_scavenges_gives_way_when_nothing_else_was_found_at_once() -> None:
+    """It has no claim to be where it is; but who finds room elsewhere needs no place of it."""
+    one = Courtesy()
+    assert not one.is_due([job(scavenge=True)], 0, 100.0)
+    assert one.again_s(0, 100.0) == SCAVENGING_S
+    assert one.is_due([job(scavenge=True)], 0, 100.0 + SCAVENGING_S)
+    assert not one.is_due([job(scavenge=True), job()], 0, 100.0 + SCAVENGING_S)
+    assert one.is_due([job(scavenge=True), job()], 0, 100.0 + PATIENCE_S)
 
 
 def test_the_wish_must_stand_all_the_time() -> None:
@@ -66,6 +70,26 @@ def test_nodes_act_one_after_the_other() -> None:
     assert first.is_due([job()], 0, PATIENCE_S)
     assert not second.is_due([job()], 1, PATIENCE_S + APART_S - 0.1)
     assert second.is_due([job()], 1, PATIENCE_S + APART_S)
+
+
+def test_no_node_waits_for_more_than_a_few_others() -> None:
+    """What they could give may not suffice, and what their cards tell may be invented."""
+    assert Courtesy().again_s(99, 0.0) == float("inf")
+    one = Courtesy()
+    one.is_due([job()], 99, 0.0)
+    assert one.again_s(99, 0.0) == PATIENCE_S + RANK_MAX * APART_S
+
+
+def test_of_what_scavenges_the_youngest_of_all_users_comes_first() -> None:
+    cards = (
+        seen("n1", job(9), job(5, scavenge=True)),
+        seen("n2", job(7, scavenge=True), user="bob"),
+        seen("n2", job(8, scavenge=True), user="cyd"),
+    )
+    here = [job(6, scavenge=True)]
+    assert courtesy.rank(cards, "ann", "n3", here, only_scavenges=True) == 1
+    assert courtesy.rank(cards, "ann", "n3", here) == 1
+    assert courtesy.rank(cards, "dan", "n3", here) == 0
 
 
 def test_the_node_of_the_youngest_job_is_the_first() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 
+from roundq.actors import courtesy
 from roundq.words import policy, usage
 from roundq.words.facts import Holding, Neighbour, Snapshot, Want
 from roundq.words.fairness import Shares
@@ -42,6 +43,8 @@ class Ours(Rule):
         self._offer: dict[str, tuple[tuple[float, int], Offer]] = {}
         self._kept_as_of = (-1.0, -1)
         self._kept: dict[policy.Shape, str | None] = {}
+        #: Since when it is wished that jobs of a user on a machine give way, and when they do.
+        self._wishes: dict[tuple[str, str], tuple[float, float]] = {}
 
     def submitted(self, cluster: Cluster, job: Job) -> None:
         # Who was requeued waits anew.
@@ -54,17 +57,25 @@ class Ours(Rule):
         while cluster.waiting:
             before = cluster.version
             pairs = self._pairs(cluster)
+            here = {(user, machine.name) for user, machine in pairs}
+            self._wishes = {key: wish for key, wish in self._wishes.items() if key in here}
             self.dice.shuffle(pairs)
             for user, machine in pairs:
                 # Asked again without any change it would say the same.
-                if asked.get((user, machine.name)) != cluster.version and (
-                    self._may_start(cluster, user, machine) or self._may_give_way(cluster, user, machine)
-                ):
+                if asked.get((user, machine.name)) == cluster.version:
+                    continue
+                if self._may_start(cluster, user, machine) or self._may_give_way(cluster, user, machine):
                     asked[user, machine.name] = cluster.version
                     self._ask(cluster, user, machine)
+                else:
+                    self._wishes.pop((user, machine.name), None)
             if cluster.version == before:
                 break
         self._ran = {user: cores for user, cores in cluster.running_cores.items() if cores}
+
+    def again_s(self, cluster: Cluster) -> float | None:
+        due = [due_s for _, due_s in self._wishes.values()]
+        return max(0.1, min(due) - cluster.now_s) if due else None
 
     # ------------------------------------------------------------ who is asked
 
@@ -132,8 +143,7 @@ class Ours(Rule):
         self.decisions += 1
         wants, jobs = self._wants(cluster, user, machine)
         decision = policy.decide(self.snapshot(cluster, user, machine, wants))
-        for requeue in decision.requeues:
-            cluster.requeue(cluster.running[int(requeue.job_id)])
+        self._give_way(cluster, user, machine, [int(one.job_id) for one in decision.requeues])
         for job_id in decision.starts:
             on_threads = job_id in decision.on_threads
             if not cluster.fits(machine, jobs[job_id].shape, on_threads=on_threads):
@@ -141,6 +151,32 @@ class Ours(Rule):
                 continue
             cluster.start(jobs[job_id], machine, on_threads=on_threads)
             self._changes[user] += 1
+
+    def _give_way(self, cluster: Cluster, user: str, machine: Machine, wished: list[int]) -> None:
+        """Not at once, and not on every machine for the same wait, as `actors/courtesy` has it."""
+        key = (user, machine.name)
+        if not wished:
+            self._wishes.pop(key, None)
+            return
+        since_s, _ = self._wishes.get(key, (cluster.now_s, 0.0))
+        jobs = [cluster.running[number] for number in wished]
+        only_scavenge = all(job.job.shape.scavenge for job in jobs)
+        due_s = since_s + courtesy.delay_s(only_scavenge, self._rank(cluster, user, machine, only_scavenge))
+        self._wishes[key] = (since_s, due_s)
+        if due_s <= cluster.now_s:
+            del self._wishes[key]
+            for job in jobs:
+                cluster.requeue(job)
+
+    def _rank(self, cluster: Cluster, user: str, machine: Machine, only_scavenge: bool) -> int:
+        """How many other machines have a younger job that could give way."""
+        young: dict[str, tuple[float, str]] = {}
+        for one in cluster.running.values():
+            shape, name = one.job.shape, one.machine.name
+            if shape.scavenge if only_scavenge else shape.restartable and one.job.user == user:
+                young[name] = max(young.get(name, (-1.0, "")), (one.began_s, name))
+        mine = young.pop(machine.name, (-1.0, ""))
+        return sum(1 for other in young.values() if other > mine)
 
     # ------------------------------------------------------------ snapshots
 

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from roundq.words.fairness import Shares
 from roundq.words.policy import Holding, Neighbour, Requeue, Snapshot, Want, decide, in_order
 from roundq.words.quantities import GIB
+from tests.words.snapshots import snapshots
 
 BOB = Neighbour("bob", Want("7", 1, 0, 20))
+CYD_WAITS = Neighbour("cyd", Want("4", 3, 0, 0))
 
 
 def held(job_id: str, cores: int = 2, user: str = "ann", age_s: float = 60.0, **more: object) -> Holding:
@@ -168,6 +170,55 @@ def test_nothing_scavenges_while_anybody_else_waits_for_the_place() -> None:
         snapshot, holdings=(held("1", 4),), neighbours=(Neighbour("bob", Want("7", 8, 0, 9, waited_s=999.0)),)
     )
     assert decide(kept).reason("4").startswith("waits: node1 is kept for bob's job 7,")
+
+
+def test_what_would_have_to_give_way_at_once_does_not_start() -> None:
+    """Cyd waits for the whole node: ann's job that scavenges gives way, and no other comes in its place."""
+    snapshot = Snapshot(
+        "n",
+        "ann",
+        4,
+        GIB,
+        GIB,
+        holdings=(Holding("bob", "1", 1, leaving=True), scavenging("2", 1)),
+        wants=(Want("3", 1, 0, 1, scavenge=True),),
+        neighbours=(Neighbour("cyd", Want("4", 3, 0, 0)),),
+        running_cores={"bob": 1},
+        cluster_cores=4,
+        cluster_free=2,
+        may_requeue=True,
+    )
+    decision = decide(replace(snapshot, holdings=(Holding("bob", "1", 1), scavenging("2", 1))))
+    assert decision.starts == ()
+    assert [one.job_id for one in decision.requeues] == ["2"]
+    assert decision.reason("3") == "waits: cyd's job 4 goes before what scavenges here"
+    assert decide(snapshot).starts == ()
+    # What it waits for does not come by what gives way.
+    wide = replace(snapshot, holdings=(Holding("bob", "1", 2), scavenging("2", 1)))
+    assert decide(wide).starts == ("3",)
+    limited = replace(wide, holdings=snapshot.holdings, neighbours=(replace(CYD_WAITS, cores_left=2),))
+    assert decide(limited).starts == ("3",)
+
+
+@settings(max_examples=300, deadline=None)
+@given(snapshots)
+def test_nothing_that_scavenges_starts_where_something_scavenging_gives_way(snapshot: Snapshot) -> None:
+    """Or the same would start and stop for ever."""
+    decision = decide(replace(snapshot, may_requeue=True))
+    scavenging_here = {held.id for held in snapshot.holdings if held.scavenge and held.user == snapshot.me}
+    if scavenging_here & {one.job_id for one in decision.requeues}:
+        started = [want for want in snapshot.wants if want.id in decision.starts]
+        assert not any(want.scavenge for want in started)
+
+
+def test_nobody_gives_up_more_time_than_the_other_has_waited() -> None:
+    """But ten minutes are little: a newcomer need not wait for these."""
+    old = replace(FULL, holdings=tuple(replace(held, age_s=36_000.0) for held in FULL.holdings))
+    assert given_up(old) == []
+    waited = replace(BOB, head=Want("7", 1, 0, 20, waited_s=36_000.0))
+    assert given_up(replace(old, neighbours=(waited,))) == ["1"]
+    one = (old.holdings[0], replace(old.holdings[1], age_s=599.0), old.holdings[2])
+    assert given_up(replace(old, holdings=one)) == ["2"]
 
 
 def test_scavengers_take_turns_among_themselves() -> None:
