@@ -22,6 +22,7 @@ from roundq.records.cards import Card
 from roundq.records.commons import Publisher
 from roundq.records.neighbours import Neighbourhood
 from roundq.records.spool import Spool
+from roundq.words import job as jobs
 from roundq.words import titles
 from roundq.words.states import WAITING
 from roundq.world import files, owners, procs
@@ -50,6 +51,8 @@ def common() -> Iterator[Path]:
 
 def as_user(uid: int, act: Callable[[], Any]) -> Any:
     """What this user gets when he does that."""
+    # Nobody else may be able to read this checkout: what is imported late is imported before.
+    jobs.prepare()
 
     def acted() -> object:
         os.setgroups([])
