@@ -163,6 +163,8 @@ def node_state(node: NodeFacts) -> tuple[str, str]:
     is_drained = node.reason.startswith("drained by ")
     if node.state == DRAINS:
         return node.reason if is_drained else f"draining{reason}", "yellow"
+    if is_drained and len(node.drainers) == 1:
+        return f"up, {node.reason}", "yellow"
     if node.drainers:
         return f"up, draining for {', '.join(node.drainers)}{reason}", "yellow"
     return f"up, {LEGACY_VERSION} only" if node.versions == (LEGACY_VERSION,) else "up", "green"

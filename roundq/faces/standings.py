@@ -14,7 +14,7 @@ from roundq.actors.usage import usage_of
 from roundq.faces.cluster import Look
 from roundq.records.cards import UP
 from roundq.records.neighbours import Seen
-from roundq.words.fairness import Shares
+from roundq.words.fairness import Shares, turn_key
 from roundq.words.limits import Limit, Limits
 from roundq.words.usage import part
 
@@ -94,13 +94,13 @@ def _turns(seen: Iterable[Seen], shares: Shares) -> tuple[list[str], set[str]]:
             continue
         if 0 in (card.cores_left, card.jobs_left):
             limited.add(card.user)
-        head = card.heads[0]
-        # What scavenges comes after everybody's others.
+        # What scavenges comes after everybody's others, also after those of its user.
+        head = min(card.heads, key=lambda one: one.scavenge)
         key = (head.scavenge, head.submitted_ns)
         first[card.user] = min(key, first.get(card.user, key))
 
-    def turn(user: str) -> tuple[bool, tuple[float, ...], int, str]:
+    def turn(user: str) -> tuple[bool, tuple[tuple[float, ...], int, str]]:
         is_scavenging, submitted_ns = first[user]
-        return is_scavenging, shares.level(user, running.get(user, 0))[:2], submitted_ns, user
+        return is_scavenging, turn_key(shares.level(user, running.get(user, 0)), submitted_ns, user)
 
     return sorted(first.keys() - limited, key=turn), limited

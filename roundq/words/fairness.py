@@ -33,6 +33,11 @@ class Level(NamedTuple):
     running: int
 
 
+def turn_key(level: Level, submitted_ns: int, user: str) -> tuple[tuple[float, ...], int, str]:
+    """Orders users by whose turn it is: the lowest level, the earlier submission, then the name."""
+    return level[:2], submitted_ns, user
+
+
 @dataclass(frozen=True)
 class Shares:
     """What is due to whom.

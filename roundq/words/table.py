@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 
 from roundq.words.backfill import Reservation, Stay, could_fit, reserve
 from roundq.words.facts import Holding, Neighbour, Shape, Snapshot, Want
-from roundq.words.fairness import Level, Shares
+from roundq.words.fairness import Level, Shares, turn_key
 from roundq.words.quantities import ALL_CORES
 from roundq.words.room import Need, Room, Site, licenses_here, misfit
+
+#: Who has less than this part of the fair share need not be patient.
+SHORT = 0.5
 
 
 @dataclass(eq=False, slots=True)
@@ -62,12 +65,19 @@ class Player:
     #: Room and limits only shrink while a phase is played: what was too much once is never looked at again.
     unfit: set[Group] = field(default_factory=set)
     limited: set[Group] = field(default_factory=set)
+    #: The cores that are due to the user, 0 if not known.
+    due: float = 0.0
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the user has so little of what is due that its turn is waited for at once."""
+        return self.running < SHORT * self.due
 
     def again(self, queue: Sequence[tuple[Want, Group]] | None = None) -> Player:
         """The same user in the next phase, with this queue or the same, from its first job on."""
         queue = self.queue if queue is None else queue
         rest = (self.running, self.level, self.cores_left, self.jobs_left, self.scavenging)
-        return Player(self.user, queue, self.count, self.repeat, *rest)
+        return Player(self.user, queue, self.count, self.repeat, *rest, due=self.due)
 
     def allows(self, cores: int) -> bool:
         """Whether the user's limits do."""
@@ -88,7 +98,9 @@ class Player:
                     else:
                         self.unfit.add(group)
                 # A guess has not waited: no node is kept for it.
-                if not self.times and group in self.unfit and table.should_be_kept(want, group):
+                if not self.times and group in self.unfit and table.should_be_kept(
+                    want, group, at_once=self.is_short
+                ):
                     return want, group
             self.at, self.times = self.at + 1, 0
         return None
@@ -132,13 +144,13 @@ class Table:
             return False
         return self.also is None or self.also(group)
 
-    def should_be_kept(self, want: Want, group: Group) -> bool:
-        """Whether the node should be kept for a job that does not fit."""
+    def should_be_kept(self, want: Want, group: Group, *, at_once: bool = False) -> bool:
+        """Whether the node should be kept for a job that does not fit; `at_once`: however short it waited."""
         return (
-            want.waited_s > self.patience_s
+            (at_once or want.waited_s > self.patience_s)
             and self.kept is None
             and not self.on_threads
-            and want.kept_on in (None, self.node)
+            and (want.kept_on is None or self.node in want.kept_on)
             and not want.scavenge
             # Else keeping the node would help nobody.
             and could_fit(group.need, self.empty, self.stays)
@@ -164,7 +176,7 @@ def next_bid(players: Iterable[Player], table: Table) -> tuple[Player, Want, Gro
     for player in players:
         bid = player.bid(table)
         if bid is not None:
-            key = (player.level[:2], bid[0].submitted_ns, player.user)
+            key = turn_key(player.level, bid[0].submitted_ns, player.user)
             if best_key is None or key < best_key:
                 best, best_key = (player, *bid), key
     return best
@@ -200,5 +212,6 @@ def neighbour_at(neighbour: Neighbour, snapshot: Snapshot, shares: Shares, group
     running = snapshot.running_cores.get(neighbour.user, 0)
     level = shares.level(neighbour.user, running)
     left = (neighbour.cores_left, neighbour.jobs_left, scavenging)
-    player = Player(neighbour.user, queue, count, count, running, level, *left)
+    due = shares.fair(neighbour.user)
+    player = Player(neighbour.user, queue, count, count, running, level, *left, due=due)
     return player if queue or scavenging else None

@@ -354,7 +354,12 @@ def test_columns_that_say_nothing_are_left_out_for_people() -> None:
     [
         (("draining", "draining"), "drained by admin: disk", "drained by admin: disk"),
         (("draining", "draining"), "it can be written by others", "draining: it can be written by others"),
-        (("draining", "up"), "drained by ann: disk", "up, draining for ann: drained by ann: disk"),
+        (("draining", "up"), "drained by ann: disk", "up, drained by ann: disk"),
+        (
+            ("draining", "up"),
+            "it can be written by others",
+            "up, draining for ann: it can be written by others",
+        ),
         (("draining", "draining"), "", "draining"),
     ],
 )
@@ -412,6 +417,32 @@ def test_the_next_turn_is_whose_level_is_lowest() -> None:
     drained = seen(card("carl", "node1", cores=8, state="draining", **heads(1)), CARL)
     found = standing(ann, gone, drained)
     assert [found[user].turn for user in ("ann", "bob", "carl")] == [1, None, None]
+
+
+def test_a_job_that_scavenges_before_one_that_does_not_costs_no_turn() -> None:
+    """What comes first in the order of its user may have to wait for everybody; the next one has not."""
+    urgent, plain = Want("1", 1, 0, 1, priority=100, scavenge=True), Want("2", 1, 0, 2)
+    ann = seen(card("ann", "node1", cores=8, **heads(5)))
+    bob = seen(card("bob", "node1", cores=8, waiting=2, heads=(urgent, plain)), BOB)
+    found = standing(ann, bob)
+    assert (found["bob"].turn, found["ann"].turn) == (1, 2)
+
+
+def test_two_users_of_one_name_are_told_apart(homes: Homes, capsys: pytest.CaptureFixture[str]) -> None:
+    """Below another parent of homes there may be another ann: what she has is not mine, as for daemons."""
+    mine, other = homes.user("ann"), Homes(homes.parent.parent / "more")
+    other.parent.mkdir()
+    other.card(other.user("ann"), HERE, jobs={"7": 4}, usage=7200.0, **heads(1))
+    other.put(other.user("ann"), "running", "7", now("hers", began_s=9, node=HERE))
+    homes.card(mine, HERE, **heads(2))
+    homes.put(mine, "waiting", "1", now("mine"))
+    given = {**homes.environ("ann"), "RQ_HOMES": f"{homes.parent}:{other.parent}"}
+    looking.show_users(Namespace(json=True), given)
+    users = {user["name"]: user for user in json.loads(capsys.readouterr().out)["users"]}
+    assert set(users) == {"ann", f"{other.parent}/ann"}
+    hers = users[f"{other.parent}/ann"]
+    assert (hers["cores"], hers["turn"], hers["is_me"]) == (4, 2, False)
+    assert (users["ann"]["cores"], users["ann"]["turn"], users["ann"]["usage"]) == (0, 1, 0)
 
 
 def test_who_is_at_a_limit_has_no_turn() -> None:

@@ -123,7 +123,7 @@ def _by_admin(asker: Person, name: str, seen: Iterable[Seen]) -> str | None:
         return None if found is None else found.says
     for one in seen:
         card = one.card
-        if card.user == asker.spool.user and card.node == name and one.is_alive:
+        if one.spool == asker.spool and card.node == name and one.is_alive:
             is_so = card.state == cards.DRAINING and card.reason.startswith(f"drained by {ADMIN}")
             return card.reason if is_so else None
     return None

@@ -256,7 +256,9 @@ def _cluster(here: Here) -> tuple[cluster.Look, Unseen]:
     """What cards tell, and what could not be seen."""
     now_s = time.monotonic()
     supervisors = Bearers(titles.SUPERVISOR).look(here.me.uid, now_s)
-    looked = cluster.look(here.everybody, here.me, here.node, now_s, supervisors)
+    # As daemons do: standings are by name.
+    others = neighbours.told_apart((one for one in here.everybody if one != here.me), here.me.user)
+    looked = cluster.look([here.me, *others], here.me, here.node, now_s, supervisors)
     trouble = _trouble_of_commons(here)
     return looked, Unseen(_hidden(here), _late(here), trouble)
 
