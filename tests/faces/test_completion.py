@@ -95,7 +95,9 @@ def test_nodes_are_offered_where_nodes_are_meant(desk: Desk, programs: Path) -> 
         desk.homes.card(desk.spool, node)
     assert offered(desk, programs, "rq run -w ") == ["gpu1", "node1"]
     assert offered(desk, programs, "rq run --exclude g") == ["gpu1"]
-    assert offered(desk, programs, "rq lost n") == ["node1"]
+    for verb in ("lost", "drain", "resume gpu1"):
+        assert offered(desk, programs, f"rq {verb} n") == ["node1"]
+    assert offered(desk, programs, "rq drain --reason n") == []
 
 
 def test_no_name_is_executed(desk: Desk, programs: Path) -> None:
