@@ -102,6 +102,8 @@ class Round:
         self.control, self.admin_drain = Control(spool, self.name), AdminDrain()
         #: Why nothing may start: what the daemon found, see `unsafe`, or that this node is drained.
         self.draining: str | None = None
+        #: By whom, and why; None also where claims under this name may be another node's.
+        self.drained: str | None = None
         #: Set by the daemon: why nothing may start here whoever wishes it.
         self.unsafe: str | None = None
         #: Whether another living node has this name: what lies here under it may be that one's.
@@ -203,7 +205,8 @@ class Round:
         self.control.freshness.late_s = self.config.settle_s
         self.control.look(now_s)
         drain = self.admin_drain.look() or self.control.drain
-        draining = self.unsafe or (drain.says if drain is not None else None)
+        self.drained = drain.says if drain is not None and self.unsafe is None else None
+        draining = self.unsafe or self.drained
         if draining != self.draining:
             self.draining = draining
             said = f"starts nothing: {visible(draining)}" if draining else "starts jobs again"
@@ -398,6 +401,8 @@ class Round:
             mine = next(c for c in claims if (c.id, c.user, c.node) == (tenant.entry.id, self.spool.user, ""))
             others = [claim for claim in claims if claim is not mine]
             ruling, says = policy.settle(mine, others, scene.cores, memory, bounds)
+            if self.drained is not None:
+                ruling, says = Ruling.WITHDRAW, f"this node was {self.drained}"
             is_late = now_s - tenant.claimed_s >= UNDECIDED_MOST_S
             if ruling is Ruling.UNDECIDED and not is_late:
                 is_undecided = True

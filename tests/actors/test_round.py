@@ -12,10 +12,12 @@ import pytest
 
 from roundq.actors.round import Round
 from roundq.actors.sweeping import SWEEP_S
-from roundq.records import environments
+from roundq.records import control, environments
 from roundq.records import spool as spools
 from roundq.records.shelf import Shelf
-from roundq.words.states import CANCELED
+from roundq.words import policy
+from roundq.words.drains import Drain
+from roundq.words.states import CANCELED, CLAIMED, WAITING
 from roundq.world.config import Config
 from roundq.world.node import Node
 from tests.actors.spoolhome import NODE, SpoolHome
@@ -178,3 +180,26 @@ def test_no_environment_goes_while_a_job_file_cannot_be_read(home: SpoolHome) ->
         one.run(100.0 + sweep * SWEEP_S)
 
     assert spare.exists()
+
+
+# ---------------------------------------------------------------- drains
+
+
+def test_a_claim_that_is_not_yet_settled_when_its_node_is_drained_goes_back(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take long until it is known to be the only one; a drained node starts nothing more."""
+    job = home.submit("true")
+    one = round_of(home)
+    with monkeypatch.context() as patch:
+        patch.setattr(policy, "settle", lambda *_, **__: policy.Settlement(policy.Ruling.UNDECIDED, "later"))
+        one.run(100.0)
+    assert home.state(job) == CLAIMED
+    control.drain(home.spool, NODE, Drain("ann", "disk"), NODE)
+
+    one.run(100.1)
+
+    assert home.state(job) == WAITING
+    assert one.tenants.by_id == {}
+    assert one.card is not None
+    assert (one.card.state, one.card.reason) == ("draining", "drained by ann: disk")
