@@ -41,18 +41,13 @@ def on_stage(act: Callable[[], T]) -> T:
             outcome: tuple[bool, object] = (True, act())
         except BaseException:
             outcome = (False, traceback.format_exc())
-        with contextlib.suppress(BaseException):
-            os.write(writing, pickle.dumps(outcome))
-        myself = procs.own_identity()
-        for _ in range(100):
-            for one in procs.descendants(myself):
-                with contextlib.suppress(OSError):
-                    os.kill(one.pid, signal.SIGKILL)
-            reap()
-            if procs.childless():
-                break
-            time.sleep(0.01)
-        os._exit(0)
+        try:
+            with contextlib.suppress(BaseException):
+                os.write(writing, pickle.dumps(outcome))
+            _leave()
+        finally:
+            # An error here would have the test go on twice, and clean up before its end.
+            os._exit(0)
     os.close(writing)
     try:
         ready, _, _ = select.select([reading], [], [], SCENE_S)
@@ -69,6 +64,19 @@ def on_stage(act: Callable[[], T]) -> T:
     worked, result = pickle.loads(data)
     assert worked, result
     return result  # type: ignore[no-any-return]
+
+
+def _leave() -> None:
+    """Kills whatever this process leaves behind."""
+    myself = procs.own_identity()
+    for _ in range(100):
+        for one in procs.descendants(myself):
+            with contextlib.suppress(OSError):
+                os.kill(one.pid, signal.SIGKILL)
+        reap()
+        if procs.childless():
+            break
+        time.sleep(0.01)
 
 
 def reap() -> None:
