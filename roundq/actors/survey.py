@@ -387,7 +387,7 @@ def wants(scene: Scene, waiting: WaitingList) -> tuple[Want, ...]:
         if shape.gpus and scene.facts.is_awaited:
             # That there are none must not be said before it is known.
             continue
-        kept_on = policy.keeper(shape, where, before.get(shape))
+        kept_on = policy.keepers(shape, where, before.get(shape, ()))
         # One more than can start waits on.
         found += [
             replace(one.want, waited_s=scene.now_s - one.known_s, kept_on=kept_on)
@@ -397,16 +397,16 @@ def wants(scene: Scene, waiting: WaitingList) -> tuple[Want, ...]:
     return tuple(found)
 
 
-def kept_before(seen: Iterable[Seen], me: str) -> dict[Shape, str]:
-    """The node that was chosen for each shape of mine: whose own card says so, so that all daemons agree."""
-    chosen: dict[Shape, str] = {}
+def kept_before(seen: Iterable[Seen], me: str) -> dict[Shape, frozenset[str]]:
+    """The nodes that were chosen for each shape of mine: whose own cards say so, so that all agree."""
+    chosen: dict[Shape, set[str]] = {}
     for one in seen:
         card = one.card
         if card.user == me and one.is_alive:
             for head in card.heads:
-                if head.kept_on == card.node and card.node <= chosen.get(head.shape, card.node):
-                    chosen[head.shape] = card.node
-    return chosen
+                if card.node in (head.kept_on or ()):
+                    chosen.setdefault(head.shape, set()).add(card.node)
+    return {shape: frozenset(nodes) for shape, nodes in chosen.items()}
 
 
 def first(waiting: WaitingList, most: int | None) -> frozenset[str] | None:

@@ -36,6 +36,8 @@ NAMES_MAX = 4 * NODES_MAX
 CORES_MAX, MEMORY_MAX = 100_000, 1 << 52
 #: Shapes of waiting jobs that a card tells of.
 HEADS_MAX = 50
+#: Nodes that a job may name as kept for it; an honest one names few.
+KEPT_ON_MAX = 100
 #: Characters of each text on a card, and troubles that it tells of; less if it would be too large to be read.
 TEXT_MAX, TROUBLES_MAX = 500, 100
 #: No job has waited for longer; what claims to be older is as old.
@@ -203,7 +205,7 @@ def _dump(card: Card, most: int) -> bytes:
                 "submitted": jobs.moment(head.submitted_ns),
                 "priority": head.priority,
                 "waited": head.waited_s,
-                "kept_on": head.kept_on,
+                "kept_on": None if head.kept_on is None else list(head.kept_on),
                 **_further(head.shape),
             }
             for head in card.heads[:HEADS_MAX]
@@ -325,7 +327,8 @@ def _validator() -> SchemaValidator:
         submitted=of.required(of.moment),
         priority=of.fallback(of.whole(-(1 << 31), 1 << 31), 0),
         waited=of.fallback(of.number, 0.0),
-        kept_on=of.optional(of.text),
+        # It was one name once.
+        kept_on=of.optional(of.either(of.items(of.word, KEPT_ON_MAX), of.text)),
         **further,
     )
     said = of.fields(
@@ -420,6 +423,10 @@ def _to_said(value: dict[str, Any]) -> Verdict:
     return Verdict(shape, value["says"], jobs.to_seconds(value["starts_in"]))
 
 
+def _to_kept_on(value: list[str] | str | None) -> tuple[str, ...] | None:
+    return (value,) if isinstance(value, str) else None if value is None else tuple(value)
+
+
 def _to_head(value: dict[str, Any]) -> Want:
     return Want(
         value["id"],
@@ -428,7 +435,7 @@ def _to_head(value: dict[str, Any]) -> Want:
         jobs.to_ns(value["submitted"]),
         value["priority"],
         min(max(0.0, value["waited"]), WAITED_MAX_S),
-        value["kept_on"],
+        _to_kept_on(value["kept_on"]),
         **_to_further(value),
     )
 

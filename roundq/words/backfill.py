@@ -6,7 +6,7 @@ or never: for who may fill in it is taken to end at once, for what is promised t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from roundq.words.facts import Shape, Want
@@ -18,6 +18,8 @@ UNKNOWN_S = 86_400.0
 #: Nodes are told apart by when a job fits in steps of this: cards are read at different moments, and all
 #: daemons must choose the same.
 STEP_S = 300.0
+#: So many nodes are kept for the jobs of one shape at most, and one of so many that could run them.
+KEPT_MAX, KEPT_OF = 4, 4
 
 
 class Stay(NamedTuple):
@@ -144,7 +146,7 @@ class End(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """What a node has, for `keeper`: capacity and free cores, memory in bytes.
+    """What a node has, for `keepers`: capacity and free cores, memory in bytes.
 
     `gpus` are all that it has, `free_gpus` those that no job has; `licenses` its own and the cluster's, all
     of them. `ends` are the jobs that are there, as far as known; of one that takes it whole all its cores.
@@ -172,23 +174,31 @@ def ineligible(shape: Shape, site: Site) -> str | None:
     return None if why is None else f"can never start here: {why}"
 
 
-def keeper(shape: Shape, offers: Iterable[Offer], was: str | None = None) -> str | None:
-    """The one node to keep for a job of that shape that has waited long; None if no node could run it.
+def keepers(
+    shape: Shape, offers: Iterable[Offer], was: Collection[str] = (), most: int = KEPT_MAX
+) -> tuple[str, ...]:
+    """The nodes to keep for a job of that shape that has waited long, by name; none if no node could run it.
 
-    Without this choice every node of the cluster would be kept for the same job. It is the node where
-    time limits let it fit soonest; where they do not tell, the one with the most cores that are free, or that
-    limits will have freed: what fills in on the node that is kept takes it no farther. `was` is the
-    node that was chosen before: it stays, unless another one is nearer by half; else what was left idle there
-    would have been so for nothing. Pass the nodes that are up and not draining.
+    Without this choice every node of the cluster would be kept for the same job. They are those where
+    time limits let it fit soonest; where they do not tell, those with the most free cores: one of each four
+    that could run it, and no more than `most`. `was` are the nodes that were chosen before: each stays,
+    unless another one is nearer by half; else what was left idle there would have been so for nothing.
+    Pass the nodes that are up and not draining.
     """
     able = [offer for offer in offers if ineligible(shape, offer.site) is None]
-    if not able:
-        return None
     far = {offer.node: (*_far(shape.need, offer), offer.node) for offer in able}
-    nearest = min(far, key=lambda node: far[node])
-    if was not in far or _is_half_as_far(far[nearest], far[was]):
-        return nearest
-    return was
+    nearest = sorted(far, key=lambda node: far[node])
+    count = max(1, min(most, len(able) // KEPT_OF))
+    chosen = [node for node in nearest if node in was][:count]
+    others = [node for node in nearest if node not in chosen]
+    missing = count - len(chosen)
+    fresh, others = others[:missing], others[missing:]
+    for node in others:
+        if not chosen or not _is_half_as_far(far[node], far[chosen[-1]]):
+            break
+        chosen.pop()
+        fresh.append(node)
+    return tuple(sorted(chosen + fresh))
 
 
 def _is_half_as_far(one: tuple[int, int, str], other: tuple[int, int, str]) -> bool:

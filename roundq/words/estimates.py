@@ -62,7 +62,9 @@ def _one_after_the_other_s(need: Need, wants: Sequence[Want], table: Table) -> d
 
 def _patient_s(want: Want, need: Need, passing: set[float | None], table: Table) -> float | None:
     """The first in line may be passed until its patience is over; from then on the node is kept for it."""
-    if want.kept_on not in (None, table.node) or need.memory or not could_fit(need, table.empty, table.stays):
+    if want.kept_on is not None and table.node not in want.kept_on:
+        return None
+    if need.memory or not could_fit(need, table.empty, table.stays):
         return None
     left = {stay.left_s for stay in table.stays}
     if None in passing or None in left:

@@ -53,7 +53,7 @@ def coarse(limit_s: float | None) -> float | None:
 class Want:
     """A waiting job. `cores` 0 asks for the node alone; `memory` is in bytes, 0 asks for none.
 
-    `kept_on` is the one node that may be kept for it (what `keeper` says); None: any.
+    `kept_on` are the nodes that may be kept for it (what `keepers` says); None: any.
     The other fields are those of its `Shape`.
     """
 
@@ -63,7 +63,7 @@ class Want:
     submitted_ns: int
     priority: int = 0
     waited_s: float = 0.0
-    kept_on: str | None = None
+    kept_on: tuple[str, ...] | None = None
     gpus: int = 0
     licenses: Counts = ()
     limit_s: float | None = None

@@ -140,6 +140,7 @@ def _myself(snapshot: Snapshot, order: list[tuple[Want, Group]], shares: Shares)
         None if cores is None else max(0, cores - _cores_running(snapshot)),
         None if jobs is None else max(0, jobs - snapshot.jobs_running),
         able[border:],
+        due=table.due_to(snapshot.me, shares),
     )
 
 

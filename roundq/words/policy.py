@@ -38,7 +38,7 @@ from functools import cached_property
 from operator import attrgetter
 
 from roundq.words import estimates, play, preemption
-from roundq.words.backfill import End, Offer, ineligible, keeper
+from roundq.words.backfill import End, Offer, ineligible, keepers
 from roundq.words.claims import Bounds, Claim, Ruling, Settlement, settle
 from roundq.words.facts import (
     Holding,
@@ -76,7 +76,7 @@ __all__ = [
     "decide",
     "in_order",
     "ineligible",
-    "keeper",
+    "keepers",
     "settle",
     "want_of",
 ]

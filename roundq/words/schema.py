@@ -20,6 +20,7 @@ __all__ = [
     "boolean",
     "counts",
     "digest",
+    "either",
     "fallback",
     "fields",
     "identity",
@@ -117,6 +118,11 @@ def whole(least: int, most: int) -> cs.CoreSchema:
 def items(of: cs.CoreSchema, most: int, least: int = 0) -> cs.CoreSchema:
     """A list of at most `most` items."""
     return cs.list_schema(of, min_length=least, max_length=most)
+
+
+def either(one: cs.CoreSchema, other: cs.CoreSchema) -> cs.CoreSchema:
+    """One or the other."""
+    return cs.union_schema([one, other])
 
 
 def mapping(of: cs.CoreSchema) -> cs.CoreSchema:

@@ -98,8 +98,10 @@ class Player:
                     else:
                         self.unfit.add(group)
                 # A guess has not waited: no node is kept for it.
-                if not self.times and group in self.unfit and table.should_be_kept(
-                    want, group, at_once=self.is_short
+                if (
+                    not self.times
+                    and group in self.unfit
+                    and table.should_be_kept(want, group, at_once=self.is_short)
                 ):
                     return want, group
             self.at, self.times = self.at + 1, 0
@@ -200,6 +202,11 @@ def stay_of(holding: Holding) -> Stay:
     return Stay(need, holding.left_s, holding.threads, used)
 
 
+def due_to(user: str, shares: Shares) -> float:
+    """The fair share in cores, if there is anybody to share with."""
+    return shares.fair(user) if len(shares.active) > 1 else 0.0
+
+
 def neighbour_at(neighbour: Neighbour, snapshot: Snapshot, shares: Shares, groups: Groups) -> Player | None:
     """Another user as a player, with what it could ever start here."""
     if neighbour.head is None or neighbour.user == snapshot.me or neighbour.count < 1:
@@ -212,6 +219,6 @@ def neighbour_at(neighbour: Neighbour, snapshot: Snapshot, shares: Shares, group
     running = snapshot.running_cores.get(neighbour.user, 0)
     level = shares.level(neighbour.user, running)
     left = (neighbour.cores_left, neighbour.jobs_left, scavenging)
-    due = shares.fair(neighbour.user)
+    due = due_to(neighbour.user, shares)
     player = Player(neighbour.user, queue, count, count, running, level, *left, due=due)
     return player if queue or scavenging else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
+from dataclasses import replace
 
 from roundq.actors import courtesy
 from roundq.words import policy, usage
@@ -42,7 +43,9 @@ class Ours(Rule):
         self._holdings: dict[str, tuple[tuple[float, int], tuple[Holding, ...]]] = {}
         self._offer: dict[str, tuple[tuple[float, int], Offer]] = {}
         self._kept_as_of = (-1.0, -1)
-        self._kept: dict[policy.Shape, str | None] = {}
+        #: What was chosen now, and before the last change.
+        self._kept: dict[tuple[str, policy.Shape], tuple[str, ...]] = {}
+        self._kept_before = self._kept
         #: Since when it is wished that jobs of a user on a machine give way, and when they do.
         self._wishes: dict[tuple[str, str], tuple[float, float]] = {}
 
@@ -238,10 +241,7 @@ class Ours(Rule):
     def _want(self, cluster: Cluster, job: Job) -> Want:
         waited_s = cluster.now_s - self._known_s[job.number]
         want = _want(job, waited_s, None)
-        if waited_s <= self.patience_s:
-            # For it no node is kept: where it would be need not be known.
-            return want
-        return _want(job, waited_s, self._kept_on(cluster, want.shape))
+        return replace(want, kept_on=self._kept_on(cluster, job.user, want.shape))
 
     def _neighbour(self, cluster: Cluster, user: str, machine: Machine) -> Neighbour:
         """As the card of the user's daemon on this machine tells."""
@@ -265,14 +265,15 @@ class Ours(Rule):
             self._heads[kind] = known = ((*now, as_of), neighbour)
         return known[1]
 
-    def _kept_on(self, cluster: Cluster, shape: policy.Shape) -> str | None:
+    def _kept_on(self, cluster: Cluster, user: str, shape: policy.Shape) -> tuple[str, ...]:
         if self._kept_as_of != (cluster.now_s, cluster.version):
             self._kept_as_of = (cluster.now_s, cluster.version)
-            self._kept = {}
-        if shape not in self._kept:
+            self._kept_before, self._kept = self._kept, {}
+        if (user, shape) not in self._kept:
             offers = [self._offered(cluster, machine) for machine in cluster.workload.machines]
-            self._kept[shape] = policy.keeper(shape, offers)
-        return self._kept[shape]
+            before = self._kept_before.get((user, shape), ())
+            self._kept[user, shape] = policy.keepers(shape, offers, before)
+        return self._kept[user, shape]
 
     def _offered(self, cluster: Cluster, machine: Machine) -> Offer:
         key = (cluster.now_s, cluster.changes[machine.name])
@@ -307,7 +308,7 @@ class Ours(Rule):
             self.usage[user] += usage.used(self._ran.get(user, 0), span_s, self.half_life_s)
 
 
-def _want(job: Job, waited_s: float, kept_on: str | None) -> Want:
+def _want(job: Job, waited_s: float, kept_on: tuple[str, ...] | None) -> Want:
     shape: Shape = job.shape
     return Want(
         str(job.number),

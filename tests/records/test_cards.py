@@ -81,7 +81,18 @@ occupants = st.builds(
     **further,
 )
 waits = st.floats(0, cards.WAITED_MAX_S)
-heads = st.builds(Want, labels, cores, sizes, moments_ns, priorities, waits, st.none() | labels, **shaped)
+kept = labels.filter(lambda name: len(name) <= 256)
+heads = st.builds(
+    Want,
+    labels,
+    cores,
+    sizes,
+    moments_ns,
+    priorities,
+    waits,
+    st.none() | st.lists(kept, max_size=4).map(tuple),
+    **shaped,
+)
 shapes = st.builds(Shape, cores, sizes, priorities, **shaped)
 any_card = st.builds(
     Card,
@@ -222,6 +233,17 @@ def test_0_2_9_reads_ours(card: Card) -> None:
     assert type(value["hostname"]) is str
     assert all(type(value[name]) is int for name in ("pid", "physical_cores", "logical_cpus"))
     assert set(value["restart_time"]) == {"secs", "nanos"}
+
+
+def test_a_head_that_names_one_node_is_read_as_a_list_of_one() -> None:
+    """Earlier daemons named one node that may be kept for the job."""
+    head = {"id": "1", "cores": 4, "memory": 0, "submitted": {"secs": 1}}
+    for written, kept_on in ((["n2", "n1"], ("n2", "n1")), ("n2", ("n2",)), ([], ()), (None, None)):
+        read = cards.parse(with_ours(heads=[{**head, "kept_on": written}]), "bob")
+        assert read.heads[0].kept_on == kept_on
+    for bad in ([3], ["n"] * 1001, {"n": 1}, 3):
+        with pytest.raises(RecordError):
+            cards.parse(with_ours(heads=[{**head, "kept_on": bad}]), "bob")
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roundq.words.backfill import End, Offer, Stay, fits_in_s, keeper, reserve
+from roundq.words.backfill import End, Offer, Stay, fits_in_s, keepers, reserve
 from roundq.words.policy import Decision, Holding, Neighbour, Shape, Snapshot, Want, decide
 from roundq.words.quantities import GIB
 from roundq.words.room import Need, Room
@@ -249,6 +249,12 @@ def test_where_nothing_could_be_promised_what_fills_in_delays_nothing(
 # ---------------------------------------------------------------- which node is kept
 
 
+def keeper(shape: Shape, offers: list[Offer], was: str | None = None) -> str | None:
+    """The node that is kept where it is only one."""
+    found = keepers(shape, offers, () if was is None else (was,), 1)
+    return found[0] if found else None
+
+
 @pytest.mark.parametrize(
     ("cores", "node"),
     [(8, "soon"), (0, "soon"), (4, "most"), (9, "big")],
@@ -324,6 +330,22 @@ def test_the_choice_stays_while_no_other_node_is_nearer_by_half() -> None:
     sooner = [Offer("a", 16, 8, GIB, ends=(End(6000.0, 8),)), Offer("b", 16, 0, GIB, ends=(End(3000.0, 16),))]
     assert keeper(wide, sooner, "a") == "b"
     assert keeper(wide, [sooner[0], sooner[1]._replace(ends=(End(3600.0, 16),))], "a") == "a"
+
+
+def test_of_many_nodes_a_few_are_kept_where_it_fits_soonest() -> None:
+    """One of four that could run it, and four at most: what waits on one alone may wait for one long job."""
+
+    def offers(count: int) -> list[Offer]:
+        return [Offer(f"n{i:02}", 16, i % 16, GIB) for i in range(count)]
+
+    wide = Shape(16, 0)
+    assert [len(keepers(wide, offers(count))) for count in (0, 1, 7, 8, 12, 16, 40)] == [0, 1, 1, 2, 3, 4, 4]
+    assert keepers(wide, offers(16)) == ("n12", "n13", "n14", "n15")
+    assert keepers(wide, offers(16)[::-1]) == ("n12", "n13", "n14", "n15")
+    # With 11 cores free 5 are missing, and 2 are less than half of that, as is 1 of 4.
+    assert keepers(wide, offers(16), ("n10", "n11", "n12", "n13")) == ("n12", "n13", "n14", "n15")
+    assert keepers(wide, offers(16), ("n12", "n13")) == ("n12", "n13", "n14", "n15")
+    assert keepers(wide, offers(16), ("n11", "gone")) == ("n11", "n13", "n14", "n15")
 
 
 @settings(max_examples=100, deadline=None)

@@ -23,7 +23,7 @@ from roundq.words.policy import (
     decide,
     in_order,
     ineligible,
-    keeper,
+    keepers,
 )
 from roundq.words.quantities import GIB
 from roundq.words.room import Site
@@ -337,6 +337,31 @@ def test_a_node_is_kept_for_a_neighbours_job_that_has_waited_long() -> None:
     }
 
 
+def test_who_has_less_than_half_of_the_due_has_the_node_kept_at_once() -> None:
+    """Of 32 cores 16 are due to each of two."""
+    snapshot = replace(
+        NODE,
+        holdings=(used(4),),
+        running_cores={"ann": 9, "bob": 7},
+        wants=(want("1"),),
+        neighbours=(bob(8, waited=0),),
+        cluster_cores=32,
+        active=frozenset({"ann", "bob"}),
+    )
+    assert reasons(snapshot)["1"].startswith("waits: node1 is kept for bob's job 17, which needs 8 cores")
+    assert decided(replace(snapshot, running_cores={"ann": 9, "bob": 8})).starts == ("1",)
+    # Not before it is his turn, and not on every node.
+    assert decided(replace(snapshot, running_cores={"ann": 6, "bob": 7})).starts == ("1",)
+    elsewhere = replace(want("17", 8), kept_on=("node2",))
+    assert decided(replace(snapshot, neighbours=(Neighbour("bob", elsewhere),))).starts == ("1",)
+
+
+def test_who_is_alone_passes_his_own_job_until_the_patience_is_over() -> None:
+    """There is nobody to have less than."""
+    snapshot = replace(NODE, holdings=(used(4),), wants=(want("1", 8), want("2", 1)), cluster_cores=32)
+    assert decided(snapshot).starts == ("2",)
+
+
 def test_a_node_is_kept_only_when_it_is_the_owners_turn() -> None:
     snapshot = replace(
         NODE,
@@ -352,12 +377,12 @@ def test_a_node_is_kept_only_when_it_is_the_owners_turn() -> None:
 
 
 def test_a_node_is_kept_for_a_job_only_where_it_was_chosen_for_it() -> None:
-    elsewhere = replace(want("17", 8, waited=LONG), kept_on="node2")
+    elsewhere = replace(want("17", 8, waited=LONG), kept_on=("node2", "node3"))
     snapshot = replace(
         NODE, holdings=(used(4),), wants=(want("1", at=200),), neighbours=(Neighbour("bob", elsewhere),)
     )
     assert decided(snapshot).starts == ("1",)
-    here = Neighbour("bob", replace(elsewhere, kept_on="node1"))
+    here = Neighbour("bob", replace(elsewhere, kept_on=("node3", "node1")))
     assert decided(replace(snapshot, neighbours=(here,))).starts == ()
 
 
@@ -381,12 +406,12 @@ def test_a_neighbours_second_job_is_only_assumed_and_keeps_no_node() -> None:
 
 def test_the_node_to_keep_is_the_one_with_most_free_cores_that_suits() -> None:
     offers = [Offer("a", 8, 3, GIB), Offer("b", 8, 5, GIB), Offer("c", 4, 4, GIB), Offer("d", 16, 5, 0)]
-    assert keeper(Shape(6, 1), offers) == "b"
-    assert keeper(Shape(6, 0), offers) == "b"
-    assert keeper(Shape(3, 0), offers) == "b"
-    assert keeper(Shape(0, 0), offers) == "c"
-    assert keeper(Shape(12, 0), offers) == "d"
-    assert keeper(Shape(20, 0), offers) is None
+    assert keepers(Shape(6, 1), offers) == ("b",)
+    assert keepers(Shape(6, 0), offers) == ("b",)
+    assert keepers(Shape(3, 0), offers) == ("b",)
+    assert keepers(Shape(0, 0), offers) == ("c",)
+    assert keepers(Shape(12, 0), offers) == ("d",)
+    assert keepers(Shape(20, 0), offers) == ()
 
 
 # ---------------------------------------------------------------- draining
@@ -467,7 +492,7 @@ some_want = st.builds(
     submitted_ns=st.integers(0, 5),
     priority=st.integers(-1, 1),
     waited_s=st.sampled_from([0.0, 601.0]),
-    kept_on=st.sampled_from([None, None, "node1", "node2"]),
+    kept_on=st.sampled_from([None, None, ("node1",), ("node2",)]),
 )
 some_holding = st.builds(
     Holding,

