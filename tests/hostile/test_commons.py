@@ -380,10 +380,7 @@ def start() -> Iterator[Callable[[str], int]]:
 
     def begin(title: str, uid: int = EVE) -> int:
         process = subprocess.Popen(
-            [sys.executable, "-c", BEAR, titles.SUPERVISOR, title],
-            user=uid,
-            group=uid,
-            extra_groups=(),
+            [sys.executable, "-c", BEAR, titles.SUPERVISOR, title, str(uid)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

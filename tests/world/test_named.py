@@ -17,11 +17,15 @@ from tests.rights import need_mounts, need_root
 EVE = 40_003
 NAME = "rq-test-bearer"
 #: Takes a name, then a title, and says that it has.
+#: Becomes another user by itself: he may not be able to read this checkout, or Python.
 BEAR = """
-import sys
+import ctypes, os, sys
 from roundq.world import spawn
-name, title = sys.argv[1:]
+name, title, *uid = sys.argv[1:]
 spawn.prepare()
+if uid:
+    os.setgroups([]), os.setgid(int(uid[0])), os.setuid(int(uid[0]))
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: as after an execution, /proc/PID is his
 sys.stdin.readline() if name.startswith("late-") else None
 spawn.set_name(name.removeprefix("late-").encode())
 spawn.set_title(title.encode())
@@ -39,10 +43,7 @@ def start() -> Iterator[Start]:
 
     def begin(name: str, title: str, uid: int = EVE) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", BEAR, name, title],
-            user=uid,
-            group=uid,
-            extra_groups=(),
+            [sys.executable, "-c", BEAR, name, title, str(uid)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -126,9 +127,8 @@ def test_a_process_in_a_container_is_on_another_node(start: Start) -> None:
     """Its daemon has a card of that node."""
     need_mounts()
     start(NAME, "outside")
-    command = ["unshare", "--pid", "--fork", "--kill-child", "setpriv", f"--reuid={EVE}", "--clear-groups"]
     inside = subprocess.Popen(
-        [*command, sys.executable, "-c", BEAR, NAME, "inside"],
+        ["unshare", "--pid", "--fork", "--kill-child", sys.executable, "-c", BEAR, NAME, "inside", str(EVE)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
