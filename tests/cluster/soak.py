@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from tests.cluster import checkers
 from tests.cluster.box import Cluster
 from tests.cluster.lab import ENV, SUBMIT, Lab, ledger_jobs, supply_of
+from tests.cluster.promises import Supply
 from tests.cluster.requirements import missing
 from tests.cluster.schedule import OF_NODES, RULES, Event, schedule
 from tests.cluster.wait import wait_until
@@ -35,6 +36,12 @@ if TYPE_CHECKING:
 
 NODES, USERS = ("n1", "n2", "n3"), ("ann", "bob", "cyd")
 CORES = 3
+GB = 1 << 30
+#: What is scarce beside cores; all of it is judged.
+CONFIG = """
+licenses = { matlab = 2 }
+""" + "".join(f"[nodes.{name}]\ngpus = 2\n" for name in NODES)
+SUPPLY = Supply(CORES, 2 * GB, ("0", "1"), {"matlab": 2}, pins=supply_of(CORES).pins)
 #: How long everything may take to end once nothing goes wrong any more.
 REST_S = 300.0
 PROGRESS_S = 5.0
@@ -48,6 +55,12 @@ KINDS: tuple[dict[str, Any], ...] = (
     {"leaves": True},
     {"exit_code": 3},
     {"cores": 2, "restartable": True},
+    {"cores": 0},
+    {"gpus": 1, "memory_required": GB},
+    {"gpus": 2, "restartable": True, "leaves": True},
+    {"licenses": [["matlab", 1]]},
+    {"licenses": [["matlab", 2]], "restartable": True},
+    {"restartable": True, "scavenge": True},
     {"time_limit_s": 0.5, "seconds": 600.0, "count": 1},
 )
 
@@ -244,7 +257,7 @@ class Soak:
             "untrue": checkers.true_outcomes(c.server)
             + checkers.true_attempts(c.server, runs)
             + checkers.lost_for_a_cause(c.server, runs, self.lab.blows),
-            "promised twice": checkers.promised_once(c.server, runs, supply_of(CORES)),
+            "promised twice": checkers.promised_once(c.server, runs, SUPPLY),
         }
 
     def _of_unknown(self, user: str, ids: list[str]) -> list[str]:
@@ -273,7 +286,8 @@ def _command(found: checkers.Found) -> list[str]:
 def run(seconds: float, seed: int, say: Callable[[str], None]) -> tuple[str, dict[str, list[str]]]:
     """One soak: its table, and what was wrong."""
     env = {**ENV, "RQ_CORES": str(CORES)}
-    with Cluster(NODES, USERS, env=env, fsopts=f"wdelay=0.5,seed={seed}") as cluster:
+    fsopts = f"wdelay=0.5,seed={seed}"
+    with Cluster(NODES, USERS, env=env, fsopts=fsopts, config=CONFIG, memory=2 * GB) as cluster:
         soak = Soak(Lab(cluster), schedule(seed, seconds, NODES, USERS), say)
         soak.play()
         try:

@@ -11,6 +11,7 @@ what may not, is in tests/faults.md.
     system     `os` for the code under test; moments: `time`, `signal`; lives: `procs`, `spawn`
     seams      where these take the place of the real ones
     faults     what goes wrong, and when
+    resources  GPUs, memory, licenses, and who was promised what
     people     users and their commands, and who starts daemons
     judge      the checks, without any code of roundq
     world      one run of one seed

@@ -4,7 +4,7 @@ one name        a job that was accepted has one name at every instant, and never
 begun once      no attempt's command begins twice, and no two of one job live at a time    (G2)
 true ends       a record says what its command's own account says; "lost" is told of the dead only  (G3)
 canceled        nothing of a job lives when it arrives in canceled/, or begins after         (G4)
-room            the commands that live on a node use no more cores than it has             (G5)
+room            cores, CPUs, memory, GPUs and licenses of commands that live are nobody else's  (G5)
 looks           who only looks changes nothing                                            (G8)
 gives way       who is preempted may be run again, was asked in that attempt, once, and goes soon
 told once       no command is sent the signal of its notice twice
@@ -18,7 +18,12 @@ import signal
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation import resources
+from tests.simulation.resources import Asked
+
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from tests.simulation.disk import Change, Inode
     from tests.simulation.machine import Process
     from tests.simulation.world import World
@@ -43,6 +48,7 @@ class Submission:
     user: str
     cores: int
     is_restartable: bool
+    asked: Asked = resources.NOTHING
     id: str | None = None
     was_refused: bool = False
     was_tried: bool = False
@@ -61,6 +67,10 @@ class Run:
     supervisor: Process
     mark: str
     began_s: float
+    is_whole: bool
+    cpus: frozenset[int]
+    gpus: tuple[str, ...]
+    asked: Asked
     ended_s: float | None = None
     status: int | None = None
     notices: int = 0
@@ -315,7 +325,7 @@ class Judge:
         identity = process.identity
         self._processes[identity.boot, identity.pid, identity.start] = process
 
-    def begun(self, supervisor: Process, label: str, env: dict[str, str]) -> Run:
+    def begun(self, supervisor: Process, label: str, env: dict[str, str], cpus: Iterable[int]) -> Run:
         """A command begins; what is told here it finds in its own environment."""
         world = self.world
         id_, user, mark = env["RQ_JOB_ID"], env["RQ_USER"], env["RQ_MARK"]
@@ -331,6 +341,10 @@ class Judge:
             supervisor,
             mark,
             world.schedule.now,
+            not submission.cores,
+            frozenset(cpus),
+            tuple(env["RQ_GPUS"].split(",")) if env["RQ_GPUS"] else (),
+            submission.asked,
         )
         before = [one for one in self.runs if (one.user, one.id) == (user, id_)]
         for one in before:
@@ -352,14 +366,12 @@ class Judge:
         alive = [
             one
             for one in self.runs
-            if one.node == node.name
-            and one.ended_s is None
-            and one.mark not in self.called_lost | self.frozen_out
+            if one.ended_s is None and one.mark not in self.called_lost | self.frozen_out
         ]
-        used = sum(one.cores for one in alive) + run.cores
-        if used > node.cores:
-            who = ", ".join(f"{one.user}/{one.id} ({one.cores})" for one in [*alive, run])
-            self.find(f"{node.name} has {node.cores} cores and uses {used}: {who}", id_)
+        for wrong in resources.promised_twice([*alive, run], world.resources.supply()) + resources.untold(
+            run
+        ):
+            self.find(wrong, id_)
         self.runs.append(run)
         return run
 

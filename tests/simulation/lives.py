@@ -256,7 +256,7 @@ class SimSpawn:
                 me.close(number)
 
     @staticmethod
-    def spawn(command: Any, *, env: dict[str, str], **_: Any) -> int:
+    def spawn(command: Any, *, env: dict[str, str], affinity: Any = None, **_: Any) -> int:
         """The command begins. It writes down that it does, by itself."""
         me = calls.process()
         calls.local("spawn")
@@ -271,7 +271,7 @@ class SimSpawn:
             helper = Process(me.node, "command", me.user, me)
             helper.mark, helper.is_stubborn = child.mark, child.is_stubborn
             me.node.at(calls.world.random() * 60, lambda: helper.die(0))
-        run = calls.world.judge.begun(me, label, env)
+        run = calls.world.judge.begun(me, label, env, affinity or ())
         status = getattr(real_signal, end).value if end.startswith("SIG") else int(end) << 8
         child.on_end = lambda: calls.world.judge.ended(run, child.status)
         if "heedful" in manner:

@@ -60,6 +60,16 @@ def look_before_publishing() -> None:
     _set(Round, "_publish", publish_late)
 
 
+@_mutant("CPUs of others are not looked at after a claim")
+def keep_taken_cpus() -> None:
+    settle = policy.settle
+
+    def blind(mine: Any, others: Iterable[Any], *rest: Any) -> Any:
+        return settle(mine, [replace(one, cpus=()) for one in others], *rest)
+
+    _set(policy, "settle", blind)
+
+
 @_mutant("numbers are counted, not taken: the highest in use and one")
 def count_ids() -> None:
     def take(_path: str, _count: int, _claimant: str, used: Callable[[], int], *_: Any) -> int:

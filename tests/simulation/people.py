@@ -151,6 +151,7 @@ class People:
                 ("", "", "stubborn", "helper", "helper stubborn", "heedful", "heedful stubborn")
             )
             is_restartable = is_long or rng.random() < 0.5
+            asked = self.world.resources.ask(cores)
             job = Job(
                 ("work", label, str(seconds), rng.choice(_ENDS), manner),
                 directory=f"/home/{user}",
@@ -159,10 +160,13 @@ class People:
                 time_limit_s=limit_s,
                 max_output=rng.choice((0, 0, 1 << 20)),
                 priority=rng.choice((0, 0, 1)),
+                gpus=asked.gpus,
+                licenses=asked.licenses,
+                memory_required=asked.memory,
                 notice=rng.choice((None, None, Notice(NOTICE, rng.choice((0.5, 20.0, 100.0))))),
             )
             described.append(job)
-            tried.append(Submission(label, user, cores, is_restartable))
+            tried.append(Submission(label, user, cores, is_restartable, asked))
             self.world.judge.submissions[label] = tried[-1]
         judge = self.world.judge
 

@@ -23,12 +23,13 @@ import roundq.actors
 import roundq.records
 from roundq.actors import daemon, homewatch, preemption, supervisor, tenants
 from roundq.actors import round as rounds
-from roundq.words.allocation import Unit
+from roundq.words.allocation import Gpu, Unit
 from roundq.words.job import Identity
 from roundq.world import cgroup, files, helpers, killing, notify, procs, reading, scratch, spawn
 from roundq.world.config import Config
 from tests.simulation import calls, lives, moments, system
 from tests.simulation.machine import End, Process
+from tests.simulation.resources import MEMORY
 
 #: Not under test: faces of commands, and what looks at the real machine.
 _LEFT_OUT = {"roundq.actors.checks", "roundq.actors.streams"}
@@ -258,7 +259,7 @@ class _Node:
         return ()
 
     def memory_total(self) -> int:
-        return 1 << 34
+        return MEMORY
 
     memory_available = memory_total
 
@@ -283,7 +284,7 @@ class _Clearing:
 
 
 class _Gpus:
-    """The GPUs of a node: none."""
+    """The GPUs of a node, which nobody else uses."""
 
     maker = ""
     is_awaited = False
@@ -292,8 +293,8 @@ class _Gpus:
     def __init__(self, *_: Any) -> None:
         pass
 
-    def look(self, *_: Any) -> tuple[()]:
-        return ()
+    def look(self, *_: Any) -> tuple[Gpu, ...]:
+        return tuple(map(Gpu, calls.world.resources.gpus[calls.process().node.name]))
 
 
 class _Live:

@@ -12,14 +12,15 @@ SEEDS = 500
 FIRST = {
     "skip-verify": 140,
     "look-before-publishing": 140,
+    "keep-taken-cpus": 180,
     "trust-enoent": 100,
     "seize-sealed": 600,
     "outlive-lease": 70,
 }
 #: Those of mutants.MUTANTS; not imported, since that module changes what it imports.
 NAMES = (
-    "skip-verify look-before-publishing count-ids skip-gate begin-late trust-enoent trust-errors"
-    " write-after-losing move-first skip-fsync presume-dead judge-other-nodes judge-unread cancel-running"
+    "skip-verify look-before-publishing keep-taken-cpus count-ids skip-gate begin-late trust-enoent"
+    " trust-errors write-after-losing move-first skip-fsync presume-dead judge-other-nodes judge-unread cancel-running"
     " seize-sealed restart-any preempt-any-job preempt-again notice-again outlive-lease"
 ).split()
 

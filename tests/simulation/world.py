@@ -21,6 +21,7 @@ from tests.simulation.faults import Faults, calm
 from tests.simulation.judge import Judge
 from tests.simulation.machine import Node, Process
 from tests.simulation.people import People
+from tests.simulation.resources import Resources
 from tests.simulation.schedule import Actor, Killed, Schedule
 
 #: Simulated seconds after the last fault within which everything must have ended.
@@ -80,6 +81,7 @@ class World:
             Node(f"node{n}", rng.choice((1, 2, 2, 4)), self._client(remembers, ttl_s), self.schedule, rng)
             for n in range(count)
         ]
+        self.resources = Resources(seed, self.nodes)
         self.config = self._configured()
         self.judge = Judge(self)
         self.schedule.should_stop = lambda: bool(self.judge.wrong)
@@ -97,6 +99,7 @@ class World:
             "poll_max_s": rng.choice((5.0, 15.0, 60.0)),
             "grace_s": rng.choice((0.5, 5.0, 30.0)),
             "patience_s": rng.choice((30.0, 600.0)),
+            "licenses": self.resources.licenses,
         }
         if "lease_s" in Config.__dataclass_fields__:
             values["lease_s"] = lease_s
