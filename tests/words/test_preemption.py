@@ -184,8 +184,6 @@ def test_what_would_have_to_give_way_at_once_does_not_start() -> None:
         wants=(Want("3", 1, 0, 1, scavenge=True),),
         neighbours=(Neighbour("cyd", Want("4", 3, 0, 0)),),
         running_cores={"bob": 1},
-        cluster_cores=4,
-        cluster_free=2,
         may_requeue=True,
     )
     decision = decide(replace(snapshot, holdings=(Holding("bob", "1", 1), scavenging("2", 1))))
