@@ -182,7 +182,7 @@ def test_a_restartable_job_gives_way_to_somebody_below_his_share(home: SpoolHome
     assert "bob" in asked
 
 
-def test_what_scavenges_gives_way_at_once(home: SpoolHome) -> None:
+def test_what_scavenges_gives_way_after_a_moment(home: SpoolHome) -> None:
     """It runs on what nobody else wants, and now somebody does."""
     bob = neighbour(home)
     job = home.submit("sleep", "60", cores=4, restartable=True, scavenge=True)
@@ -192,6 +192,8 @@ def test_what_scavenges_gives_way_at_once(home: SpoolHome) -> None:
     publish(bob, NODE, waiting=1, heads=(Want("1", 1, 0, time.time_ns() - NS),))
 
     one.run(101.0)
+    assert spools.requests(home.spool) == {}
+    one.run(103.0)
 
     assert spools.requests(home.spool) == {job: {"preempt"}}
 
