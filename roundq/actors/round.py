@@ -197,6 +197,8 @@ class Round:
         soon = [self.board.again_s(now_s), self.waiting.again_s(now_s), self.leases.again_s(now_s)]
         if self.gpus.is_awaited:
             soon.append(self.gpus.again_s(now_s))
+        if self.waiting and now_s < self.waiting.newest_s + survey.LEAVE_S:
+            soon.append(self.waiting.newest_s + survey.LEAVE_S - now_s)
         return max(0.0, min(soon))
 
     # ------------------------------------------------------------ looking at my spool

@@ -35,6 +35,8 @@ from roundq.world.node import Node
 
 #: A daemon on this node whose card stands still for this long does not take its turn: it is passed over.
 STUCK_S = 3 * cards.BEAT_S
+#: For how long a small job that is new is left to a fuller node, where it leaves wide ones their room.
+LEAVE_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,11 +390,12 @@ def wants(scene: Scene, waiting: WaitingList) -> tuple[Want, ...]:
             # That there are none must not be said before it is known.
             continue
         kept_on = policy.keepers(shape, where, before.get(shape, ()))
+        leave_s = LEAVE_S if policy.is_for_another(shape, scene.node, where) else 0.0
         # One more than can start waits on.
         found += [
             replace(one.want, waited_s=scene.now_s - one.known_s, kept_on=kept_on)
             for one in jobs[: scene.cores + 1]
-            if counted is None or one.entry.id in counted
+            if scene.now_s - one.known_s >= leave_s and (counted is None or one.entry.id in counted)
         ]
     return tuple(found)
 

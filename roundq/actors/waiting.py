@@ -49,6 +49,8 @@ class WaitingList:
         #: Files that are no job yet, or never: since when, and what is said of them once it is.
         self._broken: dict[Entry, tuple[float, str]] = {}
         self._list_again_s = 0.0
+        #: Since when the newest of them is known.
+        self.newest_s = float("-inf")
         self._is_unread = False
 
     def __len__(self) -> int:
@@ -148,6 +150,7 @@ class WaitingList:
             except OSError:
                 return
         want = policy.want_of(entry.id, job, submitted_ns)
+        self.newest_s = now_s
         self._by_file[entry.file] = Waiting(
             entry, want, now_s, job.environment and sys.intern(job.environment)
         )

@@ -201,6 +201,26 @@ def keepers(
     return tuple(sorted(chosen + fresh))
 
 
+def is_for_another(shape: Shape, node: str, offers: Iterable[Offer]) -> bool:
+    """Whether a small job had better start on another node: one that is fuller, and where it fits now.
+
+    Else small jobs spread, and no node has room for a wide one. It is so only where less than half of the
+    cores are free, and for jobs that need no more than half a node. Pass what `keepers` gets.
+    """
+    there = list(offers)
+    here = next((offer for offer in there if offer.node == node), None)
+    if here is None or not 0 < 2 * shape.cores <= here.cores:
+        return False
+    if 2 * sum(offer.free_cores for offer in there) >= sum(offer.cores for offer in there):
+        return False
+    return any(
+        shape.cores <= offer.free_cores < here.free_cores
+        and shape.gpus <= offer.free_gpus
+        and ineligible(shape, offer.site) is None
+        for offer in there
+    )
+
+
 def _is_half_as_far(one: tuple[int, int, str], other: tuple[int, int, str]) -> bool:
     """Whether a node is nearer by half: sooner, or at the same time with fewer cores that are missing."""
     if 2 * one[0] <= other[0] and other[0]:

@@ -38,7 +38,7 @@ from functools import cached_property
 from operator import attrgetter
 
 from roundq.words import estimates, play, preemption
-from roundq.words.backfill import End, Offer, ineligible, keepers
+from roundq.words.backfill import End, Offer, ineligible, is_for_another, keepers
 from roundq.words.claims import Bounds, Claim, Ruling, Settlement, settle
 from roundq.words.facts import (
     Holding,
@@ -76,6 +76,7 @@ __all__ = [
     "decide",
     "in_order",
     "ineligible",
+    "is_for_another",
     "keepers",
     "settle",
     "want_of",

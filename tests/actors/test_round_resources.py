@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from roundq.actors import survey
 from roundq.actors.courtesy import PATIENCE_S
 from roundq.records import cards
 from roundq.records import spool as spools
@@ -258,3 +259,29 @@ def test_a_card_tells_at_once_that_the_patience_is_over(home: SpoolHome) -> None
         told.append(one.card.heads[0].waited_s)
 
     assert told == [0.0, 0.0, 60.0, 91.0, 91.0, 151.0]
+
+
+# ---------------------------------------------------------------- small jobs
+
+
+def test_a_small_job_is_left_to_a_fuller_node_for_a_moment(home: SpoolHome) -> None:
+    """Its daemon may be slow or dead: after that it starts here, and the round says that it looks again."""
+    publish(home.spool, OTHER, jobs=(holding("8", cores=3),))
+    publish(home.spool, "n3", jobs=(holding("9", cores=4),))
+    one, job = round_of(home), home.submit("sleep", "60")
+
+    again_s = one.run(100.0)
+    assert home.state(job) == WAITING
+    assert again_s <= survey.LEAVE_S
+    one.run(100.0 + survey.LEAVE_S)
+
+    assert home.state(job) != WAITING
+
+
+def test_while_half_of_the_cores_are_free_nothing_is_left_to_another_node(home: SpoolHome) -> None:
+    publish(home.spool, OTHER, jobs=(holding("8", cores=3),))
+    one, job = round_of(home), home.submit("sleep", "60")
+
+    one.run(100.0)
+
+    assert home.state(job) != WAITING

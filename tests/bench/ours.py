@@ -12,6 +12,7 @@ from collections import defaultdict
 from dataclasses import replace
 
 from roundq.actors import courtesy
+from roundq.actors.survey import LEAVE_S
 from roundq.words import policy, usage
 from roundq.words.facts import Holding, Neighbour, Snapshot, Want
 from roundq.words.fairness import Shares
@@ -34,6 +35,8 @@ class Ours(Rule):
         self.dice, self.patience_s, self.half_life_s = dice, patience_s, half_life_s
         self.usage: dict[str, float] = defaultdict(float)
         self.decisions = self.withdrawn = 0
+        #: Whether a job was left to another machine for a moment.
+        self._leaves = False
         self._usage_s = 0.0
         self._ran: dict[str, int] = {}
         self._known_s: dict[int, float] = {}
@@ -55,6 +58,7 @@ class Ours(Rule):
         self._changes[job.user] += 1
 
     def turn(self, cluster: Cluster) -> None:
+        self._leaves = False
         self._decay(cluster)
         asked: dict[tuple[str, str], int] = {}
         while cluster.waiting:
@@ -78,6 +82,8 @@ class Ours(Rule):
 
     def again_s(self, cluster: Cluster) -> float | None:
         due = [due_s for _, due_s in self._wishes.values()]
+        if self._leaves:
+            due.append(cluster.now_s + LEAVE_S)
         return max(0.1, min(due) - cluster.now_s) if due else None
 
     # ------------------------------------------------------------ who is asked
@@ -231,8 +237,13 @@ class Ours(Rule):
         free = cluster.free[machine.name]
         # No more of one shape can start in one pass than there is room for, and one more waits.
         most = free.cores + free.threads + 1
+        offers = [self._offered(cluster, each) for each in cluster.workload.machines]
         for jobs in cluster.waiting.get(user, {}).values():
+            is_left = policy.is_for_another(_want(jobs[0], 0.0, None).shape, machine.name, offers)
             for job in jobs[:most]:
+                if is_left and cluster.now_s - self._known_s[job.number] < LEAVE_S:
+                    self._leaves = True
+                    continue
                 want = self._want(cluster, job)
                 wants.append(want)
                 by_id[want.id] = job

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roundq.words.backfill import End, Offer, Stay, fits_in_s, keepers, reserve
+from roundq.words.backfill import End, Offer, Stay, fits_in_s, is_for_another, keepers, reserve
 from roundq.words.policy import Decision, Holding, Neighbour, Shape, Snapshot, Want, decide
 from roundq.words.quantities import GIB
 from roundq.words.room import Need, Room
@@ -346,6 +346,26 @@ def test_of_many_nodes_a_few_are_kept_where_it_fits_soonest() -> None:
     assert keepers(wide, offers(16), ("n10", "n11", "n12", "n13")) == ("n12", "n13", "n14", "n15")
     assert keepers(wide, offers(16), ("n12", "n13")) == ("n12", "n13", "n14", "n15")
     assert keepers(wide, offers(16), ("n11", "gone")) == ("n11", "n13", "n14", "n15")
+
+
+def test_a_small_job_is_for_the_fullest_node_where_it_fits() -> None:
+    """So that wide ones find room; and only where room is scarce, for else nobody must wait for anything."""
+    offers = [Offer("a", 8, 0, GIB), Offer("b", 8, 2, GIB), Offer("c", 8, 5, GIB), Offer("d", 8, 0, GIB)]
+
+    def others(shape: Shape) -> list[str]:
+        return [offer.node for offer in offers if is_for_another(shape, offer.node, offers)]
+
+    assert others(Shape(1, 0)) == others(Shape(2, 0)) == ["c"]
+    assert others(Shape(3, 0)) == others(Shape(4, 0)) == []
+    # Wide ones, and those that cannot run elsewhere, are for whoever has room.
+    assert others(Shape(0, 0)) == others(Shape(5, 0)) == others(Shape(1, 0, nodes=("c",))) == []
+    offers[0] = Offer("a", 8, 8, GIB)
+    assert others(Shape(1, 0)) == ["a", "c"]
+    offers[3] = Offer("d", 8, 1, GIB)
+    # Half of all cores are free.
+    assert others(Shape(1, 0)) == []
+    offers[1:] = [Offer("b", 8, 0, GIB), Offer("c", 8, 0, GIB)]
+    assert others(Shape(1, 0)) == []
 
 
 @settings(max_examples=100, deadline=None)
