@@ -198,6 +198,6 @@ def test_on_drawn_workloads_users_get_their_due_and_wait_less_than_in_one_queue(
     means = {rule: mean_of(each) for rule, each in plays.items()}
     ours = means.pop("ours")
     assert ours.fairness > max(means["FIFO"].fairness, means["first fit"].fairness)
-    assert ours.fairness > means["0.2.9"].fairness - 0.02
-    assert ours.wait < min(other.wait for other in means.values())
-    assert ours.used > 0.95 * max(other.used for other in means.values())
+    assert ours.fairness > means["0.2.9"].fairness - 0.01
+    assert ours.wait < 0.8 * min(other.wait for other in means.values())
+    assert ours.used > 0.98 * max(other.used for other in means.values())
