@@ -86,9 +86,9 @@ def test_a_name_that_the_node_has_of_its_own_is_not_the_clusters() -> None:
 
 def test_a_neighbours_turn_at_the_last_gpu_leaves_me_none() -> None:
     bob = Neighbour("bob", want("7", gpus=2))
-    snapshot = replace(NODE, running_cores={"ann": 3}, neighbours=(bob,))
+    snapshot = replace(NODE, running_cores={"ann": 4}, neighbours=(bob,))
     assert reasons(snapshot, want(gpus=1), want("2")) == [
-        "waits: bob's turn (bob has 0 cores running, ann 4)",
+        "waits: bob's turn (bob has 0 cores running, ann 5)",
         "starts: needs 1 core, 8 of 8 free",
     ]
 
