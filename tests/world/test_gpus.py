@@ -352,10 +352,13 @@ def test_processes_that_proc_hides_are_busy_too(box: Box) -> None:
     """With hidepid nobody sees who they are; that they are there can be told."""
     need_root()
     code = (
-        "import os, sys, time; from roundq.world.gpus import Gpus; from roundq.world import procs;"
-        "g = Gpus({'PATH': sys.argv[2]}, sys.argv[1]);"
+        "import encodings.ascii, os, sys, time;"
+        "from roundq.world.gpus import Gpus; from roundq.world import procs, spawn;"
+        "g = Gpus({'PATH': sys.argv[2]}, sys.argv[1]); t = time.monotonic;"
+        # What is imported late this user may not be able to read.
+        "spawn.prepare(); spawn._libc();"
         "os.setuid(65534); procs._read = lambda *_: (_ for _ in ()).throw(FileNotFoundError());"
-        "t = time.monotonic; g.look(t()); g.wait(t, 20); print([gpu.busy for gpu in g.look(t())])"
+        "g.look(t()); g.wait(t, 20); print([gpu.busy for gpu in g.look(t())])"
     )
     os.chmod(box.root, 0o755)
     for above in list(box.root.parents)[:-2]:

@@ -234,6 +234,8 @@ def test_what_its_owner_forbade_to_himself_is_removed(place: str) -> None:
     """Go makes its cache of modules so; and so is a directory without any rights, also the topmost."""
     code = (
         "import os, sys; from roundq.world import scratch, procs;"
+        # What is imported late this user may not be able to read.
+        "scratch.remove(scratch.make(sys.argv[1], sys.argv[2], procs.own_identity()).path);"
         "os.geteuid() or os.setuid(65534);"
         "top = scratch.make(sys.argv[1], sys.argv[2], procs.own_identity()).path;"
         "os.makedirs(top + '/a/b/c'); open(top + '/a/b/file', 'w').close();"
