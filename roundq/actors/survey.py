@@ -422,11 +422,17 @@ def first(waiting: WaitingList, most: int | None) -> frozenset[str] | None:
 
 def passed_by(waiting: WaitingList, most: int | None, said: Iterable[Verdict]) -> tuple[Verdict, ...]:
     """What is said of the shapes of which no job counts."""
-    if most is None or len(waiting) <= most:
+    counted = first(waiting, most)
+    if counted is None:
         return ()
     told = {verdict.shape for verdict in said}
     says = f"waits: only {most:,} waiting jobs of yours count at a time, and others come before it"
-    return tuple(Verdict(shape, says) for shape in waiting.shapes if shape not in told)
+    # Each shape is in order: if its first job does not count, none does.
+    return tuple(
+        Verdict(shape, says)
+        for shape, jobs in waiting.shapes.items()
+        if shape not in told and jobs[0].entry.id not in counted
+    )
 
 
 def snapshot(
