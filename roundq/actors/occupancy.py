@@ -77,7 +77,7 @@ def others_here(
             last = [one.card for one in seen if one.spool.path == spool.path and one.card.node == node]
             if not last:
                 continue
-            (card,) = last
+            card = last[0]
         else:
             try:
                 card = cards.of_node(content, spool, node)

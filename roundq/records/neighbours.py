@@ -63,10 +63,13 @@ def homes(
     mine = _which(me)
     paths = _candidates(parents, before, helpers)
     for path, home, spool in zip(paths, *_statuses(paths, helpers), strict=True):
+        if me is not None and f"{path}/{spools.DIRECTORY}" == me.path:
+            # By its name, too: an error of the server may hide which directory mine is.
+            continue
         if isinstance(home, _ABSENT) or isinstance(spool, _ABSENT):
             continue
         if isinstance(home, OSError) or isinstance(spool, OSError):
-            if path in before and (me is None or before[path].path != me.path):
+            if path in before:
                 found[path] = before[path]
             continue
         if spool.uid == home.uid and stat.S_ISDIR(spool.mode) and (spool.device, spool.inode) != mine:

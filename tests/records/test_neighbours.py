@@ -96,6 +96,26 @@ def test_one_home_by_two_paths_is_one_user(parent: str) -> None:
     assert found(f"{parent}/home", f"{parent}/users", f"{parent}/home/") == ["ann"]
 
 
+def test_i_am_nobody_else_while_an_error_hides_which_directory_mine_is(
+    parent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else my jobs would count twice, and my card be read as a stranger's."""
+    home(parent, "ann")
+    home(parent, "bob")
+    me = spools.at(f"{parent}/ann", "ann", os.geteuid())
+    status, asked = files.status, []
+
+    def fails_once(path: str) -> Any:
+        asked.append(path)
+        if asked == [me.path]:
+            raise OSError(errno.EIO, "no answer")
+        return status(path)
+
+    monkeypatch.setattr(files, "status", fails_once)
+
+    assert [spool.user for spool in neighbours.homes([parent], me=me)] == ["bob"]
+
+
 @as_root
 def test_a_queue_belongs_to_the_owner_of_the_home(parent: str) -> None:
     """Whoever can write to a home cannot bring a queue of his own into it."""
