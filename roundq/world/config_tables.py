@@ -92,8 +92,9 @@ def shares(found: object) -> Shares:
 
 
 def _weight(found: object, keys: tuple[str, ...]) -> float:
-    if type(found) in (int, float) and WEIGHT_MIN <= found <= WEIGHT_MAX:  # type: ignore[operator]
-        return float(found)  # type: ignore[arg-type]
+    # true is a number to Python; nan is within no bounds.
+    if isinstance(found, (int, float)) and not isinstance(found, bool) and WEIGHT_MIN <= found <= WEIGHT_MAX:
+        return float(found)
     raise Within(keys, found, ALLOWED_WEIGHT)
 
 
