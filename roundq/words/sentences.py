@@ -7,6 +7,7 @@ log, the cards and `rq why` print `text`. Names of strangers are made harmless h
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -18,16 +19,16 @@ from roundq.words.room import Need, Room, below_text, cores_text, gpus_text, lic
 
 
 @dataclass(frozen=True, slots=True)
-class Why:
+class Why(ABC):
     """Why a job starts or waits. `starts` is the decision, `says` the reason for it."""
 
     starts: ClassVar[bool] = False
     verb: ClassVar[str] = "waits"
 
     @property
+    @abstractmethod
     def says(self) -> str:
         """The reason, without what was decided."""
-        raise NotImplementedError
 
     @property
     def text(self) -> str:
