@@ -31,7 +31,7 @@ FOREIGN = {
 }
 #: Pure: neither files nor clock nor processes.
 PURE = set(
-    "__future__ base64 bisect collections dataclasses enum fnmatch fractions functools itertools json math"
+    "__future__ abc base64 bisect collections dataclasses enum fnmatch fractions functools itertools json math"
     " operator re typing".split()
 )
 
