@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable, Mapping
 
 from roundq.words import job as jobs
+from roundq.words import record_format as formats
 from roundq.words.errors import CommandNotFound, JobRefused, NotExecutable
 from roundq.words.job import Job, Record
 from roundq.world import files
@@ -230,12 +231,12 @@ def _check_new(directory: str, what: str) -> None:
 
 def check_record(job: Job) -> None:
     """Raises JobRefused if the record of the job would be larger than what is read back."""
-    size = len(jobs.dump(Record(job)))
+    size = len(formats.dump(Record(job)))
     # What becomes of it is written into it too.
-    if size > jobs.RECORD_BYTES_MAX - jobs.FACTS_BYTES_MAX:
+    if size > formats.RECORD_BYTES_MAX - jobs.FACTS_BYTES_MAX:
         raise JobRefused(
             f"the command line is too long: its job file would have {size} bytes, more than"
-            f" {jobs.RECORD_BYTES_MAX - jobs.FACTS_BYTES_MAX}",
+            f" {formats.RECORD_BYTES_MAX - jobs.FACTS_BYTES_MAX}",
             "put the arguments into a file, or the command into a script",
         )
     if len(job.command) > 1 << 16:

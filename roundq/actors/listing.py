@@ -17,7 +17,7 @@ from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.records.cards import Card, Occupant
 from roundq.records.spool import Entry, Spool
-from roundq.words import job as jobs
+from roundq.words import record_format as formats
 from roundq.words.errors import RecordError
 from roundq.words.job import NO_NODE, NS, Job, Record
 from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES, RUNNING, STATES, WAITING
@@ -307,7 +307,7 @@ class Allowance:
         if isinstance(data, Exception):
             raise data
         self.left_bytes -= len(data)
-        return jobs.parse(data)
+        return formats.parse(data)
 
 
 def row_of(spool: Spool, entry: Entry, is_mine: bool, allowance: Allowance | None = None) -> Row:

@@ -14,7 +14,7 @@ from roundq.actors import environ
 from roundq.actors.ending import way_of
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
-from roundq.words import job as jobs
+from roundq.words import record_format as formats
 from roundq.words.job import Record
 from roundq.words.states import RUNNING
 from roundq.world import procs
@@ -37,7 +37,7 @@ def ask(spool: Spool, node: str, tenant: Tenant, why: str) -> str | None:
         return None
     if tenant.is_preempting:
         return None
-    line = jobs.printable(" ".join(why.split()))[:WHY_MAX]
+    line = formats.printable(" ".join(why.split()))[:WHY_MAX]
     spools.request(spool, tenant.entry.id, "preempt", node, f"{environ.mark(process)}\n{line}")
     tenant.gives_way = line
     # It is a shortcut: the supervisor finds the request all the same.

@@ -23,7 +23,7 @@ from roundq.records import copies
 from roundq.records import spool as spools
 from roundq.records.cards import Occupant
 from roundq.records.spool import Entry, Spool
-from roundq.words import job as jobs
+from roundq.words import record_format as formats
 from roundq.words.copies import Copy, Settling
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import Attempt, Identity, Record
@@ -126,7 +126,7 @@ class Tenants:
         self._is_frozen = False
         # What every supervisor needs is loaded once, here, and shared by them all.
         spawn.prepare()
-        jobs.prepare()
+        formats.prepare()
 
     def __iter__(self) -> Iterator[Tenant]:
         return iter(list(self.by_id.values()))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words import job as jobs
+from roundq.words import record_format as formats
 from roundq.words.errors import RecordError
 from roundq.words.job import Identity
 from roundq.words.policy import Shape, Verdict, Want
@@ -166,12 +167,12 @@ def dump(card: Card) -> bytes:
 def _dump(card: Card, most: int) -> bytes:
     def text(value: str) -> str:
         # Words of a job are bytes. One that is not UTF-8 must not make the card unreadable, and jobs unseen.
-        return jobs.printable(value[:most])
+        return formats.printable(value[:most])
 
     ours = {
         "version": card.version,
         "machine": card.machine,
-        "process": jobs.identity_dict(card.process),
+        "process": formats.identity_dict(card.process),
         "beat": card.beat,
         "state": card.state,
         "reason": text(card.reason),
@@ -181,7 +182,7 @@ def _dump(card: Card, most: int) -> bytes:
         "load": card.load,
         "jobs": [
             {
-                "id": jobs.printable(job.id),
+                "id": formats.printable(job.id),
                 "state": job.state,
                 "cores": job.cores,
                 "memory": job.memory,
@@ -189,9 +190,9 @@ def _dump(card: Card, most: int) -> bytes:
                 "stamp": job.stamp_ns,
                 "settled": job.settled,
                 "settling": job.settling,
-                "since": jobs.moment(job.since_ns),
+                "since": formats.moment(job.since_ns),
                 "name": text(job.name),
-                "process": jobs.identity_dict(job.process),
+                "process": formats.identity_dict(job.process),
                 **_given(job),
             }
             for job in card.jobs
@@ -199,10 +200,10 @@ def _dump(card: Card, most: int) -> bytes:
         "waiting": card.waiting,
         "heads": [
             {
-                "id": jobs.printable(head.id),
+                "id": formats.printable(head.id),
                 "cores": head.cores,
                 "memory": head.memory,
-                "submitted": jobs.moment(head.submitted_ns),
+                "submitted": formats.moment(head.submitted_ns),
                 "priority": head.priority,
                 "waited": head.waited_s,
                 "kept_on": None if head.kept_on is None else list(head.kept_on),
@@ -217,13 +218,13 @@ def _dump(card: Card, most: int) -> bytes:
                 "priority": said.shape.priority,
                 **_further(said.shape),
                 "says": text(said.says),
-                **({} if said.starts_in_s is None else {"starts_in": jobs.duration(said.starts_in_s)}),
+                **({} if said.starts_in_s is None else {"starts_in": formats.duration(said.starts_in_s)}),
             }
             for said in card.said[:HEADS_MAX]
         ],
         "trouble": [text(trouble) for trouble in card.trouble[:TROUBLES_MAX]],
         "pong": list(card.pong),
-        "time": jobs.moment(card.written_ns),
+        "time": formats.moment(card.written_ns),
         "threads": card.threads,
         "gpus": [{"id": gpu.id, "name": text(gpu.name), "busy": gpu.busy} for gpu in card.gpus],
         "features": list(card.features),
@@ -238,7 +239,7 @@ def _dump(card: Card, most: int) -> bytes:
         "pid": card.pid,
         "physical_cores": card.physical_cores,
         "logical_cpus": card.logical_cpus,
-        "restart_time": jobs.moment(card.restart_ns),
+        "restart_time": formats.moment(card.restart_ns),
         "roundq": ours,
     }
     return json.dumps(value, separators=(",", ":")).encode() + b"\n"
@@ -250,7 +251,7 @@ def _given(job: Occupant) -> dict[str, Any]:
         "cpus": list(job.cpus),
         "gpus": list(job.gpus),
         "licenses": dict(job.licenses),
-        "limit": jobs.duration(job.limit_s),
+        "limit": formats.duration(job.limit_s),
         "restartable": job.restartable,
         "scavenge": job.scavenge,
         "threads": job.threads,
@@ -264,7 +265,7 @@ def _further(shape: Shape) -> dict[str, Any]:
     further = {
         "gpus": shape.gpus,
         "licenses": dict(shape.licenses),
-        "limit": jobs.duration(shape.limit_s),
+        "limit": formats.duration(shape.limit_s),
         "scavenge": shape.scavenge,
         "nodes": list(shape.nodes),
         "exclude": list(shape.exclude),
@@ -387,14 +388,14 @@ def _to_occupant(value: dict[str, Any]) -> Occupant:
         value["exclusive"],
         value["stamp"],
         value["settled"],
-        jobs.to_ns(value["since"]),
+        formats.to_ns(value["since"]),
         value["name"],
-        jobs.to_identity(value["process"]),
+        formats.to_identity(value["process"]),
         value["settling"],
         tuple(value["cpus"]),
         tuple(value["gpus"]),
         _counts(value["licenses"]),
-        jobs.to_seconds(value["limit"]),
+        formats.to_seconds(value["limit"]),
         value["restartable"],
         value["scavenge"],
         value["threads"],
@@ -410,7 +411,7 @@ def _to_further(value: dict[str, Any]) -> dict[str, Any]:
     return {
         "gpus": value["gpus"],
         "licenses": _counts(value["licenses"]),
-        "limit_s": jobs.to_seconds(value["limit"]),
+        "limit_s": formats.to_seconds(value["limit"]),
         "scavenge": value["scavenge"],
         "nodes": tuple(value["nodes"]),
         "exclude": tuple(value["exclude"]),
@@ -420,7 +421,7 @@ def _to_further(value: dict[str, Any]) -> dict[str, Any]:
 
 def _to_said(value: dict[str, Any]) -> Verdict:
     shape = Shape(value["cores"], value["memory"], value["priority"], **_to_further(value))
-    return Verdict(shape, value["says"], jobs.to_seconds(value["starts_in"]))
+    return Verdict(shape, value["says"], formats.to_seconds(value["starts_in"]))
 
 
 def _to_kept_on(value: list[str] | str | None) -> tuple[str, ...] | None:
@@ -432,7 +433,7 @@ def _to_head(value: dict[str, Any]) -> Want:
         value["id"],
         value["cores"],
         value["memory"],
-        jobs.to_ns(value["submitted"]),
+        formats.to_ns(value["submitted"]),
         value["priority"],
         min(max(0.0, value["waited"]), WAITED_MAX_S),
         _to_kept_on(value["kept_on"]),
@@ -449,14 +450,14 @@ def parse(data: bytes, user: str) -> Card:
     except RecursionError:
         raise RecordError("it is nested too deeply") from None
     except ValueError as error:
-        raise RecordError(jobs.finding(error)) from None
+        raise RecordError(formats.finding(error)) from None
     common = (
         user,
         value["hostname"],
         value["pid"],
         value["physical_cores"],
         value["logical_cpus"],
-        jobs.to_ns(value["restart_time"]),
+        formats.to_ns(value["restart_time"]),
     )
     ours = value["roundq"]
     if ours is None:
@@ -464,7 +465,7 @@ def parse(data: bytes, user: str) -> Card:
     return Card(
         *common,
         version=ours["version"],
-        process=jobs.to_identity(ours["process"]),
+        process=formats.to_identity(ours["process"]),
         beat=ours["beat"],
         state=ours["state"],
         reason=ours["reason"],
@@ -478,7 +479,7 @@ def parse(data: bytes, user: str) -> Card:
         said=tuple(map(_to_said, ours["said"])),
         trouble=tuple(ours["trouble"]),
         pong=tuple(ours["pong"]),
-        written_ns=jobs.to_ns(ours["time"]),
+        written_ns=formats.to_ns(ours["time"]),
         machine=ours["machine"],
         threads=ours["threads"],
         gpus=tuple(Gpu(gpu["id"], gpu["name"], gpu["busy"]) for gpu in ours["gpus"]),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
-from roundq.words import job as jobs
+from roundq.words import record_format as formats
 from roundq.words.drains import Drain, first_line
 from roundq.words.errors import RecordError
 from roundq.words.limits import LIMIT_MAX, Limit
@@ -35,7 +35,7 @@ BYTES_MAX = 4096
 
 def drain(spool: Spool, node: str, why: Drain, here: str) -> None:
     """The user's daemon on `node` shall start nothing more; durable when it returns. `here` is our node."""
-    value = {"reason": why.reason, "by": why.by, "at": jobs.moment(why.at_ns)}
+    value = {"reason": why.reason, "by": why.by, "at": formats.moment(why.at_ns)}
     _write(spool, f"{node}{_DRAIN}", value, f"drain {node}", here)
 
 
@@ -126,7 +126,7 @@ def _valid(data: bytes, validator: SchemaValidator) -> dict[str, Any]:
     except RecursionError:
         raise RecordError("it is nested too deeply") from None
     except ValueError as error:
-        raise RecordError(jobs.finding(error)) from None
+        raise RecordError(formats.finding(error)) from None
     return value
 
 
@@ -144,7 +144,9 @@ def _read_drain(spool: Spool, name: str) -> Drain:
         # Somebody who only touched it meant it, too.
         return Drain(spool.user)
     value = _valid(data, _drain_validator())
-    return Drain(first_line(value["by"]) or spool.user, first_line(value["reason"]), jobs.to_ns(value["at"]))
+    return Drain(
+        first_line(value["by"]) or spool.user, first_line(value["reason"]), formats.to_ns(value["at"])
+    )
 
 
 def _read_limit(spool: Spool) -> Limit:

@@ -19,6 +19,7 @@ from roundq.records import spool as spools
 from roundq.records.cards import Card, Occupant
 from roundq.records.spool import Spool
 from roundq.words import job as jobs
+from roundq.words import record_format as formats
 from roundq.words.errors import RecordError
 from roundq.words.policy import Want
 from roundq.words.states import RUNNING, WAITING
@@ -194,7 +195,7 @@ def _legacy_records(spool: Spool, state: str, most: int) -> Iterable[tuple[spool
             data = spool.way.read(spools.path_of(spool, entry), most=LEGACY_BYTES_MAX, owner=spool.uid)
             if (budget := budget - len(data)) < 0:
                 return
-            yield entry, jobs.parse(data)
+            yield entry, formats.parse(data)
         except (OSError, RecordError):
             continue
 

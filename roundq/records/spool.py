@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from roundq.records import ids
 from roundq.words import job as jobs
+from roundq.words import record_format as formats
 from roundq.words.errors import PartlySubmitted, RecordError, SpoolError, SpoolUnsafe, SubmissionInterrupted
 from roundq.words.job import Job, Record
 from roundq.words.names import is_conflict_copy, is_foreign
@@ -291,7 +292,7 @@ def read(spool: Spool, entry: Entry) -> Record:
     Raises FileNotFoundError if it has moved on meanwhile, RecordError, with the
     reason, if what is there is not a record or not the spool owner's.
     """
-    return jobs.parse(content(spool, entry))
+    return formats.parse(content(spool, entry))
 
 
 def content(spool: Spool, entry: Entry) -> bytes:
@@ -311,7 +312,7 @@ def contents(spool: Spool, entries: Sequence[Entry]) -> list[bytes | Exception]:
             spool.way.call(
                 "read",
                 path_of(spool, entry),
-                most=jobs.RECORD_BYTES_MAX,
+                most=formats.RECORD_BYTES_MAX,
                 owner=spool.uid,
                 only_owner_writes=is_mine and entry.state in PENDING_STATES,
             )
@@ -362,7 +363,7 @@ def submit(
     # It builds on what is here.
     from roundq.records.batch import Batch
 
-    batch = Batch(spool, node, [jobs.dump(Record(job)) for job in described])
+    batch = Batch(spool, node, [formats.dump(Record(job)) for job in described])
     try:
         with files.explained(f"submit to {spool.path}"):
             return batch.submit(lambda count: _take_ids(spool, count, node, of_node=counts_alone), on_step)
@@ -403,7 +404,7 @@ def rewrite(spool: Spool, entry: Entry, record: Record, node: str) -> Entry | No
     A replacement succeeds whether or not there is something to replace; that the record was still there
     to be sealed is what makes it the owner's.
     """
-    temporary = temporary_of(spool, node, jobs.dump(record))
+    temporary = temporary_of(spool, node, formats.dump(record))
     try:
         # Written before, so that the record is sealed for no longer than a rename takes.
         sealed = entry.sealed
@@ -500,7 +501,7 @@ def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
         record = replace(
             read(spool, ended), completed_ns=now_ns, reason="canceled", detail="canceled before it began"
         )
-        files.replace(temporary_of(spool, node, jobs.dump(record)), path_of(spool, ended))
+        files.replace(temporary_of(spool, node, formats.dump(record)), path_of(spool, ended))
     answer(spool, entry.id)
     if unsynced is not None:
         raise SpoolError(

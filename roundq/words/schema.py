@@ -30,6 +30,7 @@ __all__ = [
     "moment",
     "natural",
     "number",
+    "one_of",
     "optional",
     "required",
     "text",
@@ -123,6 +124,11 @@ def items(of: cs.CoreSchema, most: int, least: int = 0) -> cs.CoreSchema:
 def either(one: cs.CoreSchema, other: cs.CoreSchema) -> cs.CoreSchema:
     """One or the other."""
     return cs.union_schema([one, other])
+
+
+def one_of(*words: str) -> cs.CoreSchema:
+    """One of these words."""
+    return cs.literal_schema(list(words))
 
 
 def mapping(of: cs.CoreSchema) -> cs.CoreSchema:

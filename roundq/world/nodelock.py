@@ -20,7 +20,8 @@ import stat
 from collections.abc import Iterable
 
 from roundq.words.errors import RoundqError
-from roundq.words.job import Identity, identity_dict, to_identity
+from roundq.words.job import Identity
+from roundq.words.record_format import identity_dict, to_identity
 from roundq.world import files, procs
 
 #: Tried in this order by every process alike. /run/user/UID would be nearer, but is

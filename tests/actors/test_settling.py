@@ -17,8 +17,9 @@ from roundq.actors.tenants import Tenant, Tenants
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words.copies import LOOKS
-from roundq.words.job import Identity, dump
+from roundq.words.job import Identity
 from roundq.words.policy import Want
+from roundq.words.record_format import dump
 from roundq.words.states import CANCELED, CLAIMED, COMPLETED, WAITING
 from tests.actors.spoolhome import SpoolHome
 from tests.actors.test_round import round_of

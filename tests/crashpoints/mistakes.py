@@ -11,7 +11,7 @@ from typing import Any
 from roundq.records import batch, ids
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
-from roundq.words import job as jobs
+from roundq.words import record_format as formats
 from roundq.words.job import Record
 from roundq.words.states import RUNNING
 from roundq.world import files
@@ -49,7 +49,7 @@ def _moves_before_facts() -> None:
     def settle(spool: Spool, entry: Entry, record: Record, node: str) -> str | None:
         state = spools.conclude(spool, entry, record)
         if state is not None:
-            data = jobs.dump(record)
+            data = formats.dump(record)
             files.replace(spools.temporary_of(spool, node, data), f"{spool.directory(state)}/{entry.id}.job")
         return state
 
@@ -91,7 +91,7 @@ def _records_are_written_in_place() -> None:
         if not files.move(spools.path_of(spool, entry), spools.path_of(spool, sealed)):
             return None
         descriptor = _os(files).open(spools.path_of(spool, sealed), os.O_WRONLY | os.O_TRUNC)
-        _os(files).write(descriptor, jobs.dump(record))
+        _os(files).write(descriptor, formats.dump(record))
         _os(files).fsync(descriptor)
         _os(files).close(descriptor)
         return sealed

@@ -11,7 +11,7 @@ from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.records.cards import Card, Occupant
 from roundq.records.spool import Spool
-from roundq.words import job as jobs
+from roundq.words import record_format as formats
 from roundq.words.job import NO_NODE, NS, Job, Record
 from roundq.words.states import OWNED_STATES
 from roundq.world import procs
@@ -45,7 +45,7 @@ class Homes:
         """Writes a record into a state, as its owner would have."""
         file = spools.owned_file(job_id, record.node) if state in OWNED_STATES else f"{job_id}.job"
         path = Path(spool.directory(state)) / file
-        path.write_bytes(jobs.dump(record))
+        path.write_bytes(formats.dump(record))
         return path
 
     def card(self, spool: Spool, node: str, *, silent_s: float = 0, **of: Any) -> None:

@@ -119,11 +119,11 @@ def _serve() -> None:
 
 def _load() -> None:
     from roundq.faces.cli import VERBS, build_parser
-    from roundq.words import job
+    from roundq.words import record_format as formats
 
     for verb in VERBS:
         build_parser(verb)
-    job.prepare()
+    formats.prepare()
 
 
 def _played(

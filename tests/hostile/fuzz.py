@@ -30,6 +30,7 @@ from roundq.records import spool as spools
 from roundq.records.spool import Entry
 from roundq.words import job as jobs
 from roundq.words import policy
+from roundq.words import record_format as formats
 from roundq.words.errors import ConfigError, RecordError, SpoolError
 from roundq.words.policy import Neighbour, Snapshot, Want
 from roundq.words.states import FAILED, RUNNING, STATES, WAITING
@@ -95,11 +96,11 @@ class Targets:
     def target_record(self, data: bytes) -> None:
         """A job file: parsed, written again, read again, and shown."""
         try:
-            read = jobs.parse(data)
+            read = formats.parse(data)
         except RecordError as error:
             _printable(str(error))
             return
-        assert jobs.parse(jobs.dump(read)) == read
+        assert formats.parse(formats.dump(read)) == read
         read.unbegun(), read.at_home("/home/eve")
         entries = [Entry("1", state, "n1", "1.job", 1) for state in (WAITING, RUNNING, FAILED)]
         rows = tuple(Row(self.spool, entry, read) for entry in entries)

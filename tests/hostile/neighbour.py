@@ -10,7 +10,8 @@ from typing import Any
 
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
-from roundq.words.job import Identity, identity_dict
+from roundq.words.job import Identity
+from roundq.words.record_format import identity_dict
 from roundq.world import procs
 
 EVE = 40_003

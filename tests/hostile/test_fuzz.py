@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from roundq.words import job as jobs
+from roundq.words import record_format as formats
 from roundq.words.errors import RecordError
 from tests.hostile import fuzz
 
@@ -49,7 +49,7 @@ def test_mutations_reach_behind_the_grammar() -> None:
     accepted = set()
     for data in itertools.islice(fuzz.mutations(fuzz.corpus("record"), random.Random(1)), 2000):
         try:
-            accepted.add(json.dumps(jobs.to_dict(jobs.parse(data))))
+            accepted.add(json.dumps(formats.to_dict(formats.parse(data))))
         except RecordError:
             continue
     assert len(accepted) > 150

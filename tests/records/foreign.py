@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from roundq.records.spool import Spool
-from roundq.words import job as jobs
+from roundq.words import record_format as formats
 from roundq.words.job import Job, Record
 from roundq.words.states import OWNED_STATES, STATES
 
@@ -28,7 +28,7 @@ LEFTOVERS = (
     "{stem}.Conflict{ending}",
 )
 #: A record that could be run and be swept, if anybody took it for one.
-DATA = jobs.dump(Record(Job(("true",), submitted_ns=1)))
+DATA = formats.dump(Record(Job(("true",), submitted_ns=1)))
 
 
 def leave(spool: Spool, node: str, pid: int) -> dict[str, bytes]:

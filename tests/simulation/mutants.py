@@ -15,7 +15,8 @@ from roundq.actors import attempt, homewatch, preemption, queue, supervisor, ten
 from roundq.actors.round import Round
 from roundq.records import ids
 from roundq.records import spool as spools
-from roundq.words import job, policy, states
+from roundq.words import policy, states
+from roundq.words import record_format as formats
 from roundq.world import files
 from tests.simulation import calls, system
 
@@ -143,7 +144,7 @@ def trust_errors() -> None:
 @_mutant("facts are written to a record whether or not it is still one's own")
 def write_after_losing() -> None:
     def rewrite(spool: Any, entry: Any, record: Any, node: str) -> Any:
-        temporary = spools.temporary_of(spool, node, job.dump(record))
+        temporary = spools.temporary_of(spool, node, formats.dump(record))
         with contextlib.suppress(OSError):
             files.move(spools.path_of(spool, entry), spools.path_of(spool, entry.sealed))
         files.replace(temporary, spools.path_of(spool, entry.sealed))
@@ -158,7 +159,7 @@ def move_first() -> None:
         state = spools.conclude(spool, entry, record)
         if state is not None:
             target = f"{spool.directory(state)}/{entry.id}.job"
-            files.replace(spools.temporary_of(spool, node, job.dump(record)), target)
+            files.replace(spools.temporary_of(spool, node, formats.dump(record)), target)
         return state
 
     _set(spools, "settle", settle)

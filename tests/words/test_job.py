@@ -12,9 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from roundq.words import job as jobs
+from roundq.words import job
+from roundq.words import record_format as formats
 from roundq.words.errors import RecordError
-from roundq.words.job import NS, RECORD_BYTES_MAX, Attempt, Identity, Job, Record
+from roundq.words.job import NS, Array, Attempt, Dependency, Identity, Job, Record, Task
+from roundq.words.record_format import RECORD_BYTES_MAX
 
 quick = settings(max_examples=150, deadline=None)
 
@@ -61,6 +63,22 @@ def unknown(known: frozenset[str]) -> st.SearchStrategy[dict[str, Any]]:
     return st.dictionaries(labels.filter(lambda name: name not in known), anything, max_size=3)
 
 
+naturals = st.integers(0, 1 << 62)
+arrays = st.builds(
+    Array,
+    id=labels,
+    index=naturals,
+    first=naturals,
+    last=naturals,
+    step=st.integers(1, 1 << 62),
+    count=st.integers(1, 1_000_000),
+    throttle=st.integers(0, 1_000_000),
+    max_fails=st.none() | st.integers(0, 1_000_000),
+)
+tasks = st.builds(Task, index=naturals, command=st.lists(words, min_size=1, max_size=3).map(tuple))
+dependencies = st.builds(
+    Dependency, how=st.sampled_from(["ok", "any", "fail"]), job=labels, tasks=st.integers(0, 1_000_000)
+)
 described = st.builds(
     Job,
     command=st.lists(words, min_size=1, max_size=4).map(tuple),
@@ -79,7 +97,16 @@ described = st.builds(
     umask=st.none() | st.integers(0, 0o777),
     time_limit_s=st.none() | st.integers(0, 10**15).map(lambda ns: ns / NS),
     priority=st.integers(-(1 << 31), 1 << 31),
-    extra=unknown(jobs._JOB_FIELDS),
+    set=labels,
+    array=st.none() | arrays,
+    chunk=st.lists(tasks, max_size=2).map(tuple),
+    after=st.lists(dependencies, max_size=2).map(tuple),
+    keep_held=st.booleans(),
+    begin_ns=moments_ns,
+    retries=st.integers(0, 1_000_000),
+    retry_on=st.lists(labels, max_size=2).map(tuple),
+    backoff_s=st.integers(0, 10**15).map(lambda ns: ns / NS),
+    extra=unknown(formats._JOB_FIELDS),
 )
 exit_codes = st.none() | st.integers(0, 255)
 signals = st.none() | st.integers(0, 128)
@@ -110,14 +137,17 @@ records = st.builds(
     cores=st.integers(0, 1 << 20),
     process=st.none() | identities,
     usage=st.none() | st.dictionaries(labels, finite, max_size=3),
-    extra=unknown(jobs._RECORD_FIELDS),
+    retired=st.booleans(),
+    results=st.lists(st.tuples(naturals, st.integers(-128, 255)), max_size=2).map(tuple),
+    not_before_ns=moments_ns,
+    extra=unknown(formats._RECORD_FIELDS),
 )
 
 
 def refusal(data: bytes) -> str:
     """What a person reads of bytes that are no record: one line that any terminal can show."""
     with pytest.raises(RecordError) as caught:
-        jobs.parse(data)
+        formats.parse(data)
     text = str(caught.value)
     assert text.isprintable()
     assert 0 < len(text) < 500
@@ -142,14 +172,14 @@ def changed(**fields: object) -> bytes:
 @given(records)
 def test_what_is_written_is_read_back(record: Record) -> None:
     """Every field, every byte of every argument, earlier attempts, and fields that we do not know."""
-    assert jobs.parse(jobs.dump(record)) == record
+    assert formats.parse(formats.dump(record)) == record
 
 
 @pytest.mark.parametrize("byte", range(1, 256))
 def test_any_byte_of_an_argument_or_path_comes_back(byte: int) -> None:
     word = os.fsdecode(b"a" + bytes([byte]) + b"z")
     job = Job(("run", word), directory=word, output=word, error=word, jobname=word, home_dir=word)
-    assert jobs.parse(jobs.dump(Record(job))).job == job
+    assert formats.parse(formats.dump(Record(job))).job == job
 
 
 @pytest.mark.parametrize("byte", [b"x", b"\xff", "€".encode(), b'"', b"\x01"])
@@ -157,11 +187,13 @@ def test_the_longest_word_that_the_kernel_takes_is_read_back(byte: bytes) -> Non
     """MAX_ARG_STRLEN is 128 KiB; the text and the exact bytes of such a word are longer than that."""
     word = os.fsdecode((byte * (1 << 17))[: (1 << 17) - 1 - (((1 << 17) - 1) % len(byte))])
     job = Job(("run", word))
-    assert jobs.parse(jobs.dump(Record(job))).job == job
+    assert formats.parse(formats.dump(Record(job))).job == job
 
 
 def test_what_is_not_utf8_is_readable_where_others_look() -> None:
-    value = json.loads(jobs.dump(Record(Job(("cat", os.fsdecode(b"caf\xe9")), output=os.fsdecode(b"\xff")))))
+    value = json.loads(
+        formats.dump(Record(Job(("cat", os.fsdecode(b"caf\xe9")), output=os.fsdecode(b"\xff"))))
+    )
     assert value["job"]["command"] == ["cat", "caf\\xe9"]
     assert value["job"]["output"] == "\\xff"
     assert base64.b64decode(value["job"]["raw"]["output"]) == b"\xff"
@@ -170,7 +202,7 @@ def test_what_is_not_utf8_is_readable_where_others_look() -> None:
 def test_unknown_fields_are_kept_in_every_place_of_a_record() -> None:
     """Another version's fields survive that ours rewrites the record."""
     data = changed(job__future={"a": [1, None, "x"]}, hint="later", job__gpus=2)
-    again = json.loads(jobs.dump(replace(jobs.parse(data), node="n1")))
+    again = json.loads(formats.dump(replace(formats.parse(data), node="n1")))
     assert (again["job"]["future"], again["hint"], again["job"]["gpus"]) == (
         {"a": [1, None, "x"]},
         "later",
@@ -180,7 +212,7 @@ def test_unknown_fields_are_kept_in_every_place_of_a_record() -> None:
 
 def test_an_unknown_field_never_wins_over_ours() -> None:
     job = Job(("true",), extra={"command": ["rm"], "raw": {"command": [base64.b64encode(b"rm").decode()]}})
-    parsed = jobs.parse(jobs.dump(Record(job, extra={"pid": 7, "job": {}})))
+    parsed = formats.parse(formats.dump(Record(job, extra={"pid": 7, "job": {}})))
     assert (parsed.job.command, parsed.pid) == (("true",), 0)
 
 
@@ -189,7 +221,7 @@ def test_an_unknown_field_never_wins_over_ours() -> None:
 
 def test_a_file_of_0_2_9_is_read() -> None:
     """Without any of our fields; what it does not say is as 0.2.9 does it."""
-    record = jobs.parse(as_bytes(OLD))
+    record = formats.parse(as_bytes(OLD))
     assert record == Record(
         Job(
             command=("./fit", "-n", "3"),
@@ -203,7 +235,7 @@ def test_a_file_of_0_2_9_is_read() -> None:
 
 
 def test_a_dropped_file_needs_only_a_command() -> None:
-    record = jobs.parse(b'{"job": {"command": ["true"]}}')
+    record = formats.parse(b'{"job": {"command": ["true"]}}')
     assert record == Record(Job(("true",)))
     assert (record.job.cores, record.job.max_output, record.attempt) == (1, 1 << 20, 1)
 
@@ -240,7 +272,7 @@ def read_as_0_2_9(data: bytes) -> None:
 @given(records)
 def test_0_2_9_reads_every_record_of_ours(record: Record) -> None:
     """So daemons of 0.2.9 count our jobs."""
-    read_as_0_2_9(jobs.dump(record))
+    read_as_0_2_9(formats.dump(record))
 
 
 # ---------------------------------------------------------------- what is no record
@@ -248,7 +280,7 @@ def test_0_2_9_reads_every_record_of_ours(record: Record) -> None:
 
 def test_a_record_that_is_cut_anywhere_is_refused() -> None:
     """As a reader on another node may find it while its writer still writes."""
-    data = jobs.dump(Record(Job(("echo", "é"), extra={"x": 1.5}), attempts=(Attempt(1, "n", None, 0, 0),)))
+    data = formats.dump(Record(Job(("echo", "é"), extra={"x": 1.5}), attempts=(Attempt(1, "n", None, 0, 0),)))
     for length in range(len(data) - 1):
         refusal(data[:length])
 
@@ -348,8 +380,8 @@ def test_no_bytes_do_anything_but_be_refused(data: bytes) -> None:
 
 #: Where a value may be replaced: each path leads through objects and lists.
 PLACES = [("job",), ("job", "command"), ("job", "command", 0), ("usage",), ("process",), ("attempts",)]
-PLACES += [(name,) for name in sorted(jobs._RECORD_FIELDS)]
-PLACES += [("job", name) for name in sorted(jobs._JOB_FIELDS)]
+PLACES += [(name,) for name in sorted(formats._RECORD_FIELDS)]
+PLACES += [("job", name) for name in sorted(formats._JOB_FIELDS)]
 PLACES += [("job", "raw", name) for name in ("command", "output", "error", "else")]
 PLACES += [("attempts", 0, name) for name in ("number", "process", "started", "else")]
 wild = anything | st.sampled_from([10**4000, -1, 1 << 31, 1 << 64, True, "x" * 300, 1e308, [[]], {"": {}}])
@@ -368,12 +400,12 @@ def test_whatever_stands_in_a_field_it_is_refused_or_can_be_kept(
         inner = inner.setdefault(step, {}) if isinstance(inner, dict) else inner[step]
     inner[place[-1]] = value
     try:
-        record = jobs.parse(as_bytes(whole))
+        record = formats.parse(as_bytes(whole))
     except RecordError:
         refusal(as_bytes(whole))
         return
-    assert jobs.parse(jobs.dump(record)) == record
-    read_as_0_2_9(jobs.dump(record))
+    assert formats.parse(formats.dump(record)) == record
+    read_as_0_2_9(formats.dump(record))
 
 
 # ---------------------------------------------------------------- attempts
@@ -407,15 +439,15 @@ def test_the_next_attempt_keeps_the_last_as_history_and_nothing_of_it_else() -> 
 def test_however_often_a_job_is_run_its_record_can_be_read() -> None:
     """What is said of a hundred attempts has room beside the longest command that is accepted."""
     record = Record(Job(("echo",)))
-    least = len(jobs.dump(record))
-    for number in range(jobs.ATTEMPTS_MAX + 1):
+    least = len(formats.dump(record))
+    for number in range(job.ATTEMPTS_MAX + 1):
         process = Identity("b" * 36, 1 << 22, 1 << 40)
         ended = replace(record, node="n" * 128, process=process, detail="\N{SNOWMAN}" * 5000)
         record = ended.next_attempt(1_790_000_000 * NS + number, "output limit")
 
-    data = jobs.dump(record)
-    assert len(data) - least < jobs.FACTS_BYTES_MAX
-    assert jobs.parse(data) == record
+    data = formats.dump(record)
+    assert len(data) - least < job.FACTS_BYTES_MAX
+    assert formats.parse(data) == record
 
 
 @quick
@@ -437,7 +469,7 @@ def test_a_job_that_begins_ten_thousand_times_can_still_be_read() -> None:
     for number in range(10_000):
         record = replace(record, node="a-node-with-a-long-name", process=Identity("b" * 36, 1 << 22, 1 << 40))
         record = record.next_attempt(number * NS, "lost")
-    assert jobs.parse(jobs.dump(record)) == record
+    assert formats.parse(formats.dump(record)) == record
     assert record.attempt == 10_001
     assert record.attempts[-1].number == 10_000
 

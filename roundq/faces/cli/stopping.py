@@ -137,10 +137,10 @@ def stoppable() -> Iterator[None]:
 
 def load_reader() -> None:
     """Loads what reads records, while signals wait: stopped in its middle it says so in words of its own."""
-    from roundq.words import job
+    from roundq.words import record_format as formats
 
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
-        job.prepare()
+        formats.prepare()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
