@@ -15,7 +15,7 @@ import pytest
 
 from roundq.actors import queue
 from roundq.faces.cli import VERBS, build_parser
-from roundq.faces.cli.run import split
+from roundq.faces.cli.run_options import split
 from roundq.records import spool as spools
 from roundq.words.job import MAX_OUTPUT_DEFAULT, Notice
 from roundq.words.states import COMPLETED, FAILED, RUNNING, WAITING
