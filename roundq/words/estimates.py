@@ -13,13 +13,13 @@ from roundq.words.backfill import Stay, could_fit, fits_in_s
 from roundq.words.facts import Want
 from roundq.words.quantities import ALL_CORES
 from roundq.words.room import Need, covers
-from roundq.words.table import Group, Table
+from roundq.words.table import Kind, Table
 
 #: Jobs ahead that are counted one by one; further back nobody plans by the minute.
 AHEAD_MAX = 64
 
 
-def in_line_s(line: Sequence[tuple[Want, Group]], table: Table) -> dict[str, float]:
+def in_line_s(line: Sequence[tuple[Want, Kind]], table: Table) -> dict[str, float]:
     """In how many seconds each of the first in a line starts at the latest, as far as it can be known.
 
     `line` are the jobs of one user that wait on, in the order of their turns, with nobody else at the table.
@@ -28,12 +28,12 @@ def in_line_s(line: Sequence[tuple[Want, Group]], table: Table) -> dict[str, flo
         return {}
     first, need = line[0][0], line[0][1].need
     alike = list(islice(takewhile(lambda one: one[1].need == need, line), AHEAD_MAX))
-    others = {group for _, group in line if group.need != need}
+    others = {kind for _, kind in line if kind.need != need}
     # One behind that needs less of anything may pass.
-    if all(_takes_as_much(group.need, need) for group in others):
+    if all(_takes_as_much(kind.need, need) for kind in others):
         return _one_after_the_other_s(need, [want for want, _ in alike], table)
-    behind = [group for want, group in line if want is not first]
-    in_s = _patient_s(first, need, {group.shape.limit_s for group in behind}, table)
+    behind = [kind for want, kind in line if want is not first]
+    in_s = _patient_s(first, need, {kind.shape.limit_s for kind in behind}, table)
     return {} if in_s is None else {first.id: in_s}
 
 

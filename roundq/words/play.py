@@ -29,7 +29,7 @@ from roundq.words.sentences import (
     TurnToScavenge,
     Why,
 )
-from roundq.words.table import Group, Groups, Player, Table, next_bid
+from roundq.words.table import Kind, Kinds, Player, Table, next_bid
 
 
 class Planned(NamedTuple):
@@ -51,8 +51,8 @@ class Play:
     is a user and the job that would fit in the place of what scavenges.
     """
 
-    order: list[tuple[Want, Group]]
-    groups: Groups
+    order: list[tuple[Want, Kind]]
+    kinds: Kinds
     firsts: dict[Shape, Want]
     shares: Shares
     player: Player
@@ -80,7 +80,7 @@ class Play:
         self.started_cores += want.cores or self.table.cores
 
 
-def play(snapshot: Snapshot, order: list[tuple[Want, Group]], groups: Groups) -> Play:
+def play(snapshot: Snapshot, order: list[tuple[Want, Kind]], kinds: Kinds) -> Play:
     """Plays all phases. `order` are my jobs in the order of their turns."""
     shares = shares_of(snapshot)
     empty = table.empty_room(snapshot)
@@ -90,13 +90,13 @@ def play(snapshot: Snapshot, order: list[tuple[Want, Group]], groups: Groups) ->
     others = [
         player
         for neighbour in snapshot.neighbours
-        if (player := table.neighbour_at(neighbour, snapshot, shares, groups)) is not None
+        if (player := table.neighbour_at(neighbour, snapshot, shares, kinds)) is not None
     ]
     at = Table(snapshot.node, snapshot.cores, snapshot.patience_s, empty, plan, stays)
     waiting = [player.again() for player in others]
     if snapshot.draining is None:
         waiting.insert(0, mine.again())
-    run = Play(order, groups, firsts_of(order), shares, mine, mine.level, plan, at, at, waiting)
+    run = Play(order, kinds, firsts_of(order), shares, mine, mine.level, plan, at, at, waiting)
     if snapshot.draining is None:
         _turns(snapshot, run, others)
         if snapshot.threads or mine.scavenging:
@@ -106,13 +106,13 @@ def play(snapshot: Snapshot, order: list[tuple[Want, Group]], groups: Groups) ->
     return run
 
 
-def firsts_of(order: Iterable[tuple[Want, Group]]) -> dict[Shape, Want]:
+def firsts_of(order: Iterable[tuple[Want, Kind]]) -> dict[Shape, Want]:
     """The first job of each shape, in the order of turns."""
-    firsts: dict[Group, Want] = {}
-    for want, group in order:
-        if group not in firsts:
-            firsts[group] = want
-    return {group.shape: want for group, want in firsts.items()}
+    firsts: dict[Kind, Want] = {}
+    for want, kind in order:
+        if kind not in firsts:
+            firsts[kind] = want
+    return {kind.shape: want for kind, want in firsts.items()}
 
 
 def shares_of(snapshot: Snapshot) -> Shares:
@@ -124,7 +124,7 @@ def shares_of(snapshot: Snapshot) -> Shares:
     return Shares(active, snapshot.cluster_cores, snapshot.weights, snapshot.usage)
 
 
-def _myself(snapshot: Snapshot, order: list[tuple[Want, Group]], shares: Shares) -> Player:
+def _myself(snapshot: Snapshot, order: list[tuple[Want, Kind]], shares: Shares) -> Player:
     able = [one for one in order if one[1].never is None]
     # What scavenges is at the end.
     border = bisect_left(able, True, key=lambda one: one[0].scavenge)
@@ -157,20 +157,20 @@ def _turns(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
         bids = [(player, *bid) for player in (run.player, *others) if (bid := player.bid(at)) is not None]
         if all(player is not run.player for player, _, _ in bids):
             return
-        player, want, group = min(bids, key=lambda bid: (bid[0].level[:2], bid[1].submitted_ns, bid[0].user))
-        if not at.plan.fits(group.need):
+        player, want, kind = min(bids, key=lambda bid: (bid[0].level[:2], bid[1].submitted_ns, bid[0].user))
+        if not at.plan.fits(kind.need):
             at.keep(player.user, want)
             continue
         if player is run.player:
-            run.start(want, Starts(group.need, run.mine, snapshot, want.limit_s, at.kept))
-        _take(player, want, group, at, run.shares)
+            run.start(want, Starts(kind.need, run.mine, snapshot, want.limit_s, at.kept))
+        _take(player, want, kind, at, run.shares)
         if player is not run.player:
             run.planned.append(Planned(player.user, want, at.plan))
         run.level = run.player.level
 
 
-def _take(player: Player, want: Want, group: Group, at: Table, shares: Shares) -> None:
-    at.take(group)
+def _take(player: Player, want: Want, kind: Kind, at: Table, shares: Shares) -> None:
+    at.take(kind)
     cores = want.cores or at.cores
     running = player.running + cores
     player.take(cores, shares.level(player.user, running), running)
@@ -180,9 +180,9 @@ def _rest(run: Play, others: list[Player]) -> None:
     """The turns in which I have nothing to start, and for whom the node is kept then."""
     at = run.table = replace(run.table)
     while (found := next_bid(others, at)) is not None:
-        player, want, group = found
-        if at.plan.fits(group.need):
-            _take(player, want, group, at, run.shares)
+        player, want, kind = found
+        if at.plan.fits(kind.need):
+            _take(player, want, kind, at, run.shares)
             run.before_scavenging.append(Planned(player.user, want, at.plan))
         else:
             at.keep(player.user, want)
@@ -193,8 +193,8 @@ def _on_threads(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
     if snapshot.threads < 1 or snapshot.cluster_cores < 1:
         return
 
-    def no_cores(group: Group) -> bool:
-        return group.need.cores > snapshot.cluster_free
+    def no_cores(kind: Kind) -> bool:
+        return kind.need.cores > snapshot.cluster_free
 
     at = run.table = replace(run.table, on_threads=True, also=no_cores)
     mine = run.player = run.player.again([one for one in run.player.queue if one[0].id not in run.ruled])
@@ -203,11 +203,11 @@ def _on_threads(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
         poor = [player for player in players if player.running < run.shares.fair(player.user)]
         if mine not in poor or (found := next_bid(poor, at)) is None:
             break
-        player, want, group = found
+        player, want, kind = found
         if player is mine:
             share = (snapshot.me, mine.running, run.shares)
-            run.start(want, StartsOnThreads(group.need, run.mine, snapshot, *share))
-        _take(player, want, group, at, run.shares)
+            run.start(want, StartsOnThreads(kind.need, run.mine, snapshot, *share))
+        _take(player, want, kind, at, run.shares)
 
 
 def _scavenge(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
@@ -228,10 +228,10 @@ def _scavenge(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
         )
         player.level = Level(player.running, 0.0, player.running)
     while mine.bid(at) is not None and (found := next_bid(players, at)) is not None:
-        player, want, group = found
+        player, want, kind = found
         if player is mine:
-            run.start(want, Starts(group.need, run.mine, snapshot, want.limit_s))
-        at.take(group)
+            run.start(want, Starts(kind.need, run.mine, snapshot, want.limit_s))
+        at.take(kind)
         cores = want.cores or at.cores
         player.take(cores, Level(player.running + cores, 0.0, 0), player.running + cores)
         if player is not mine:
@@ -250,9 +250,9 @@ def _first_in_its_place(snapshot: Snapshot, run: Play, others: list[Player]) -> 
         there.remove(stay)
     hope = room_with(at.empty, there, gone)
     for player in (run.player, *others):
-        for want, group in player.queue if player.count > 0 else ():
+        for want, kind in player.queue if player.count > 0 else ():
             if want.id not in run.ruled or player is not run.player:
-                if player.allows(want.cores or at.cores) and hope.fits(group.need):
+                if player.allows(want.cores or at.cores) and hope.fits(kind.need):
                     return player.user, want.id
     return None
 
@@ -260,31 +260,31 @@ def _first_in_its_place(snapshot: Snapshot, run: Play, others: list[Player]) -> 
 # ---------------------------------------------------------------- why what waits does
 
 
-def waits(group: Group, snapshot: Snapshot, run: Play) -> Why:
+def waits(kind: Kind, snapshot: Snapshot, run: Play) -> Why:
     """Why the jobs of a shape that do not start wait: the first reason that holds."""
-    if group.never is not None:
-        return Never(group.never)
+    if kind.never is not None:
+        return Never(kind.never)
     if snapshot.draining is not None:
         return Draining(snapshot.node, snapshot.draining)
-    if (limited := _limited(group.need.cores or snapshot.cores, snapshot, run)) is not None:
+    if (limited := _limited(kind.need.cores or snapshot.cores, snapshot, run)) is not None:
         return limited
-    if not run.mine.fits(group.need):
-        return _lacks(group, snapshot, run)
-    scavenges = group.shape.scavenge
+    if not run.mine.fits(kind.need):
+        return _lacks(kind, snapshot, run)
+    scavenges = kind.shape.scavenge
     if scavenges and run.makes_way_for is not None:
         return TurnToScavenge(*run.makes_way_for)
     at = run.table if scavenges else run.first_table
-    if not at.plan.fits(group.need):
+    if not at.plan.fits(kind.need):
         # If no single turn was too much, what I start was, after the last of them.
         turns = run.planned + (run.before_scavenging if scavenges else [])
-        turn = next((turn for turn in turns if not turn.left.fits(group.need)), turns[-1])
+        turn = next((turn for turn in turns if not turn.left.fits(kind.need)), turns[-1])
         if scavenges:
             return TurnToScavenge(turn.user, turn.want.id)
         theirs = run.shares.level(turn.user, snapshot.running_cores.get(turn.user, 0))
         return Turn(turn.user, turn.want.id, theirs, snapshot.me, run.level, run.shares)
     # It would fit: only a node that is kept for somebody stops it.
     assert at.kept is not None
-    return Kept(snapshot.node, at.kept, group.shape.limit_s, scavenges)
+    return Kept(snapshot.node, at.kept, kind.shape.limit_s, scavenges)
 
 
 def _limited(cores: int, snapshot: Snapshot, run: Play) -> Limited | None:
@@ -298,7 +298,7 @@ def _limited(cores: int, snapshot: Snapshot, run: Play) -> Limited | None:
     return Limited(snapshot.cores_limit, _cores_running(snapshot) + run.started_cores, cores)
 
 
-def _lacks(group: Group, snapshot: Snapshot, run: Play) -> Why:
+def _lacks(kind: Kind, snapshot: Snapshot, run: Play) -> Why:
     """What the node lacks for this shape, by what is there and what I start."""
     room = run.mine
     started = [(snapshot.me, job_id) for job_id in run.ruled]
@@ -307,4 +307,4 @@ def _lacks(group: Group, snapshot: Snapshot, run: Play) -> Why:
         # If nobody had it whole before, I take it whole now, and nothing else starts.
         return TakenWhole(snapshot.node, *min(whole or started[:1]))
     there = [(held.user, held.id) for held in snapshot.holdings] + started
-    return Lacks(group.need, room, snapshot, there[0] if there else None)
+    return Lacks(kind.need, room, snapshot, there[0] if there else None)

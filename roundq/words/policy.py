@@ -54,7 +54,7 @@ from roundq.words.play import Play
 from roundq.words.preemption import Requeue
 from roundq.words.quantities import visible
 from roundq.words.sentences import Lacks, StartsOnThreads, TakenWhole, Why
-from roundq.words.table import Groups
+from roundq.words.table import Kinds
 
 __all__ = [
     "Bounds",
@@ -195,19 +195,19 @@ class Decision:
 
     def heads(self) -> tuple[Want, ...]:
         """The first waiting job of each shape that could start here at all: what neighbours need to know."""
-        groups = self._pass.groups
-        return tuple(want for shape, want in self._firsts.items() if groups[shape].never is None)
+        kinds = self._pass.kinds
+        return tuple(want for shape, want in self._firsts.items() if kinds[shape].never is None)
 
     @property
     def count(self) -> int:
         """How many of my jobs wait on that could start here at all."""
-        return sum(group.never is None for _, group in self._pass.order) - len(self.starts)
+        return sum(kind.never is None for _, kind in self._pass.order) - len(self.starts)
 
     @property
     def ahead(self) -> frozenset[str]:
         """The users who could start a job now, and for whose turns alone one of mine waits."""
         mine, plan = self._pass.mine, self._pass.first_table.plan
-        needs = [self._pass.groups[shape].need for shape in self._firsts if not shape.scavenge]
+        needs = [self._pass.kinds[shape].need for shape in self._firsts if not shape.scavenge]
         waits = any(mine.fits(need) and not plan.fits(need) for need in needs)
         return frozenset(turn.user for turn in self._pass.planned) if waits else frozenset()
 
@@ -224,9 +224,9 @@ class Decision:
         if not alone or run.player.scavenging or run.first_table.kept or limits != (None, None):
             return {}
         line = [
-            (want, group)
-            for want, group in run.order
-            if want.id not in run.ruled and group.never is None and not want.scavenge
+            (want, kind)
+            for want, kind in run.order
+            if want.id not in run.ruled and kind.never is None and not want.scavenge
         ]
         return estimates.in_line_s(line, run.first_table)
 
@@ -241,15 +241,15 @@ class Decision:
     def _waits(self) -> dict[Shape, Why]:
         """Why the first job of each shape that waits on does so."""
         return {
-            shape: play.waits(self._pass.groups[shape], self._snapshot, self._pass) for shape in self._firsts
+            shape: play.waits(self._pass.kinds[shape], self._snapshot, self._pass) for shape in self._firsts
         }
 
 
 def decide(snapshot: Snapshot) -> Decision:
     """Which of my waiting jobs start on this node now, and which of mine that run here give way."""
-    groups = Groups(snapshot.site)
-    order = [(want, groups[want.shape]) for want in in_order(snapshot.wants)]
-    run = play.play(snapshot, order, groups)
+    kinds = Kinds(snapshot.site)
+    order = [(want, kinds[want.shape]) for want in in_order(snapshot.wants)]
+    run = play.play(snapshot, order, kinds)
     requeues: tuple[Requeue, ...] = ()
     if snapshot.may_requeue:
         requeues = preemption.requeues(snapshot, run.shares, run.waiting, run.first_table.empty)

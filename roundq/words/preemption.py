@@ -16,7 +16,7 @@ from roundq.words.facts import Holding, Snapshot
 from roundq.words.fairness import Shares
 from roundq.words.room import Room
 from roundq.words.sentences import gives_way, is_polite
-from roundq.words.table import Group, Player, Table, next_bid, stay_of
+from roundq.words.table import Kind, Player, Table, next_bid, stay_of
 
 #: What a job that ran no longer than this loses, is little.
 LITTLE_S = 600.0
@@ -99,33 +99,33 @@ def _scavengers(node: _Node, players: Sequence[Player]) -> list[Requeue]:
         return []
     gone: list[Holding] = []
     found: list[Requeue] = []
-    moved: list[Group] = []
+    moved: list[Kind] = []
     # What would be left if all that scavenges were gone: who does not fit even then is passed by.
     hope = node.table(node.room(there), there)
 
     def room(out: Sequence[Holding]) -> Room:
         left = node.room([*gone, *out])
-        for group in moved:
-            left = left.less(group.need)
+        for kind in moved:
+            left = left.less(kind.need)
         return left
 
     while any(held.user == me for held in there) and (bid := next_bid(players, hope)) is not None:
-        player, want, group = bid
-        if not hope.plan.fits(group.need):
+        player, want, kind = bid
+        if not hope.plan.fits(kind.need):
             # The node will be kept for it, and what gave way would help nobody.
             break
-        if not room([]).fits(group.need):
+        if not room([]).fits(kind.need):
 
-            def suits(out: Sequence[Holding], group: Group = group) -> bool:
-                return room(out).fits(group.need)
+            def suits(out: Sequence[Holding], kind: Kind = kind) -> bool:
+                return room(out).fits(kind.need)
 
             out = _fewest(there, suits)
             gone += out
             there = [held for held in there if held not in out]
             says = gives_way(player.user, want.id)
             found += [Requeue(held.id, says) for held in out if held.user == me]
-        moved.append(group)
-        hope.take(group)
+        moved.append(kind)
+        hope.take(kind)
         cores = want.cores or hope.cores
         running = player.running + cores
         player.take(cores, node.shares.level(player.user, running), running)
@@ -147,20 +147,20 @@ def _politely(node: _Node, players: Sequence[Player]) -> tuple[Requeue, ...]:
     for player in sorted(players, key=lambda player: (player.level[:2], player.user)):
         if player.user == me or not player.running < shares.fair(player.user):
             continue
-        for want, group in player.queue:
+        for want, kind in player.queue:
             cores = want.cores or of.cores
             if of.cluster_free >= cores or not player.allows(cores):
                 continue
-            if now.fits(group.need):
+            if now.fits(kind.need):
                 # What it waits for is on its way.
                 return ()
             theirs = shares.level(player.user, player.running + cores)
             # Nobody loses more time than the other has waited, but for what is little.
             most_s = max(LITTLE_S, want.waited_s)
 
-            def suits(out: Sequence[Holding], group: Group = group, height: float = theirs.height) -> bool:
+            def suits(out: Sequence[Holding], kind: Kind = kind, height: float = theirs.height) -> bool:
                 left = mine - sum(held.cores for held in out)
-                return shares.level(me, left).height >= height and node.room(out).fits(group.need)
+                return shares.level(me, left).height >= height and node.room(out).fits(kind.need)
 
             if out := _fewest([held for held in own if held.age_s <= most_s], suits):
                 says = is_polite(player.user, want.id, player.running, me, mine, shares)

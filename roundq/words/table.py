@@ -19,7 +19,7 @@ SHORT = 0.5
 
 
 @dataclass(eq=False, slots=True)
-class Group:
+class Kind:
     """Waiting jobs of one shape. `never` is why none of them can start here."""
 
     shape: Shape
@@ -27,18 +27,18 @@ class Group:
     never: str | None
 
 
-class Groups(dict[Shape, Group]):
-    """The groups of all shapes that were asked for. All jobs of one shape could start here, or none could."""
+class Kinds(dict[Shape, Kind]):
+    """The kinds of all shapes that were asked for. All jobs of one shape could start here, or none could."""
 
     def __init__(self, site: Site) -> None:
         super().__init__()
         self.site = site
 
-    def __missing__(self, shape: Shape) -> Group:
+    def __missing__(self, shape: Shape) -> Kind:
         need = shape.need
-        group = Group(shape, need, misfit(need, self.site, shape.nodes, shape.exclude, shape.features))
-        self[shape] = group
-        return group
+        kind = Kind(shape, need, misfit(need, self.site, shape.nodes, shape.exclude, shape.features))
+        self[shape] = kind
+        return kind
 
 
 @dataclass(eq=False, slots=True)
@@ -51,7 +51,7 @@ class Player:
     """
 
     user: str
-    queue: Sequence[tuple[Want, Group]]
+    queue: Sequence[tuple[Want, Kind]]
     count: int
     repeat: int
     running: int
@@ -59,12 +59,12 @@ class Player:
     cores_left: int | None = None
     jobs_left: int | None = None
     #: What scavenges, which comes after everybody's others.
-    scavenging: Sequence[tuple[Want, Group]] = ()
+    scavenging: Sequence[tuple[Want, Kind]] = ()
     at: int = 0
     times: int = 0
     #: Room and limits only shrink while a phase is played: what was too much once is never looked at again.
-    unfit: set[Group] = field(default_factory=set)
-    limited: set[Group] = field(default_factory=set)
+    unfit: set[Kind] = field(default_factory=set)
+    limited: set[Kind] = field(default_factory=set)
     #: The cores that are due to the user, 0 if not known.
     due: float = 0.0
 
@@ -73,7 +73,7 @@ class Player:
         """Whether the user has so little of what is due that its turn is waited for at once."""
         return self.running < SHORT * self.due
 
-    def again(self, queue: Sequence[tuple[Want, Group]] | None = None) -> Player:
+    def again(self, queue: Sequence[tuple[Want, Kind]] | None = None) -> Player:
         """The same user in the next phase, with this queue or the same, from its first job on."""
         queue = self.queue if queue is None else queue
         rest = (self.running, self.level, self.cores_left, self.jobs_left, self.scavenging)
@@ -85,25 +85,25 @@ class Player:
             return False
         return self.cores_left is None or cores <= self.cores_left
 
-    def bid(self, table: Table) -> tuple[Want, Group] | None:
+    def bid(self, table: Table) -> tuple[Want, Kind] | None:
         """The job that the user wants to start next, or for which the node should be kept."""
         while self.count > 0 and self.at < len(self.queue):
-            want, group = self.queue[self.at]
-            if group not in self.limited:
-                if group not in self.unfit:
+            want, kind = self.queue[self.at]
+            if kind not in self.limited:
+                if kind not in self.unfit:
                     if not self.allows(want.cores or table.cores):
-                        self.limited.add(group)
-                    elif table.admits(group):
-                        return want, group
+                        self.limited.add(kind)
+                    elif table.admits(kind):
+                        return want, kind
                     else:
-                        self.unfit.add(group)
+                        self.unfit.add(kind)
                 # A guess has not waited: no node is kept for it.
                 if (
                     not self.times
-                    and group in self.unfit
-                    and table.should_be_kept(want, group, at_once=self.is_short)
+                    and kind in self.unfit
+                    and table.should_be_kept(want, kind, at_once=self.is_short)
                 ):
-                    return want, group
+                    return want, kind
             self.at, self.times = self.at + 1, 0
         return None
 
@@ -136,17 +136,17 @@ class Table:
     kept: Reservation | None = None
     on_threads: bool = False
     #: A phase may ask for more.
-    also: Callable[[Group], bool] | None = None
+    also: Callable[[Kind], bool] | None = None
 
-    def admits(self, group: Group) -> bool:
-        """Whether a job of the group may start beside all that is there and expected."""
-        if not self.plan.fits(group.need, self.on_threads):
+    def admits(self, kind: Kind) -> bool:
+        """Whether a job of the kind may start beside all that is there and expected."""
+        if not self.plan.fits(kind.need, self.on_threads):
             return False
-        if self.kept is not None and not self.kept.admits(group.need, group.shape.limit_s, self.on_threads):
+        if self.kept is not None and not self.kept.admits(kind.need, kind.shape.limit_s, self.on_threads):
             return False
-        return self.also is None or self.also(group)
+        return self.also is None or self.also(kind)
 
-    def should_be_kept(self, want: Want, group: Group, *, at_once: bool = False) -> bool:
+    def should_be_kept(self, want: Want, kind: Kind, *, at_once: bool = False) -> bool:
         """Whether the node should be kept for a job that does not fit; `at_once`: however short it waited."""
         return (
             (at_once or want.waited_s > self.patience_s)
@@ -155,23 +155,23 @@ class Table:
             and (want.kept_on is None or self.node in want.kept_on)
             and not want.scavenge
             # Else keeping the node would help nobody.
-            and could_fit(group.need, self.empty, self.stays)
+            and could_fit(kind.need, self.empty, self.stays)
         )
 
     def keep(self, user: str, want: Want) -> None:
         """Keeps the node for a job."""
         self.kept = reserve(user, want, self.empty, self.stays)
 
-    def take(self, group: Group) -> None:
-        """A job of the group moves in."""
-        need, limit_s = group.need, group.shape.limit_s
+    def take(self, kind: Kind) -> None:
+        """A job of the kind moves in."""
+        need, limit_s = kind.need, kind.shape.limit_s
         self.plan = self.plan.less(need, self.on_threads)
         self.stays.append(Stay(need, limit_s, self.on_threads))
         if self.kept is not None:
             self.kept = self.kept.less(need, limit_s, self.on_threads)
 
 
-def next_bid(players: Iterable[Player], table: Table) -> tuple[Player, Want, Group] | None:
+def next_bid(players: Iterable[Player], table: Table) -> tuple[Player, Want, Kind] | None:
     """Whose turn it is, and for which job: the lowest level, the earlier submission, then the name."""
     best = None
     best_key: tuple[tuple[float, ...], int, str] | None = None
@@ -207,15 +207,15 @@ def due_to(user: str, shares: Shares) -> float:
     return shares.fair(user) if len(shares.active) > 1 else 0.0
 
 
-def neighbour_at(neighbour: Neighbour, snapshot: Snapshot, shares: Shares, groups: Groups) -> Player | None:
+def neighbour_at(neighbour: Neighbour, snapshot: Snapshot, shares: Shares, kinds: Kinds) -> Player | None:
     """Another user as a player, with what it could ever start here."""
     if neighbour.head is None or neighbour.user == snapshot.me or neighbour.count < 1:
         return None
     # No more than one for each core can start, whatever number a card claims.
     count = min(neighbour.count, snapshot.cores + snapshot.threads)
-    able = [(want, groups[want.shape]) for want in (neighbour.head, *neighbour.others)]
-    queue = [(want, group) for want, group in able if group.never is None and not want.scavenge]
-    scavenging = [(want, group) for want, group in able if group.never is None and want.scavenge]
+    able = [(want, kinds[want.shape]) for want in (neighbour.head, *neighbour.others)]
+    queue = [(want, kind) for want, kind in able if kind.never is None and not want.scavenge]
+    scavenging = [(want, kind) for want, kind in able if kind.never is None and want.scavenge]
     running = snapshot.running_cores.get(neighbour.user, 0)
     level = shares.level(neighbour.user, running)
     left = (neighbour.cores_left, neighbour.jobs_left, scavenging)
