@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -47,6 +48,7 @@ RESERVED_NAMES = frozenset(STATES) | frozenset(_OTHERS) | {"cancel", jobs.NO_NOD
 ID_BYTES_MAX = 120
 #: A request says at most which attempt it means.
 REQUEST_BYTES_MAX = 4096
+_SIGNAL = re.compile(r"(.+)~[0-9a-f]{16}\.signal")
 #: Ends the stem of a record whose owner is about to rewrite it: nobody else moves that.
 SEAL = "!"
 
@@ -326,9 +328,20 @@ def requests(spool: Spool) -> dict[str, set[str]]:
     asked: dict[str, set[str]] = {}
     for name, _ in files.listing(spool.directory("requests")):
         job_id, _, verb = name.rpartition(".")
+        if verb == "signal":
+            job_id = signaled(name)
         if job_id and verb in REQUESTS and not is_conflict_copy(job_id) and _is_asked_by_owner(spool, name):
             asked.setdefault(job_id, set()).add(verb)
     return asked
+
+
+def signaled(name: str) -> str:
+    """The job that is to be sent a signal by the request of this name, ID~TOKEN.signal; empty if it is none.
+
+    There may be several of one job, and each is acted on once.
+    """
+    found = _SIGNAL.fullmatch(name)
+    return found[1] if found else ""
 
 
 def _is_asked_by_owner(spool: Spool, name: str) -> bool:
@@ -537,11 +550,16 @@ def asked_of(spool: Spool, job_id: str, verb: str) -> str | None:
         return None
 
 
-def answer(spool: Spool, job_id: str, verbs: Iterable[str] = REQUESTS) -> None:
+def answer(spool: Spool, job_id: str, verbs: Collection[str] = REQUESTS) -> None:
     """Takes requests away once they are acted on, or moot."""
-    for verb in verbs:
+    directory = spool.directory("requests")
+    names = [f"{job_id}.{verb}" for verb in verbs if verb != "signal"]
+    if "signal" in verbs:
         with contextlib.suppress(OSError):
-            files.remove(f"{spool.directory('requests')}/{job_id}.{verb}")
+            names += [name for name, _ in files.listing(directory) if signaled(name) == job_id]
+    for name in names:
+        with contextlib.suppress(OSError):
+            files.remove(f"{directory}/{name}")
 
 
 # ---------------------------------------------------------------- sweeping

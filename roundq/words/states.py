@@ -97,7 +97,7 @@ REASONS = {
     "lost": "its supervisor died and nobody knows how it ended",
     "rebooted": "its node crashed or was rebooted and nobody knows how it ended",
 }
-#: The verbs of requests/ID.VERB.
-REQUESTS = ("cancel", "restart", "preempt", "lost")
+#: The verbs of requests/ID.VERB. "paused" is what the supervisor answers to "pause".
+REQUESTS = ("cancel", "restart", "preempt", "lost", "pause", "paused", "signal")
 #: Those that are asked of one attempt, and moot when it has ended, even if the job waits again.
-OF_AN_ATTEMPT = ("restart", "preempt", "lost")
+OF_AN_ATTEMPT = ("restart", "preempt", "lost", "pause", "paused", "signal")

@@ -114,7 +114,7 @@ def test_one_word_never_means_two_things() -> None:
 
 def test_a_request_can_end_a_file_name() -> None:
     """requests/ID.VERB is split at its last dot."""
-    assert set(REQUESTS) == {"cancel", "restart", "preempt", "lost"}
+    assert set(REQUESTS) == {"cancel", "restart", "preempt", "lost", "pause", "paused", "signal"}
     assert all(verb.isalpha() and verb.islower() for verb in REQUESTS)
 
 
