@@ -169,7 +169,8 @@ class Record:
     CPUs that it is pinned to, none if it is not; `gpus` the ids of its GPUs; `threads`: its cores are
     hardware threads that other jobs' cores left over. `retired`: its user counts it as settled although it
     did not end well. `results` are the exit codes of the tasks of a chunk that have ended, by index; negative
-    is the signal that killed it. `not_before_ns` is when the next attempt may begin, 0 for at once.
+    is the signal that killed it. `not_before_ns` is when the next attempt may begin, 0 for at once; `retried`
+    how many attempts were retries of failures (`words/retries`).
     """
 
     job: Job
@@ -193,6 +194,7 @@ class Record:
     retired: bool = False
     results: tuple[tuple[int, int], ...] = ()
     not_before_ns: int = 0
+    retried: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
 
     def at_home(self, home: str) -> Record:
@@ -210,8 +212,14 @@ class Record:
         An ended job that a user moved back has its end in it; one that was withdrawn at its birth a process.
         """
         if self.completed_ns:
-            return self.next_attempt(self.completed_ns, self.reason)
-        return replace(Record(self.job, extra=self.extra), attempt=self.attempt, attempts=self.attempts)
+            # Run again at its user's wish: all its retries are open again.
+            return replace(self.next_attempt(self.completed_ns, self.reason), retried=0)
+        return replace(
+            Record(self.job, extra=self.extra),
+            attempt=self.attempt,
+            attempts=self.attempts,
+            retried=self.retried,
+        )
 
     def next_attempt(self, completed_ns: int, reason: str | None) -> Record:
         """This record as it goes back to waiting: the attempt is history, the next one is open."""
@@ -230,4 +238,5 @@ class Record:
             Record(self.job, extra=self.extra),
             attempt=self.attempt + 1,
             attempts=(*self.attempts, ended)[-ATTEMPTS_MAX:],
+            retried=self.retried,
         )

@@ -182,6 +182,7 @@ def to_dict(record: Record) -> dict[str, Any]:
         **({"retired": True} if record.retired else {}),
         **({"results": [list(one) for one in record.results]} if record.results else {}),
         **({"not_before": moment(record.not_before_ns)} if record.not_before_ns else {}),
+        **({"retried": record.retried} if record.retried else {}),
     }
 
 
@@ -298,6 +299,7 @@ def _validator() -> SchemaValidator:
                 of.items(of.items(of.whole(-(1 << 31), 1 << 62), least=2, most=2), most=CHUNK_MAX), []
             ),
             not_before=of.optional(of.moment),
+            retried=of.fallback(of.natural(RETRIES_MAX), 0),
         )
     )
 
@@ -309,7 +311,7 @@ _JOB_FIELDS = frozenset(
 )
 _RECORD_FIELDS = frozenset(
     "job started node pid completed exit_code signal reason detail attempt attempts cores process"
-    " usage lease cpus gpus threads retired results not_before".split()
+    " usage lease cpus gpus threads retired results not_before retried".split()
 )
 
 
@@ -417,7 +419,17 @@ def parse(data: bytes) -> Record:
     from roundq.words import schema
 
     try:
-        value = _validator().validate_python(schema.loads(data))
+        return of_value(schema.loads(data))
+    except RecursionError:
+        raise RecordError("it is nested too deeply") from None
+    except ValueError as error:
+        raise RecordError(finding(error)) from None
+
+
+def of_value(value: Any) -> Record:
+    """The record of a JSON value, as `schema.loads` gives it. Raises RecordError as `parse`."""
+    try:
+        value = _validator().validate_python(value)
         return Record(
             job=_to_job(value["job"]),
             started_ns=to_ns(value["started"]),
@@ -440,6 +452,7 @@ def parse(data: bytes) -> Record:
             retired=value["retired"],
             results=tuple((index, code) for index, code in value["results"]),
             not_before_ns=0 if value["not_before"] is None else to_ns(value["not_before"]),
+            retried=value["retried"],
             extra={name: kept for name, kept in value.items() if name not in _RECORD_FIELDS},
         )
     except RecursionError:
