@@ -16,7 +16,8 @@
       WaitTimeout        124   as timeout(1) says it
       DaemonRunning        1   this node has a daemon of this user already
 
-Every error says what happened, to which object and why; `hint` says what to do.
+Every error says what happened, to which object and why; `hint` says what to do. `lines`, if any, stand below
+as they are: what was typed, with a mark below where it is wrong.
 Codes 73, 77 and 78 are those of sysexits.h.
 """
 
@@ -30,9 +31,10 @@ class RoundqError(Exception):
 
     exit_code = 1
 
-    def __init__(self, what: str, hint: str | None = None) -> None:
+    def __init__(self, what: str, hint: str | None = None, lines: Sequence[str] = ()) -> None:
         super().__init__(what)
         self.hint = hint
+        self.lines = tuple(lines)
 
 
 class UsageError(RoundqError):

@@ -28,6 +28,8 @@ from roundq.faces.cli.stopping import (
 from roundq.words.errors import RoundqError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from roundq.faces.cli.parser import Parser
 
 #: EX_SOFTWARE of sysexits.h: a mistake of ours.
@@ -105,7 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except RoundqError as error:
-        return _complain(str(error), error.hint, error.exit_code)
+        return _complain(str(error), error.hint, error.exit_code, error.lines)
     except KeyboardInterrupt as stop:
         _give_up_reader()
         return _complain("interrupted", None, interrupted(stop))
@@ -209,26 +211,28 @@ def _version() -> int:
 # ---------------------------------------------------------------- what went wrong
 
 
-def say(what: str, hint: str | None = None) -> None:
-    """A sentence on standard error, and a hint. That it cannot be written, as on a terminal that was closed,
-    stops nothing."""
+def say(what: str, hint: str | None = None, lines: Sequence[str] = ()) -> None:
+    """A sentence on standard error, a hint, and lines below it. That it cannot be written, as on a terminal
+    that was closed, stops nothing."""
     from roundq.words.quantities import visible
 
     try:
         print(f"rq: {visible(what)}", file=sys.stderr)
         if hint:
             print(f"hint: {visible(hint)}", file=sys.stderr)
+        for line in lines:
+            print(f"  {visible(line)}", file=sys.stderr)
     except (OSError, AttributeError, ValueError):
         # Else the interpreter tries again when it ends, and makes 120 of the exit code.
         abandon(sys.stderr)
 
 
-def _complain(what: str, hint: str | None, code: int) -> int:
+def _complain(what: str, hint: str | None, code: int, lines: Sequence[str] = ()) -> int:
     # What was printed before belongs before it.
     if _output_error() is not None:
         # The interpreter would try again when it ends, and complain in its own words.
         abandon(sys.stdout)
-    say(what, hint)
+    say(what, hint, lines)
     return code
 
 
