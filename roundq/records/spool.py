@@ -18,14 +18,17 @@ from typing import NamedTuple
 from roundq.records import ids
 from roundq.words import job as jobs
 from roundq.words import record_format as formats
-from roundq.words.errors import PartlySubmitted, RecordError, SpoolError, SpoolUnsafe, SubmissionInterrupted
-from roundq.words.job import Job, Record
+from roundq.words import seals
+from roundq.words.errors import RecordError, SpoolError, SpoolUnsafe
+from roundq.words.job import Job, Record, Task
 from roundq.words.names import is_conflict_copy, is_foreign
+from roundq.words.seals import ON_HOLD, SEAL
 from roundq.words.states import (
     CANCELED,
     CLAIMED,
     COMPLETED,
     FAILED,
+    HELD,
     OF_AN_ATTEMPT,
     OWNED_STATES,
     PENDING_STATES,
@@ -40,8 +43,17 @@ from roundq.world.reading import DIRECT, Way
 
 DIRECTORY = ".roundqueue"
 SUFFIX = ".job"
+#: What became of the jobs whose records were folded, see `history`.
+HISTORY = "history"
 #: Other directories of a spool, with their modes.
-_OTHERS = {"requests": 0o755, "control": 0o755, "tmp": 0o755, ids.DIRECTORY: 0o755, "env": 0o700}
+_OTHERS = {
+    "requests": 0o755,
+    "control": 0o755,
+    HISTORY: 0o755,
+    "tmp": 0o755,
+    ids.DIRECTORY: 0o755,
+    "env": 0o700,
+}
 #: Not names for a node: they are taken by directories of the spool, or would hide.
 RESERVED_NAMES = frozenset(STATES) | frozenset(_OTHERS) | {"cancel", jobs.NO_NODE}
 #: A file name has at most 255 bytes, and holds an id, a node of up to 128, and "@.job".
@@ -49,8 +61,13 @@ ID_BYTES_MAX = 120
 #: A request says at most which attempt it means.
 REQUEST_BYTES_MAX = 4096
 _SIGNAL = re.compile(r"(.+)~[0-9a-f]{16}\.signal")
-#: Ends the stem of a record whose owner is about to rewrite it: nobody else moves that.
-SEAL = "!"
+
+
+#: Where a job goes that ended for one of these reasons; for any other it has failed.
+_OUTCOMES = {
+    **dict.fromkeys(("canceled", "dependency", "max fails"), CANCELED),
+    **dict.fromkeys(("lost", "rebooted"), ZOMBIE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +92,8 @@ class Spool:
 class Entry(NamedTuple):
     """A record as its directory lists it: which job, in which state, owned by which node.
 
-    `node` is None in the states that no node owns, and for running records of
-    0.2.9, whose names do not say. `inode` changes when the record is rewritten.
+    `node` is None in the states that no node owns, but for a held record that is being changed there,
+    and for running records of 0.2.9, whose names do not say. `inode` changes when the record is rewritten.
     """
 
     id: str
@@ -91,8 +108,13 @@ class Entry(NamedTuple):
         return self.node is not None and self.file.endswith(f"{SEAL}{SUFFIX}")
 
     @property
+    def is_on_hold(self) -> bool:
+        """Whether its user holds it: it starts only when it is released."""
+        return self.state == HELD and self.file == f"{self.id}{ON_HOLD}{SUFFIX}"
+
+    @property
     def sealed(self) -> Entry:
-        """The same record under its sealed name."""
+        """The same record, of an owner, under its sealed name; others are sealed by `changes.change`."""
         return self if self.is_sealed else self._replace(file=f"{self.file[: -len(SUFFIX)]}{SEAL}{SUFFIX}")
 
 
@@ -220,10 +242,14 @@ def is_node_name(name: str) -> bool:
 
 
 def _highest_number(spool: Spool, ending: str = "") -> int:
+    # Numbers of the history count, too: an id is never given twice. It builds on what is here.
+    from roundq.records import history
+
     # The tasks of an array are NUMBER_INDEX.
     found = (entry.id for entry in scan(spool) if entry.id.endswith(ending))
     stems = (job_id.removesuffix(ending).partition("_")[0] for job_id in found)
-    return max((int(stem) for stem in stems if stem.isdecimal() and len(stem) < 19), default=0)
+    highest = max((int(stem) for stem in stems if stem.isdecimal() and len(stem) < 19), default=0)
+    return max(highest, history.highest_number(spool))
 
 
 def _take_ids(spool: Spool, count: int, claimant: str, *, of_node: bool) -> list[str]:
@@ -256,8 +282,11 @@ def entry_of(state: str, listed: files.Name) -> Entry | None:
     if not name.endswith(SUFFIX) or not name.isprintable():
         return None
     stem, node = name[: -len(SUFFIX)], None
-    if state in OWNED_STATES and "@" in stem:
-        stem, _, node = stem.removesuffix(SEAL).rpartition("@")
+    if "@" in stem:
+        if state in OWNED_STATES:
+            stem, _, node = stem.removesuffix(SEAL).rpartition("@")
+        elif state == HELD:
+            stem, node = seals.parse(stem)
     if not stem or node == "" or len(os.fsencode(stem)) > ID_BYTES_MAX:
         return None
     # A second version of one record would be run beside it.
@@ -362,9 +391,11 @@ def submit(
     *,
     counts_alone: bool = False,
     on_step: Callable[[float], None] = lambda _: None,
+    on_hold: bool = False,
 ) -> list[str]:
-    """Puts jobs into waiting/, all or none of them; their ids, in order.
+    """Puts jobs into the queue, all or none of them; their ids, in order.
 
+    Each goes to waiting/; to held/ if it has conditions, or if its user wants it `on_hold`.
     With `counts_alone` each node gives numbers of its own, for mounts where a rename may have two winners.
     `on_step` is told which share of the work is done, and may raise to end it. A job is accepted at the
     instant of its rename; that is durable when this returns.
@@ -374,19 +405,35 @@ def submit(
     those, for KeyboardInterrupt.
     """
     # It builds on what is here.
-    from roundq.records.batch import Batch
+    from roundq.records import batch
 
-    batch = Batch(spool, node, [formats.dump(Record(job)) for job in described])
-    try:
-        with files.explained(f"submit to {spool.path}"):
-            return batch.submit(lambda count: _take_ids(spool, count, node, of_node=counts_alone), on_step)
-    except BaseException as error:
-        kept, doubtful = batch.take_back()
-        if isinstance(error, KeyboardInterrupt):
-            raise SubmissionInterrupted([*kept, *doubtful]) from error
-        if kept or doubtful:
-            raise PartlySubmitted(str(error), kept, doubtful) from error
-        raise
+    def take_ids(count: int) -> list[str]:
+        return _take_ids(spool, count, node, of_node=counts_alone)
+
+    return batch.submit(spool, described, node, take_ids, on_step, on_hold=on_hold)
+
+
+def submit_array(
+    spool: Spool,
+    job: Job,
+    parts: Sequence[Sequence[Task]],
+    node: str,
+    *,
+    counts_alone: bool = False,
+    on_step: Callable[[float], None] = lambda _: None,
+    on_hold: bool = False,
+) -> str:
+    """Puts an array into the queue, whole or not at all, as `submit`; its id.
+
+    `job` is what its tasks have in common, with `array` but for its id and index. Each of `parts` becomes a
+    job: a task, or several that one job runs one after the other.
+    """
+    from roundq.records import batch
+
+    def take_ids(count: int) -> list[str]:
+        return _take_ids(spool, count, node, of_node=counts_alone)
+
+    return batch.submit_array(spool, job, parts, node, take_ids, on_step, on_hold=on_hold)
 
 
 # ---------------------------------------------------------------- transitions
@@ -468,7 +515,7 @@ def conclude(spool: Spool, entry: Entry, record: Record) -> str | None:
         return None
     files.sync_directory(spool.directory(state))
     # A cancel is asked of the job, not of the attempt: it is still to be done if the job waits again.
-    answer(spool, entry.id, OF_AN_ATTEMPT if state == WAITING else REQUESTS)
+    answer(spool, entry.id, OF_AN_ATTEMPT if state in PENDING_STATES else REQUESTS)
     return state
 
 
@@ -476,12 +523,12 @@ def destination(record: Record) -> str | None:
     """Where the facts in a running record say that it belongs; None while they say that it runs."""
     if record.process is None:
         # The next attempt is open (Record.next_attempt): nothing of it has begun.
-        return WAITING
+        return HELD if record.not_before_ns else WAITING
     if not record.completed_ns:
         return None
     if record.reason is None:
         return COMPLETED
-    return {"canceled": CANCELED, "lost": ZOMBIE, "rebooted": ZOMBIE}.get(record.reason, FAILED)
+    return _OUTCOMES.get(record.reason, FAILED)
 
 
 def seize(spool: Spool, entry: Entry, node: str) -> Entry | None:
@@ -498,10 +545,13 @@ def seize(spool: Spool, entry: Entry, node: str) -> Entry | None:
 def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
     """cancel of a job that is not begun: held or waiting by any command, claimed by NODE's daemon.
 
-    False: it moved on meanwhile. The move decides; the facts follow, and if they
+    False: it moved on meanwhile, or is being changed. The move decides; the facts follow, and if they
     cannot be written the job is canceled all the same. Raises SpoolError if it is, but not durably.
     """
     file = f"{entry.id}{SUFFIX}"
+    if entry.state == HELD and entry.is_sealed:
+        # Whoever changes it would write it anew, and it would run although it was canceled.
+        return False
     if not files.move(path_of(spool, entry), f"{spool.directory(CANCELED)}/{file}"):
         return False
     unsynced: OSError | None = None

@@ -24,7 +24,8 @@ class Transition(NamedTuple):
     """One way a record may move.
 
     `source` None means that the record is new. `actor` is who may make the move,
-    `before` what must be durable on disk before it is made.
+    `before` what must be durable on disk before it is made. From held to held the
+    name changes, which says who keeps the record there.
     """
 
     name: str
@@ -34,8 +35,41 @@ class Transition(NamedTuple):
     before: str
 
 
+#: Who may hold, release and change: each move is one rename, so it does not matter who.
+ANYBODY = "any process of the user"
+MENDER = "NODE's daemon or a command of the user"
+
 TRANSITIONS = (
     Transition("submit", None, WAITING, "submitter", "the whole record, written and synced in tmp/"),
+    Transition(
+        "submit",
+        None,
+        HELD,
+        "submitter",
+        "the whole record, written and synced in tmp/, of a job that may not start yet",
+    ),
+    Transition("hold", WAITING, HELD, ANYBODY, "nothing: the job was never begun"),
+    Transition("hold", HELD, HELD, ANYBODY, "nothing: the job was never begun"),
+    Transition("release", HELD, WAITING, ANYBODY, "nothing: all that it waited for has come"),
+    Transition("release", HELD, HELD, ANYBODY, "nothing: it is on hold no more, and waits for the rest"),
+    *(
+        Transition("seal", source, HELD, ANYBODY, "nothing: the name says which process changes it")
+        for source in (HELD, WAITING, *ENDED_STATES)
+    ),
+    *(
+        Transition("put", HELD, target, "the process that sealed it", "the new content")
+        for target in (HELD, WAITING, *ENDED_STATES)
+    ),
+    *(
+        Transition(
+            "mend",
+            HELD,
+            target,
+            MENDER,
+            "the proved death of the process that sealed it, or the user's word that NODE is lost",
+        )
+        for target in (HELD, WAITING, *ENDED_STATES)
+    ),
     Transition("claim", WAITING, CLAIMED, "NODE's daemon", "nothing: the name says who has it"),
     Transition("withdraw", CLAIMED, WAITING, "NODE's daemon", "nothing: the job was never begun"),
     Transition("begin", CLAIMED, RUNNING, "the supervisor", "its process identity in the claimed record"),
@@ -44,6 +78,13 @@ TRANSITIONS = (
     Transition("finish", RUNNING, CANCELED, "the supervisor", "the verified death of every process"),
     Transition(
         "requeue", RUNNING, WAITING, "the supervisor", "the ended attempt, and the next attempt number"
+    ),
+    Transition(
+        "requeue",
+        RUNNING,
+        HELD,
+        "the supervisor",
+        "the ended attempt, the next attempt number, and when that may begin",
     ),
     Transition("cancel", HELD, CANCELED, "any command of the user", "nothing: the job was never begun"),
     Transition("cancel", WAITING, CANCELED, "any command of the user", "nothing: the job was never begun"),
@@ -57,6 +98,13 @@ TRANSITIONS = (
     ),
     Transition(
         "recover", RUNNING, WAITING, "NODE's daemon", "as lose, of a restartable job; the next attempt number"
+    ),
+    Transition(
+        "recover",
+        RUNNING,
+        HELD,
+        "NODE's daemon",
+        "as lose, of a job that is retried when it is lost; the next attempt number, and when that may begin",
     ),
     Transition(
         "free",
@@ -90,6 +138,8 @@ REASONS = {
     "no environment": "its environment could not be read",
     "cannot start": "the node could not start it",
     "canceled": "its user canceled it",
+    "dependency": "what it was to run after did not end so that it may",
+    "max fails": "more tasks of its array failed than its user allows",
     "shutdown": "it was killed when its node was shut down",
     "restarted": "its user restarted it",
     "preempted": "it gave way to another user",

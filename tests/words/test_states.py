@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from roundq.words.states import (
+    ANYBODY,
     CANCELED,
     CLAIMED,
     COMPLETED,
     ENDED_STATES,
     FAILED,
     HELD,
+    MENDER,
     OWNED_STATES,
     PENDING_STATES,
     REASONS,
@@ -38,28 +40,44 @@ def test_a_state_is_pending_owned_or_ended() -> None:
 
 #: Who may act for a node that its user called lost.
 LOST_BY = "another daemon of the user"
+SEALER = "the process that sealed it"
 
 
 @each
 def test_a_transition_is_between_two_states(transition: Transition) -> None:
     assert transition.target in STATES
     assert transition.source is None or transition.source in STATES
-    # To seize changes the owner, which the name tells, and not the state.
-    assert transition.source != transition.target or transition.name == "seize"
+    if transition.source == transition.target:
+        # What changes is who keeps it there, which the name tells.
+        assert transition.target in (HELD, RUNNING)
+        assert transition.name in ("seize", "hold", "release", "seal", "put", "mend")
 
 
 @each
 def test_a_transition_says_who_may_make_it_and_what_is_written_before(transition: Transition) -> None:
     assert transition.name.isalpha()
     actors = ("submitter", "NODE's daemon", "the supervisor", "any command of the user", LOST_BY)
-    assert transition.actor in actors
+    assert transition.actor in (*actors, ANYBODY, SEALER, MENDER)
     assert transition.before
     assert "\n" not in transition.before
 
 
 @each
-def test_nothing_leaves_an_ended_state(transition: Transition) -> None:
-    assert transition.source not in ENDED_STATES
+def test_only_a_change_takes_a_job_out_of_an_ended_state(transition: Transition) -> None:
+    """Or else whoever waits for its end could miss it."""
+    if transition.source in ENDED_STATES:
+        assert (transition.name, transition.target) == ("seal", HELD)
+
+
+@each
+def test_only_who_sealed_a_record_puts_it_elsewhere_or_who_knows_him_dead(transition: Transition) -> None:
+    """What is sealed goes where it was: so whoever may seal something may put it there, and no farther."""
+    if transition.name in ("put", "mend"):
+        assert transition.actor in (SEALER, MENDER)
+        assert ("seal", transition.target) in {(t.name, t.source) for t in TRANSITIONS}
+        if transition.name == "mend":
+            assert "death" in transition.before
+            assert "lost" in transition.before
 
 
 @each
@@ -78,7 +96,7 @@ def test_nobody_becomes_an_owner_but_by_his_own_move(transition: Transition) -> 
 
 
 def test_no_move_stands_twice_in_the_table_for_one_actor() -> None:
-    moves = [(t.source, t.target, t.actor) for t in TRANSITIONS]
+    moves = [(t.name, t.source, t.target, t.actor) for t in TRANSITIONS]
     assert len(set(moves)) == len(moves)
 
 
@@ -89,10 +107,9 @@ def reached(start: set[str]) -> set[str]:
 
 
 def test_every_state_is_reached_by_a_submitted_job() -> None:
-    """But held: no version puts a job there yet; what another one does is listed and can be canceled."""
     submitted = {t.target for t in TRANSITIONS if t.source is None}
-    assert submitted == {WAITING}
-    assert reached(submitted) == set(STATES) - {HELD}
+    assert submitted == {WAITING, HELD}
+    assert reached(submitted) == set(STATES)
 
 
 @pytest.mark.parametrize("state", PENDING_STATES + OWNED_STATES)
@@ -103,7 +120,8 @@ def test_an_end_is_reached_from_everywhere(state: str) -> None:
 def test_only_what_has_begun_is_completed_failed_or_lost() -> None:
     for transition in TRANSITIONS:
         if transition.target in (COMPLETED, FAILED, ZOMBIE):
-            assert transition.source == RUNNING
+            # Or what was, and was changed.
+            assert transition.source == RUNNING or transition.name in ("put", "mend")
 
 
 def test_one_word_never_means_two_things() -> None:
