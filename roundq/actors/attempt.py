@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from roundq.actors import environ, homewatch
 from roundq.actors.homewatch import HomeWatch
 from roundq.actors.memorywatch import MemoryWatch
+from roundq.actors.stillness import Stillness
 from roundq.actors.streams import Streams
 from roundq.records.spool import Entry, Spool
 from roundq.words.job import Identity, Record
@@ -64,6 +65,7 @@ class Attempt:
     watch: HomeWatch
     group: Group | None = None
     memory: MemoryWatch | None = None
+    still: Stillness | None = None
     pid: int = 0
     status: int | None = None
     began_s: float = field(default_factory=time.monotonic)
@@ -113,9 +115,15 @@ class Attempt:
         The kernel counts from the fork, so that a command smaller than this supervisor shows as this large.
         """
         used = {"cpu_s": round(self.cpu_s, 3)}
+        if self.paused_s() > 0:
+            used["paused_s"] = round(self.paused_s(), 3)
         if self.memory_bytes > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024:
             used["memory_bytes"] = float(self.memory_bytes)
         return used
+
+    def paused_s(self) -> float:
+        """For how many seconds the job stood still since its user paused it."""
+        return 0.0 if self.still is None else self.still.total_s(time.monotonic())
 
     def wait(self) -> str | None:
         """Waits for the command's end (None), or for a reason to end it.
@@ -128,9 +136,11 @@ class Attempt:
         if self.status is None:
             self.watch.start()
         while self.status is None:
+            still_s = self._stand()
+            self._send()
             now_s = time.monotonic()
             notice_s = self._notice(now_s)
-            left_s = 3600.0 if limit_s is None else self.began_s + limit_s - now_s
+            left_s = min(3600.0, self._ends_s() - now_s)
             if left_s <= 0:
                 return "time limit"
             if self.watch.verdict is not None:
@@ -143,23 +153,72 @@ class Attempt:
             if notice_s <= 0:
                 return self.watch.is_to_yield
             memory_s = 3600.0 if self.memory is None else self.memory.again_s(now_s)
-            self.pause(min(left_s, leased_s, memory_s, notice_s, 3600.0))
+            self.pause(min(left_s, leased_s, memory_s, notice_s, still_s))
         if self.watch.is_to_yield is None or self.killed_by_kernel() is not None:
             return None
         is_well = os.WIFEXITED(self.status) and os.WEXITSTATUS(self.status) == 0
         return None if is_well else self.watch.is_to_yield
+
+    def _ends_s(self) -> float:
+        """When its time limit is over, on the monotonic clock; endless without one, and while it is paused."""
+        limit_s = self.record.job.time_limit_s
+        if limit_s is None or (self.still is not None and self.still.is_still):
+            return math.inf
+        return self.began_s + limit_s + self.paused_s()
+
+    def _stand(self) -> float:
+        """Has the job stand still for as long as that is asked for; seconds until it is looked at again."""
+        now_s = time.monotonic()
+        # What is to end has to be able to do what it does before its end.
+        is_to_end = self.watch.is_to_yield is not None or self.is_shutdown(now_s)
+        if self.watch.is_to_pause and not is_to_end:
+            if self.still is None:
+                self.still = Stillness(self._everything, self.group, self.pause)
+            was_still = self.still.is_still
+            if self.still.stop(now_s) and not was_still:
+                self.watch.tell_still(time.time_ns())
+            return self.still.again_s(time.monotonic())
+        if self.still is not None:
+            self.still.go_on(now_s)
+            self.watch.tell_still(None)
+        return math.inf
+
+    def _send(self) -> None:
+        """Sends the job what signals its user asked for."""
+        while self.watch.signals:
+            asked = self.watch.signals.popleft()
+            # Nobody else has the pid of the command before it is reaped, which only we do.
+            command = procs.identity(self.pid)
+            for one in self._everything() if asked.to_all else [command] if command else []:
+                # One that became another user, as by sudo(8), cannot be told.
+                with contextlib.suppress(PermissionError):
+                    procs.send(one, asked.number)
+            if self.still is not None and asked.number == signal.SIGCONT:
+                self.still.look_at_once()
+            self.watch.tell_sent(asked)
+
+    def _everything(self) -> list[Identity]:
+        """Every living process of the job, however far it got away."""
+        mark = environ.mark(self.record.process) if self.record.process is not None else None
+        return self._found(mark)
+
+    def _found(self, mark: str | None) -> list[Identity]:
+        table = procs.table()
+        found = procs.remains([procs.own_identity()], mark=mark, among=table)
+        inside = [table[pid].identity for pid in self.group.pids() if pid in table] if self.group else []
+        return list(dict.fromkeys([*found, *inside]))
 
     def _notice(self, now_s: float) -> float:
         """Sends the command the signal that it wants before it is stopped, once, if it is time for it.
 
         Seconds until it is time, or until the command that yields is to be stopped.
         """
-        notice, limit_s = self.record.job.notice, self.record.job.time_limit_s
+        notice = self.record.job.notice
         if notice is None:
             return math.inf
         if self.yields_s is None and self.watch.is_to_yield is not None:
             self.yields_s = now_s
-        due_s = math.inf if limit_s is None else self.began_s + limit_s - notice.before_s
+        due_s = self._ends_s() - notice.before_s
         if self.noticed_s is None and (self.yields_s is not None or now_s >= due_s):
             self.noticed_s = now_s
             # Nobody else has its pid before it is reaped, which only we do.
@@ -197,19 +256,17 @@ class Attempt:
 
     def stop(self, why: str | None) -> None:
         """Ends whatever of the job is left, and does not return before its death is verified."""
+        if self.still is not None:
+            self.still.count(time.monotonic())
+            self.still.thaw()
         if why is None and self._is_dead():
             self._leave_group()
             return
-        myself = procs.own_identity()
-        mark = environ.mark(self.record.process) if self.record.process is not None else None
 
         def find() -> list[Identity]:
             # A command that ended by itself may only have left descendants; one that is to be
             # stopped may have handed work to somebody else: the mark finds that.
-            table = procs.table()
-            found = procs.remains([myself], mark=mark if why is not None else None, among=table)
-            inside = [table[pid].identity for pid in self.group.pids() if pid in table] if self.group else []
-            return list(dict.fromkeys([*found, *inside]))
+            return self._found(None) if why is None else self._everything()
 
         left = len(find()) if why is None else 0
         while not killing.kill_tree(

@@ -198,8 +198,13 @@ def _end_line(entry: Entry, outcome: Ending, life: Attempt | None) -> str:
     used = f", {memory / 2**20:.0f} MiB of memory" if memory is not None else ""
     return (
         f"rq: job {entry.id} {state}: {what}; ran {ran_s:.1f} s, used {life.cpu_s:.1f} s of processor{used}"
-        f"{_noticed(life)}"
+        f"{_paused(life)}{_noticed(life)}"
     )
+
+
+def _paused(life: Attempt) -> str:
+    paused_s = life.paused_s()
+    return f", was paused for {paused_s:.1f} s" if paused_s else ""
 
 
 def _noticed(life: Attempt) -> str:

@@ -386,8 +386,10 @@ class Tenants:
                 if "preempt" in verbs and not tenant.is_preempting:
                     # An earlier daemon may have asked.
                     tenant.gives_way = preemption.asked(self.spool, job_id, tenant.record)
-                with contextlib.suppress(PermissionError):
-                    procs.send(tenant.record.process, signal.SIGUSR1)
+                # A job that stands still as is asked for has nothing new to see.
+                if verbs - {"pause", "paused"} or ("pause" in verbs) != ("paused" in verbs):
+                    with contextlib.suppress(PermissionError):
+                        procs.send(tenant.record.process, signal.SIGUSR1)
             elif "cancel" in verbs and spools.cancel(self.spool, tenant.entry, now_ns, self.node):
                 self.say(job_id, "canceled", "is canceled before it began")
                 del self.by_id[job_id]

@@ -82,6 +82,19 @@ class Group:
         with contextlib.suppress(OSError):
             _write(f"{self.path}/cgroup.freeze", "0")
 
+    def freeze(self, wanted: bool) -> bool:
+        """Has everything in it stand still, or go on; whether the kernel was told so. It takes its time."""
+        try:
+            _write(f"{self.path}/cgroup.freeze", "1" if wanted else "0")
+        except OSError:
+            # Before Linux 5.2 there is none.
+            return False
+        return True
+
+    def is_frozen(self) -> bool:
+        """Whether everything in it stands still since it was frozen."""
+        return _events(f"{self.path}/cgroup.events").get("frozen") == 1
+
     def remove(self) -> bool:
         """Removes it and what the job made below it; False while something lives there."""
         for directory in self._tree():

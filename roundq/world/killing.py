@@ -102,6 +102,18 @@ def kill(
     _send_all(_stopped(find, clock, pause, most_s, stop_s=_STOP_ASLEEP_S), signal.SIGKILL)
 
 
+def stop(
+    find: Callable[[], Collection[Identity]],
+    clock: Callable[[], float],
+    pause: Callable[[float], None],
+) -> list[Identity]:
+    """STOP for all that `find` finds, until it finds nobody new; those who were stopped.
+
+    Nobody slips through; but who is in uninterruptible sleep stops only when that ends.
+    """
+    return _stopped(find, clock, pause, stop_s=_STOP_ASLEEP_S)
+
+
 def _all_dead(find: Callable[[], Collection[Identity]], proof: Callable[[], bool] | None) -> bool:
     if find():
         return False
