@@ -31,8 +31,8 @@ FOREIGN = {
 }
 #: Pure: neither files nor clock nor processes.
 PURE = set(
-    "__future__ abc base64 bisect collections dataclasses enum fnmatch fractions functools itertools json"
-    " math operator re typing".split()
+    "__future__ abc base64 bisect collections csv dataclasses enum fnmatch fractions functools io itertools"
+    " json math operator re shlex typing".split()
 )
 
 

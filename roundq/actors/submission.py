@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words.errors import QueueFull, RoundqError, SpoolError
-from roundq.words.job import Identity, Job
+from roundq.words.job import Identity, Job, Task
 from roundq.words.states import PENDING_STATES
 from roundq.world import config, files
 from roundq.world.config import Config
@@ -156,13 +156,46 @@ def submit(
     environ: Mapping[str, str],
     node: str,
     on_step: Callable[[float], None] = lambda _: None,
+    *,
+    on_hold: bool = False,
 ) -> list[str]:
     """Puts jobs into the queue, all or none, with this environment; their ids, in order.
 
     They are durable when it returns. `on_step` is told which share of the work is done, and may raise to
-    end it. Raises SpoolUnsafe, SpoolFull or another SpoolError, or ConfigError, with nothing submitted; and
-    PartlySubmitted or SubmissionInterrupted, which say exactly what is in the queue, as `spool.submit` does.
+    end it. With `on_hold` they stay held until they are released. Raises SpoolUnsafe, SpoolFull or another
+    SpoolError, or ConfigError, with nothing submitted; and PartlySubmitted or SubmissionInterrupted, which
+    say exactly what is in the queue, as `spool.submit` does.
     """
+    complete, counts_alone = _prepared(spool, environ, node)
+    return spools.submit(
+        spool,
+        [complete(job) for job in described],
+        node,
+        counts_alone=counts_alone,
+        on_step=on_step,
+        on_hold=on_hold,
+    )
+
+
+def submit_array(
+    spool: Spool,
+    job: Job,
+    parts: Sequence[Sequence[Task]],
+    environ: Mapping[str, str],
+    node: str,
+    on_step: Callable[[float], None] = lambda _: None,
+    *,
+    on_hold: bool = False,
+) -> str:
+    """Puts an array into the queue, whole or not at all, as `submit`; its id. See `spool.submit_array`."""
+    complete, counts_alone = _prepared(spool, environ, node)
+    return spools.submit_array(
+        spool, complete(job), parts, node, counts_alone=counts_alone, on_step=on_step, on_hold=on_hold
+    )
+
+
+def _prepared(spool: Spool, environ: Mapping[str, str], node: str) -> tuple[Callable[[Job], Job], bool]:
+    """What adds to a job what only its submission knows, and whether this node counts for itself."""
     from roundq.actors.environ import submitted
     from roundq.records import environments
 
@@ -172,21 +205,16 @@ def submit(
     digest = environments.store(spool, submitted(environ), node)
     # No record can tell a time before the epoch: such a clock is not believed at all.
     now_ns = max(0, time.time_ns())
-    return spools.submit(
-        spool,
-        [
-            replace(
-                job,
-                environment=digest,
-                submitted_ns=job.submitted_ns or now_ns,
-                home_dir=job.home_dir or home,
-            )
-            for job in described
-        ],
-        node,
-        counts_alone=settle_s > 0,
-        on_step=on_step,
-    )
+
+    def complete(job: Job) -> Job:
+        return replace(
+            job,
+            environment=digest,
+            submitted_ns=job.submitted_ns or now_ns,
+            home_dir=job.home_dir or home,
+        )
+
+    return complete, settle_s > 0
 
 
 # ---------------------------------------------------------------- the daemon of this node

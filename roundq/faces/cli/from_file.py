@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
@@ -14,17 +13,15 @@ from roundq.faces.cli.parser import shown
 from roundq.faces.cli.person import Person
 from roundq.words.errors import JobRefused, RoundqError, UsageError
 from roundq.words.job import Job
+from roundq.words.templates import finding, split
+
+__all__ = ["jobs", "split"]
 
 STDIN = "-"
 #: Jobs of one submission: a directory of more names is no longer listed whole.
 LINES_MAX = 100_000
 #: What becomes one record must fit into it.
 LINE_BYTES_MAX = 1 << 20
-#: What shlex says of a line, in the words of a person.
-_FINDINGS = {
-    "No closing quotation": "a quote is not closed",
-    "No escaped character": "nothing follows the backslash",
-}
 
 
 def jobs(
@@ -80,7 +77,7 @@ def _numbered(name: str) -> Iterator[tuple[int, list[str]]]:
             words = split(line)
         except ValueError as error:
             raise UsageError(
-                f"{_where(name, number)}: {_FINDINGS.get(str(error), error)}",
+                f"{_where(name, number)}: {finding(error)}",
                 "write one command line per line, quoted as in sh",
             ) from None
         if words:
@@ -112,22 +109,3 @@ def _bounded(stream: io.BufferedReader, name: str) -> Iterable[str]:
         if b"\0" in line:
             raise UsageError(f"{_where(name, number)}: it holds a null byte, which no command line can")
         yield os.fsdecode(line)
-
-
-def split(line: str) -> list[str]:
-    """The words of a command line as sh(1) would split and unquote it, without what follows a #.
-
-    Nothing is expanded. Raises ValueError for a quote that is not closed.
-    """
-    stream = io.StringIO(line)
-    lexer = shlex.shlex(stream, posix=True)
-    lexer.whitespace_split = True
-    # shlex takes one in the middle of a word, as in a#b, for a comment, too.
-    lexer.commenters = ""
-    words: list[str] = []
-    while True:
-        rest = line[stream.tell() :].lstrip(lexer.whitespace)
-        word = None if rest.startswith("#") else lexer.get_token()
-        if word is None:
-            return words
-        words.append(word)
