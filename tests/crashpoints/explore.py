@@ -242,7 +242,9 @@ class Case:
         stage, homes = self.stage, self.homes
         home = f"{homes}/ann"
         spools.prepare(stage.spool)
-        late, reply = self._survivor(lambda: survivors.client(homes, stage.job(), accepted, cancel))
+        late, reply = self._survivor(
+            lambda: survivors.client(homes, stage.job(), accepted, cancel, is_served=self.operation.is_alive)
+        )
         stage.ends[late] = {"canceled"}
         self.operation.release(stage)
         survivors.release(homes)
