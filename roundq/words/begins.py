@@ -6,7 +6,7 @@ What is not written with a zone is local time, as the reader's TZ has it.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 from roundq.words.errors import UsageError
 from roundq.words.job import NS
@@ -37,7 +37,7 @@ def parse_begin(text: str, now_ns: int) -> int:
 
     if not word:
         raise refused("it is empty")
-    now = datetime.fromtimestamp(now_ns // NS, UTC).astimezone()
+    now = datetime.fromtimestamp(now_ns // NS, timezone.utc).astimezone()
     try:
         found = _meant(word, text.strip(), now)
         if found is None:
@@ -71,13 +71,10 @@ def _meant(word: str, text: str, now: datetime) -> datetime | None:
         found = datetime.fromisoformat(text.upper())
     except ValueError as error:
         # Which number is too large it says well, and what it cannot read in words of its own.
-        return _refused_by(error)
+        if str(error).startswith("Invalid isoformat"):
+            return None
+        raise
     return found.astimezone() if found.tzinfo is None else found
-
-
-def _refused_by(error: ValueError) -> None:
-    if not str(error).startswith("Invalid isoformat"):
-        raise error
 
 
 def _seconds(text: str) -> float:
@@ -106,8 +103,8 @@ def _at(day: datetime, clock: str) -> datetime:
 
 def begin_text(begin_ns: int, now_ns: int) -> str:
     """A time to come as a sentence says it: "22:00 (in 3 h)", "Thu 18:00 (in 4 d)", "2026-12-24 18:00"."""
-    begin = datetime.fromtimestamp(begin_ns // NS, UTC).astimezone()
-    now = datetime.fromtimestamp(now_ns // NS, UTC).astimezone()
+    begin = datetime.fromtimestamp(begin_ns // NS, timezone.utc).astimezone()
+    now = datetime.fromtimestamp(now_ns // NS, timezone.utc).astimezone()
     clock = f"{begin:%H:%M:%S}" if begin.second else f"{begin:%H:%M}"
     days = (begin.date() - now.date()).days
     if days:
