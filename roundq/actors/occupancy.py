@@ -218,6 +218,7 @@ def claim(lodger: Lodger, table: Mapping[int, procs.Process]) -> Claim:
         gpus=job.gpus,
         licenses=job.licenses,
         threads=job.threads,
+        groups=job.groups,
     )
 
 
@@ -233,4 +234,5 @@ def claim_elsewhere(lodger: Lodger, node: str, pool: Collection[str]) -> Claim:
         id=job.id,
         node=node,
         licenses=licenses,
+        groups=job.groups,
     )

@@ -13,13 +13,14 @@ from typing import NamedTuple
 from roundq.actors import outcome, preemption
 from roundq.actors.ending import way_of
 from roundq.actors.listing import Row
-from roundq.records import cards, neighbours
+from roundq.records import cards, changes, neighbours
 from roundq.records import spool as spools
 from roundq.records.cards import HEADS_MAX, LEAVING, UP, Card
 from roundq.records.neighbours import SILENT_S, Seen
 from roundq.records.spool import Spool
 from roundq.words import policy
 from roundq.words.errors import RoundqError
+from roundq.words.groups import groups_of
 from roundq.words.job import NS, Attempt, Job
 from roundq.words.policy import Shape
 from roundq.words.quantities import format_age, visible
@@ -51,8 +52,21 @@ def why(spool: Spool, row: Row, node: str, now_ns: int, of: Iterable[Spool] = ()
         does = _runs(row, now_ns) if row.state == RUNNING else _begins(spool, row)
         return [does, *_asked(spool, row), *_unseen(row, silent_nodes(spool, node, of))]
     seen = neighbours.seen_now([spool, *_others(spool, of)], spool, node, time.monotonic())
-    held = ["it is held, and does not start before it is released"] if row.state == HELD else []
-    return held + _waits(row, row.record.job, seen, (node, now_ns))
+    return _held(row, node) + _waits(row, row.record.job, seen, (node, now_ns))
+
+
+def _held(row: Row, node: str) -> list[str]:
+    """Who keeps it from waiting: nobody if it waits."""
+    if row.state != HELD:
+        return []
+    if row.entry.is_on_hold:
+        return ["it is on hold, and does not start before you release it"]
+    seal = changes.seal_of(row.entry)
+    if seal is None:
+        return ["it is held until what it waits for has come"]
+    if seal.node == node and not changes.may_live(seal):
+        return [f"its change on {seal.node} was interrupted; a daemon of yours there puts it back"]
+    return [f"it is being changed on {seal.node}"]
 
 
 def attempts(row: Row, now_ns: int) -> list[str]:
@@ -140,7 +154,7 @@ def said(job_id: str, job: Job, one: Seen) -> str:
         return f"not seen for {format_age(one.silent_s)}"
     if card.is_legacy:
         return "a daemon of roundqueue 0.2.9 runs there, which does not say"
-    word = _word(policy.want_of("", job, 0).shape, card)
+    word = _word(_shape(job), card)
     if word is not None:
         return word.of(job_id).text
     if len(card.said) >= HEADS_MAX:
@@ -183,12 +197,20 @@ class Word(NamedTuple):
         return Word(self.node, says, None, self.first)
 
 
+def _shape(job: Job) -> Shape:
+    """The shape of a job with all of its groups: which of them have a limit, a card tells."""
+    return policy.want_of("", job, 0, groups_of(job)).shape
+
+
 def _word(shape: Shape, card: Card) -> Word | None:
-    first = next((head.id for head in card.heads if head.shape == shape), None)
-    for each in card.said:
-        if each.shape == shape:
-            return Word(card.node, each.says, each.starts_in_s, first)
-    return None
+    bare, groups = shape.bare, set(shape.groups)
+    first = next((head.id for head in card.heads if head.shape == bare), None)
+    said = [each for each in card.said if each.shape.bare == bare and groups.issuperset(each.shape.groups)]
+    if not said:
+        return None
+    # It names those of the groups that have a limit.
+    each = max(said, key=lambda each: len(each.shape.groups))
+    return Word(card.node, each.says, each.starts_in_s, first)
 
 
 def _age(one: Seen, here: tuple[str, int]) -> str:
@@ -217,7 +239,7 @@ def nearest(waiting: Iterable[Row], seen: Iterable[Seen]) -> dict[tuple[str, str
     for row in waiting:
         if row.record is None:
             continue
-        path, shape = row.spool.path, policy.want_of("", row.record.job, 0).shape
+        path, shape = row.spool.path, _shape(row.record.job)
         if (path, shape) not in known:
             known[path, shape] = _nearest(shape, of.get(path, ()))
         if (word := known[path, shape]) is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import time
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -23,6 +24,7 @@ from roundq.words import policy
 from roundq.words.allocation import Gpu, Unit
 from roundq.words.backfill import End
 from roundq.words.claims import Bounds, Claim
+from roundq.words.groups import GroupLimit, limits_of
 from roundq.words.job import NS
 from roundq.words.limits import Limit
 from roundq.words.policy import Holding, Neighbour, Offer, Shape, Snapshot, Verdict, Want
@@ -37,6 +39,8 @@ from roundq.world.node import Node
 STUCK_S = 3 * cards.BEAT_S
 #: For how long a small job that is new is left to a fuller node, where it leaves wide ones their room.
 LEAVE_S = 2.0
+_NO_LIMITS: Mapping[str, GroupLimit] = {}
+_NOTHING: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ class Scene:
     """One look around: every card that was seen, and everybody's jobs on this node, mine as I know them.
 
     `now_s` is monotonic. `limit` is mine in the whole cluster, `weights` those of the users, 1 if missing;
-    `usage` what they used, as a part of what the cluster could have given.
+    `usage` what they used, as a part of what the cluster could have given. `asked` is what I said of groups:
+    how many of their jobs may run at once, None for any number.
     """
 
     me: str
@@ -103,6 +108,7 @@ class Scene:
     limit: Limit
     weights: Mapping[str, float] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
+    asked: Mapping[str, int | None] = field(default_factory=dict)
 
     @property
     def cores(self) -> int:
@@ -160,6 +166,23 @@ def running_jobs(scene: Scene) -> int:
     """My claimed and running jobs in the whole cluster."""
     elsewhere = sum(len(one.card.jobs) for one in _told_elsewhere(scene) if one.card.user == scene.me)
     return elsewhere + sum(1 for user, _ in scene.lodgers if user == scene.me)
+
+
+def running_of(scene: Scene) -> Counter[str]:
+    """My claimed and running jobs of each group in the whole cluster."""
+    elsewhere = (job for one in _told_elsewhere(scene) if one.card.user == scene.me for job in one.card.jobs)
+    here = (job for user, job in scene.lodgers if user == scene.me)
+    return Counter(group for job in itertools.chain(elsewhere, here) for group in job.groups)
+
+
+def group_limits(scene: Scene, waiting: WaitingList) -> dict[str, GroupLimit]:
+    """The limits of the groups of what waits, with what counts for them."""
+    most: dict[str, int] = {}
+    for shape, jobs in waiting.shapes.items():
+        if shape.groups:
+            most |= limits_of(jobs[0].groups, jobs[0].throttle, scene.asked)
+    running = running_of(scene) if most else Counter()
+    return {group: GroupLimit(count, running[group]) for group, count in most.items()}
 
 
 def _used(scene: Scene) -> dict[str, int]:
@@ -328,8 +351,8 @@ def claims_elsewhere(scene: Scene) -> list[Claim]:
     ]
 
 
-def bounds(scene: Scene) -> Bounds:
-    """What there is beside cores and memory, for that check."""
+def bounds(scene: Scene, groups: Mapping[str, int] = _NOTHING) -> Bounds:
+    """What there is beside cores and memory, for that check; `groups` are limits of the claims' groups."""
     return Bounds(
         scene.facts.threads,
         frozenset(gpu.id for gpu in scene.facts.gpus if not gpu.busy),
@@ -337,6 +360,7 @@ def bounds(scene: Scene) -> Bounds:
         scene.config.licenses,
         scene.limit.cores,
         scene.limit.jobs,
+        groups,
     )
 
 
@@ -380,24 +404,54 @@ def players(scene: Scene, passed_over: Collection[str]) -> tuple[Neighbour, ...]
     return tuple(found)
 
 
-def wants(scene: Scene, waiting: WaitingList) -> tuple[Want, ...]:
-    """The first of my waiting jobs of each shape; no more can start in one pass than there are cores."""
+def wants(
+    scene: Scene, waiting: WaitingList, limits: Mapping[str, GroupLimit] = _NO_LIMITS
+) -> tuple[Want, ...]:
+    """The first of my waiting jobs of each shape; no more can start in one pass than there are cores.
+
+    Of sets and arrays with `limits` there may be thousands, whose jobs differ in nothing else.
+    """
     where, before = offers(scene), kept_before(scene.seen, scene.me)
     found: list[Want] = []
     counted = first(waiting, scene.limit.waiting)
-    for shape, jobs in waiting.shapes.items():
+    for shape, most in _may_start(scene, waiting, limits).items():
         if shape.gpus and scene.facts.is_awaited:
             # That there are none must not be said before it is known.
             continue
-        kept_on = policy.keepers(shape, where, before.get(shape, ()))
+        kept_on = policy.keepers(shape, where, before.get(shape.bare, ()))
         leave_s = LEAVE_S if policy.is_for_another(shape, scene.node, where) else 0.0
         # One more than can start waits on.
         found += [
             replace(one.want, waited_s=scene.now_s - one.known_s, kept_on=kept_on)
-            for one in jobs[: scene.cores + 1]
+            for one in waiting.shapes[shape][: most + 1]
             if scene.now_s - one.known_s >= leave_s and (counted is None or one.entry.id in counted)
         ]
     return tuple(found)
+
+
+def _may_start(scene: Scene, waiting: WaitingList, limits: Mapping[str, GroupLimit]) -> dict[Shape, int]:
+    """How many of each shape could start at most, of those that could or of which is to be told why not."""
+    alike: dict[Shape, list[Shape]] = {}
+    for shape in waiting.shapes:
+        alike.setdefault(shape.bare, []).append(shape)
+    found: dict[Shape, int] = {}
+    for kinds in alike.values():
+        left = [
+            min([scene.cores, *(limits[group].left for group in kind.groups if group in limits)])
+            for kind in kinds
+        ]
+        if len(kinds) == 1:
+            found[kinds[0]] = left[0]
+            continue
+        # What comes behind as many as there are cores cannot start before these.
+        lines = [
+            [(policy.turn(one.want), kind) for one in waiting.shapes[kind][:most]]
+            for kind, most in zip(kinds, left, strict=True)
+        ]
+        begin = Counter(kind for _, kind in itertools.islice(heapq.merge(*lines), scene.cores))
+        found.update(begin)
+    # A card tells why others wait, of as many as there is room for.
+    return dict.fromkeys(itertools.islice(waiting.shapes, cards.HEADS_MAX), 0) | found
 
 
 def kept_before(seen: Iterable[Seen], me: str) -> dict[Shape, frozenset[str]]:
@@ -446,6 +500,7 @@ def snapshot(
 ) -> Snapshot:
     """All that a decision depends on. `memory_available` is that of this very moment, in bytes."""
     total, free = cluster(scene)
+    limits = group_limits(scene, waiting)
     return Snapshot(
         node=scene.node,
         me=scene.me,
@@ -455,7 +510,7 @@ def snapshot(
         draining=draining,
         holdings=holdings(scene),
         running_cores=running_cores(scene),
-        wants=wants(scene, waiting),
+        wants=wants(scene, waiting, limits),
         neighbours=players(scene, passed_over),
         patience_s=scene.config.patience_s,
         threads=scene.facts.threads,
@@ -476,4 +531,5 @@ def snapshot(
         may_requeue=may_requeue,
         cores_running=_my_cores(scene),
         yielding=yielding(scene),
+        groups=limits,
     )

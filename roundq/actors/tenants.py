@@ -26,6 +26,7 @@ from roundq.records.spool import Entry, Spool
 from roundq.words import record_format as formats
 from roundq.words.copies import Copy, Settling
 from roundq.words.errors import RecordError, RoundqError
+from roundq.words.groups import groups_of
 from roundq.words.job import Attempt, Identity, Record
 from roundq.words.policy import Want, want_of
 from roundq.words.room import cores_text
@@ -101,6 +102,7 @@ class Tenant:
             job.scavenge,
             self.record.threads,
             self.is_preempting,
+            groups_of(job),
         )
 
     def grant(self, given: Grant) -> None:
@@ -241,7 +243,8 @@ class Tenants:
         settling = self._settling(claimed)
         tenant = Tenant(claimed, granted, stamp_ns, settled=False, claimed_s=now_s, settling=settling)
         tenant.grant(given)
-        is_what_it_was = want_of(want.id, job, want.submitted_ns).shape == want.shape
+        is_what_it_was = want_of(want.id, job, want.submitted_ns).shape == want.shape.bare
+        is_what_it_was &= set(want.groups) <= set(groups_of(job))
         if not is_what_it_was and settling is None:
             spools.withdraw(self.spool, claimed)
             return None

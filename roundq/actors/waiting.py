@@ -8,14 +8,15 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from roundq.records import spool as spools
 from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
 from roundq.words import policy
 from roundq.words.errors import RecordError
+from roundq.words.groups import groups_of, limits_of, throttle_of
 from roundq.words.policy import Shape, Want
 from roundq.words.quantities import visible
 from roundq.words.states import WAITING
@@ -29,12 +30,17 @@ BROKEN_AFTER_S = 5.0
 
 @dataclass(slots=True)
 class Waiting:
-    """One waiting job that was read: what policy needs of it, and since when we know it."""
+    """One waiting job that was read: what policy needs of it, and since when we know it.
+
+    `groups` are all of its groups, `throttle` is that of its array, 0 for none.
+    """
 
     entry: Entry
     want: Want
     known_s: float
     environment: str | None
+    groups: tuple[str, ...] = ()
+    throttle: int = 0
 
 
 class WaitingList:
@@ -52,6 +58,8 @@ class WaitingList:
         #: Since when the newest of them is known.
         self.newest_s = float("-inf")
         self._is_unread = False
+        #: What was said of groups: how many jobs of one may run at once, None for any number.
+        self._asked: Mapping[str, int | None] = {}
 
     def __len__(self) -> int:
         return len(self._by_file)
@@ -68,6 +76,20 @@ class WaitingList:
     def expect_late(self, late_s: float) -> None:
         """Says how late a name may be seen after the time of its directory."""
         self._shelf.freshness.late_s = late_s
+
+    def keep_to(self, asked: Mapping[str, int | None]) -> None:
+        """Says which limits groups have, so that jobs of one that has any are told from others."""
+        if asked == self._asked:
+            return
+        self._asked = dict(asked)
+        for one in self._by_file.values():
+            groups = self._limited(one.groups, one.throttle)
+            if groups != one.want.groups:
+                one.want = replace(one.want, groups=groups)
+        self._sort()
+
+    def _limited(self, groups: tuple[str, ...], throttle: int) -> tuple[str, ...]:
+        return tuple(limits_of(groups, throttle, self._asked)) if groups else ()
 
     def entry(self, job_id: str) -> Entry | None:
         """The file of a job as it was last listed."""
@@ -149,10 +171,11 @@ class WaitingList:
                 submitted_ns = files.signature(spools.path_of(self.spool, entry))[1]
             except OSError:
                 return
-        want = policy.want_of(entry.id, job, submitted_ns)
+        groups, throttle = groups_of(job), throttle_of(job)
+        want = policy.want_of(entry.id, job, submitted_ns, self._limited(groups, throttle))
         self.newest_s = now_s
         self._by_file[entry.file] = Waiting(
-            entry, want, now_s, job.environment and sys.intern(job.environment)
+            entry, want, now_s, job.environment and sys.intern(job.environment), groups, throttle
         )
 
     def _sort(self) -> None:

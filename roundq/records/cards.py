@@ -43,6 +43,8 @@ KEPT_ON_MAX = 100
 TEXT_MAX, TROUBLES_MAX = 500, 100
 #: No job has waited for longer; what claims to be older is as old.
 WAITED_MAX_S = 1e9
+#: A job has a set and an array.
+GROUPS_MAX = 8
 #: Pings that a card answers.
 PONGS_MAX = 8
 #: A daemon renews its card at least this often.
@@ -61,7 +63,7 @@ class Occupant:
 
     `cpus` are the logical CPUs that it is pinned to, `gpus` the ids of its GPUs, `licenses` sorted names with
     counts, `limit_s` its time limit. One on `threads` has hardware threads that other jobs' cores left over;
-    one that is `leaving` was asked to give way.
+    one that is `leaving` was asked to give way. `groups` are its set and its array, see `words/groups`.
     """
 
     id: str
@@ -83,6 +85,7 @@ class Occupant:
     scavenge: bool = False
     threads: bool = False
     leaving: bool = False
+    groups: tuple[str, ...] = ()
 
 
 class Gpu(NamedTuple):
@@ -217,6 +220,7 @@ def _dump(card: Card, most: int) -> bytes:
                 "memory": said.shape.memory,
                 "priority": said.shape.priority,
                 **_further(said.shape),
+                **_groups(said.shape.groups),
                 "says": text(said.says),
                 **({} if said.starts_in_s is None else {"starts_in": formats.duration(said.starts_in_s)}),
             }
@@ -257,7 +261,12 @@ def _given(job: Occupant) -> dict[str, Any]:
         "threads": job.threads,
         "leaving": job.leaving,
     }
-    return {name: value for name, value in given.items() if value}
+    return {**{name: value for name, value in given.items() if value}, **_groups(job.groups)}
+
+
+def _groups(groups: Iterable[str]) -> dict[str, list[str]]:
+    texts = [formats.printable(group) for group in groups]
+    return {"groups": texts} if texts else {}
 
 
 def _further(shape: Shape) -> dict[str, Any]:
@@ -287,6 +296,7 @@ def publish(spool: Spool, card: Card) -> None:
 def _validator() -> SchemaValidator:
     from roundq.words import schema as of
 
+    groups = of.items(of.text, most=GROUPS_MAX)
     occupant = of.fields(
         id=of.required(of.text),
         state=of.required(of.text),
@@ -304,6 +314,7 @@ def _validator() -> SchemaValidator:
         scavenge=of.fallback(of.boolean, False),
         threads=of.fallback(of.boolean, False),
         leaving=of.fallback(of.boolean, False),
+        groups=of.fallback(groups, []),
         since=of.fallback(of.moment, {"secs": 0, "nanos": 0}),
         name=of.fallback(of.text, ""),
         process=of.optional(of.identity),
@@ -338,6 +349,7 @@ def _validator() -> SchemaValidator:
         priority=of.fallback(of.whole(-(1 << 31), 1 << 31), 0),
         says=of.required(of.text),
         starts_in=of.optional(of.moment),
+        groups=of.fallback(groups, []),
         **further,
     )
     ours = of.fields(
@@ -400,6 +412,7 @@ def _to_occupant(value: dict[str, Any]) -> Occupant:
         value["scavenge"],
         value["threads"],
         value["leaving"],
+        tuple(value["groups"]),
     )
 
 
@@ -420,7 +433,8 @@ def _to_further(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _to_said(value: dict[str, Any]) -> Verdict:
-    shape = Shape(value["cores"], value["memory"], value["priority"], **_to_further(value))
+    groups = tuple(value["groups"])
+    shape = Shape(value["cores"], value["memory"], value["priority"], **_to_further(value), groups=groups)
     return Verdict(shape, value["says"], formats.to_seconds(value["starts_in"]))
 
 

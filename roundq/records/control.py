@@ -1,4 +1,6 @@
-"""What a user asks of the own daemons in `control/`: drains of nodes, and limits. roundqueue(7), "Control".
+"""What a user asks of the own daemons in `control/`: drains of nodes, limits of the user and of groups.
+
+roundqueue(7), "Control".
 
 Commands write it, in one step and synced; a daemon reads it, anew only when it may have changed. Nobody else
 may write there; what is there all the same can stop new jobs, but neither start nor end one.
@@ -16,6 +18,7 @@ from roundq.records.spool import Spool
 from roundq.words import record_format as formats
 from roundq.words.drains import Drain, first_line
 from roundq.words.errors import RecordError
+from roundq.words.groups import group_text
 from roundq.words.limits import LIMIT_MAX, Limit
 from roundq.words.names import is_foreign
 from roundq.world import files
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DIRECTORY, LIMITS = "control", "limits.json"
-_DRAIN = ".drain"
+_DRAIN, _LIMIT = ".drain", ".limit"
 BYTES_MAX = 4096
 
 
@@ -81,6 +84,37 @@ def limit(spool: Spool) -> Limit:
         return Limit()
 
 
+def set_group_limit(spool: Spool, group: str, most: int | None, here: str, *, keep: bool = False) -> None:
+    """How many jobs of a group may run at once; durable when it returns. None: any number.
+
+    Without a limit the file goes away, or with `keep` says so: of an array the throttle would hold again.
+    """
+    if most is None and not keep:
+        with files.explained(f"take the limit of {group} away"):
+            files.remove(f"{spool.directory(DIRECTORY)}/{group}{_LIMIT}")
+            files.sync_directory(spool.directory(DIRECTORY))
+        return
+    _write(spool, f"{group}{_LIMIT}", {"jobs": most}, f"set the limit of {group}", here)
+
+
+def group_limits(spool: Spool) -> tuple[dict[str, int | None], dict[str, str]]:
+    """The limits of groups, None for any number, and what is wrong with those that cannot be read.
+
+    Listed afresh. Raises OSError if they cannot be listed.
+    """
+    found: dict[str, int | None] = {}
+    wrong: dict[str, str] = {}
+    for name, _ in files.listing(spool.directory(DIRECTORY)):
+        if (group := _group_of(name)) is not None:
+            try:
+                found[group] = _read_group(spool, name)
+            except FileNotFoundError:
+                continue
+            except (OSError, RecordError) as error:
+                wrong[group] = _why(error)
+    return found, wrong
+
+
 def _write(spool: Spool, name: str, value: dict[str, Any], doing: str, here: str) -> None:
     with files.explained(doing):
         temporary = spools.temporary_of(spool, here, json.dumps(value).encode() + b"\n")
@@ -113,6 +147,13 @@ def _limit_validator() -> SchemaValidator:
     )
 
 
+@functools.cache
+def _group_validator() -> SchemaValidator:
+    from roundq.words import schema as of
+
+    return of.SchemaValidator(of.fields(jobs=of.optional(of.natural(LIMIT_MAX))))
+
+
 def _content(spool: Spool, name: str) -> bytes:
     path = f"{spool.directory(DIRECTORY)}/{name}"
     return files.read(path, most=BYTES_MAX, owner=spool.uid, only_owner_writes=True)
@@ -138,6 +179,12 @@ def _node_of(name: str) -> str | None:
     return node
 
 
+def _group_of(name: str) -> str | None:
+    """The group whose limit a name in `control/` says, if it is such a name."""
+    group = name.removesuffix(_LIMIT)
+    return None if group == name or not group or not name.isprintable() or is_foreign(name) else group
+
+
 def _read_drain(spool: Spool, name: str) -> Drain:
     data = _content(spool, name)
     if not data.strip():
@@ -154,6 +201,19 @@ def _read_limit(spool: Spool) -> Limit:
     return Limit(value["cores"], value["jobs"])
 
 
+def _read_group(spool: Spool, name: str) -> int | None:
+    most: int | None = _valid(_content(spool, name), _group_validator())["jobs"]
+    return most
+
+
+def _read_of_group(spool: Spool, name: str) -> dict[str, int | None]:
+    return {name.removesuffix(_LIMIT): _read_group(spool, name)}
+
+
+def _why(error: OSError | RecordError) -> str:
+    return (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+
+
 # ---------------------------------------------------------------- the daemon
 
 
@@ -164,6 +224,8 @@ class Control:
         self.spool, self.node = spool, node
         self.drain: Drain | None = None
         self.limit = Limit()
+        #: How many jobs of each group may run at once, None for any number; others have no file.
+        self.groups: dict[str, int | None] = {}
         self.trouble: list[str] = []
         self.freshness = files.Freshness(spool.directory(DIRECTORY))
 
@@ -178,6 +240,7 @@ class Control:
             raise
         self.trouble = []
         self.drain, self.limit = self._drain(names), self._limit(names)
+        self.groups = self._groups(names)
 
     def _drain(self, names: set[str]) -> Drain | None:
         name = f"{self.node}{_DRAIN}"
@@ -193,6 +256,16 @@ class Control:
         holds = "no limit of yours holds" if self.limit == Limit() else "what it said before holds"
         return self._read(LIMITS, lambda spool, _: _read_limit(spool), Limit(), self.limit, holds)
 
+    def _groups(self, names: set[str]) -> dict[str, int | None]:
+        found: dict[str, int | None] = {}
+        for name in sorted(names):
+            if (group := _group_of(name)) is None:
+                continue
+            before = {group: self.groups[group]} if group in self.groups else {}
+            holds = "what it said before holds" if before else f"it does not limit {group_text(group)}"
+            found |= self._read(name, _read_of_group, {}, before, holds)
+        return found
+
     def _read(self, name: str, read: Callable[[Spool, str], T], gone: T, broken: T, so: str) -> T:
         try:
             return read(self.spool, name)
@@ -200,7 +273,6 @@ class Control:
             # Removed since it was listed.
             return gone
         except (OSError, RecordError) as error:
-            why = (error.strerror or str(error)) if isinstance(error, OSError) else error
             # While it is told it is read in every round: what is mended in place changes no directory.
-            self.trouble.append(f"{DIRECTORY}/{name}: {why}; {so}")
+            self.trouble.append(f"{DIRECTORY}/{name}: {_why(error)}; {so}")
             return broken

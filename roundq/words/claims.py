@@ -6,11 +6,13 @@ decide whose turn it is (`policy`), and publishes and reads nothing itself.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+from roundq.words.groups import group_text
 from roundq.words.quantities import ALL_CORES, format_memory, visible
 from roundq.words.room import Counts, Need, Room, cores_text, gpus_text, licenses_here, licenses_text
 
@@ -23,7 +25,8 @@ class Claim:
     was claimed, by its node's clock. `settled`: it runs, or its daemon decided to keep it.
     `node` is where, empty for this node. `cpus` are the logical CPUs that it is pinned to, none
     if it is not; `gpus` the ids of its GPUs. One on `threads` takes spare hardware threads, no cores.
-    Of another node's claim only the licenses of the cluster are given.
+    `groups` are its set and its array. Of another node's claim only the licenses of the cluster and the
+    groups are given.
     """
 
     user: str
@@ -38,6 +41,7 @@ class Claim:
     gpus: tuple[str, ...] = ()
     licenses: Counts = ()
     threads: bool = False
+    groups: tuple[str, ...] = ()
 
     @property
     def need(self) -> Need:
@@ -56,7 +60,8 @@ class Bounds:
     """What there is beside cores and memory: spare hardware threads, ids of the GPUs that may be used.
 
     `licenses` are those that this node has of its own, `pool` those of the whole cluster. `cores_limit` and
-    `jobs_limit` are what I may have in the whole cluster, None for no limit.
+    `jobs_limit` are what I may have in the whole cluster, None for no limit; `groups` how many jobs of mine
+    may run of each group that has a limit.
     """
 
     threads: int = 0
@@ -65,6 +70,7 @@ class Bounds:
     pool: Mapping[str, int] = field(default_factory=dict)
     cores_limit: int | None = None
     jobs_limit: int | None = None
+    groups: Mapping[str, int] = field(default_factory=dict)
 
 
 class Ruling(Enum):
@@ -92,8 +98,8 @@ def settle(
     """Whether a claim that stands on my card may be kept, beside the others.
 
     `others` are all other claims here, mine too, but those of dead processes; and of other nodes
-    those that hold licenses of the cluster, and mine if I have limits. `memory_free` is the available
-    memory in bytes before what they hold unused is taken off.
+    those that hold licenses of the cluster, and mine if I or the groups of `mine` have limits. `memory_free`
+    is the available memory in bytes before what they hold unused is taken off.
 
     Call it only after `mine` was published, with cards read after that. KEEP: publish it as
     settled, then start it. WITHDRAW: take it off the card and back to waiting. MOVE: there is room, but
@@ -105,7 +111,8 @@ def settle(
     was published last, as it was kept, with its last CPUs and GPUs: when its daemon looked, the others
     stood on their cards as they were kept, since a kept claim neither leaves before its job ends nor
     moves. So it saw them all, and they fit. No clock is needed for that. It holds for licenses and limits
-    in the whole cluster, too, as long as cards of other nodes are read as their last writer left them.
+    in the whole cluster, too, as long as cards of other nodes are read as their last writer left them. A
+    limit that is lowered holds for what looks after that: what was kept before goes on.
 
     Stamps decide who yields, so that racers do not all withdraw. The earlier one waits
     (UNDECIDED) until the later ones have seen it and withdrawn or moved. If it published so late that
@@ -143,9 +150,11 @@ def _beside(claims: Iterable[Claim], mine: Claim, cores: int, memory_free: int, 
     cpus: set[int] = set()
     gpus: set[str] = set()
     my_cores, my_jobs = mine.cores, 1
+    of_groups = Counter(mine.groups)
     for claim in claims:
         if claim.user == mine.user:
             my_cores, my_jobs = my_cores + claim.cores, my_jobs + 1
+            of_groups.update(claim.groups)
         if claim.node == mine.node:
             room = room.less(claim.need, claim.threads)
             cpus.update(claim.cpus)
@@ -160,6 +169,8 @@ def _beside(claims: Iterable[Claim], mine: Claim, cores: int, memory_free: int, 
     lack = None if room.fits(mine.need, mine.threads) else says
     if lack is None:
         lack = _over("cores", my_cores, bounds.cores_limit) or _over("jobs", my_jobs, bounds.jobs_limit)
+    for group in mine.groups if bounds.groups else ():
+        lack = lack or _over(f"jobs of {group_text(group)}", of_groups[group], bounds.groups.get(group))
     shared_cpus = cpus.intersection(mine.cpus)
     shared_gpus = gpus.intersection(mine.gpus) | set(mine.gpus) - bounds.gpus
     taken = None

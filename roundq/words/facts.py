@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from roundq.words.groups import GroupLimit
 from roundq.words.job import Job
 from roundq.words.room import Counts, Need, Site, licenses_here
 
@@ -18,6 +19,7 @@ class Shape(NamedTuple):
 
     `cores` 0 asks for the node alone; memory is in bytes. `licenses` are sorted names with counts.
     `limit_s` is the time limit as `coarse` gives it, None for none. `nodes` and `exclude` are patterns.
+    `groups` are those of their groups that have a limit, which nobody but their user knows.
     """
 
     cores: int
@@ -30,11 +32,17 @@ class Shape(NamedTuple):
     nodes: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     @property
     def need(self) -> Need:
         """What one of these jobs takes of a node."""
         return Need(self.cores, self.memory, self.gpus, self.licenses)
+
+    @property
+    def bare(self) -> Shape:
+        """The shape without groups: all that others may tell these jobs by."""
+        return self._replace(groups=()) if self.groups else self
 
 
 def coarse(limit_s: float | None) -> float | None:
@@ -71,6 +79,7 @@ class Want:
     nodes: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
     @property
     def shape(self) -> Shape:
@@ -86,11 +95,12 @@ class Want:
             self.nodes,
             self.exclude,
             self.features,
+            self.groups,
         )
 
 
-def want_of(job_id: str, job: Job, submitted_ns: int) -> Want:
-    """A waiting job as the policy sees it."""
+def want_of(job_id: str, job: Job, submitted_ns: int, groups: tuple[str, ...] = ()) -> Want:
+    """A waiting job as the policy sees it; `groups` are those of its groups that have a limit."""
     return Want(
         job_id,
         job.cores,
@@ -104,6 +114,7 @@ def want_of(job_id: str, job: Job, submitted_ns: int) -> Want:
         nodes=job.nodes,
         exclude=job.exclude,
         features=job.features,
+        groups=groups,
     )
 
 
@@ -170,7 +181,7 @@ class Snapshot:
     the live nodes. `cores_limit` and `jobs_limit` are my limits in the whole cluster, `jobs_running`
     what runs of mine, `cores_running` the cores of it, scavenging jobs too (`running_cores` if None).
     `may_requeue`: no requeue of mine is under way, and I may ask for one here. `yielding` are the users
-    who have a restartable job on some live node.
+    who have a restartable job on some live node. `groups` are the limits of the groups of my `wants`.
     """
 
     node: str
@@ -202,6 +213,7 @@ class Snapshot:
     gpus_busy: int = 0
     cores_running: int | None = None
     yielding: frozenset[str] = frozenset()
+    groups: Mapping[str, GroupLimit] = field(default_factory=dict)
 
     @property
     def site(self) -> Site:

@@ -7,6 +7,7 @@ hardware threads, then what scavenges. Room and limits only shrink on the way.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from roundq.words.fairness import Level, Shares
 from roundq.words.room import Room
 from roundq.words.sentences import (
     Draining,
+    GroupFull,
     Kept,
     Lacks,
     Limited,
@@ -48,7 +50,7 @@ class Play:
     the neighbours are expected to start before me, `table` that of the last phase. `player` is me;
     `waiting` are all, before the first turn. `level` is mine after the turns.
     `before_scavenging` are the further turns that come before what scavenges of mine; `makes_way_for`
-    is a user and the job that would fit in the place of what scavenges.
+    is a user and the job that would fit in the place of what scavenges. `started_of` counts by group.
     """
 
     order: list[tuple[Want, Kind]]
@@ -62,6 +64,7 @@ class Play:
     table: Table
     waiting: list[Player]
     started_cores: int = 0
+    started_of: Counter[str] = field(default_factory=Counter)
     ruled: dict[str, Why] = field(default_factory=dict)
     planned: list[Planned] = field(default_factory=list)
     before_scavenging: list[Planned] = field(default_factory=list)
@@ -78,6 +81,7 @@ class Play:
         self.ruled[want.id] = why
         self.mine = self.mine.less(why.need, isinstance(why, StartsOnThreads))
         self.started_cores += want.cores or self.table.cores
+        self.started_of.update(want.groups)
 
 
 def play(snapshot: Snapshot, order: list[tuple[Want, Kind]], kinds: Kinds) -> Play:
@@ -125,7 +129,13 @@ def shares_of(snapshot: Snapshot) -> Shares:
 
 
 def _myself(snapshot: Snapshot, order: list[tuple[Want, Kind]], shares: Shares) -> Player:
-    able = [one for one in order if one[1].never is None]
+    groups_left = {group: limit.left for group, limit in snapshot.groups.items()}
+    # Of a group that is full nothing has a turn; nobody makes room for it or waits behind it.
+    able = [
+        one
+        for one in order
+        if one[1].never is None and all(groups_left.get(group, 1) for group in one[0].groups)
+    ]
     # What scavenges is at the end.
     border = bisect_left(able, True, key=lambda one: one[0].scavenge)
     running = snapshot.running_cores.get(snapshot.me, 0)
@@ -141,6 +151,7 @@ def _myself(snapshot: Snapshot, order: list[tuple[Want, Kind]], shares: Shares) 
         None if jobs is None else max(0, jobs - snapshot.jobs_running),
         able[border:],
         due=table.due_to(snapshot.me, shares),
+        groups_left=groups_left,
     )
 
 
@@ -173,7 +184,7 @@ def _take(player: Player, want: Want, kind: Kind, at: Table, shares: Shares) -> 
     at.take(kind)
     cores = want.cores or at.cores
     running = player.running + cores
-    player.take(cores, shares.level(player.user, running), running)
+    player.take(want, cores, shares.level(player.user, running), running)
 
 
 def _rest(run: Play, others: list[Player]) -> None:
@@ -233,7 +244,7 @@ def _scavenge(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
             run.start(want, Starts(kind.need, run.mine, snapshot, want.limit_s))
         at.take(kind)
         cores = want.cores or at.cores
-        player.take(cores, Level(player.running + cores, 0.0, 0), player.running + cores)
+        player.take(want, cores, Level(player.running + cores, 0.0, 0), player.running + cores)
         if player is not mine:
             run.before_scavenging.append(Planned(player.user, want, at.plan))
 
@@ -252,7 +263,7 @@ def _first_in_its_place(snapshot: Snapshot, run: Play, others: list[Player]) -> 
     for player in (run.player, *others):
         for want, kind in player.queue if player.count > 0 else ():
             if want.id not in run.ruled or player is not run.player:
-                if player.allows(want.cores or at.cores) and hope.fits(kind.need):
+                if player.allows(want.cores or at.cores, want.groups) and hope.fits(kind.need):
                     return player.user, want.id
     return None
 
@@ -268,6 +279,8 @@ def waits(kind: Kind, snapshot: Snapshot, run: Play) -> Why:
         return Draining(snapshot.node, snapshot.draining)
     if (limited := _limited(kind.need.cores or snapshot.cores, snapshot, run)) is not None:
         return limited
+    if (full := full_group(kind.shape, snapshot, run)) is not None:
+        return full
     if not run.mine.fits(kind.need):
         return _lacks(kind, snapshot, run)
     scavenges = kind.shape.scavenge
@@ -296,6 +309,16 @@ def _limited(cores: int, snapshot: Snapshot, run: Play) -> Limited | None:
         return Limited(most, snapshot.jobs_running + len(run.ruled), None)
     assert snapshot.cores_limit is not None
     return Limited(snapshot.cores_limit, _cores_running(snapshot) + run.started_cores, cores)
+
+
+def full_group(shape: Shape, snapshot: Snapshot, run: Play) -> GroupFull | None:
+    """The group whose limit allows no further job of a shape after what I start, if there is one."""
+    for group in shape.groups:
+        if (limit := snapshot.groups.get(group)) is not None:
+            running = limit.running + run.started_of[group]
+            if running >= limit.most:
+                return GroupFull(group, limit.most, running)
+    return None
 
 
 def _lacks(kind: Kind, snapshot: Snapshot, run: Play) -> Why:

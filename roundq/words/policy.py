@@ -9,7 +9,7 @@ from being overbooked then. Nothing here claims, starts or reads anything.
 The rules, in this order; `fairness`, `backfill`, `preemption` and `room` have the numbers:
 
 1. Eligibility. A job that asks for what the node has not can never start here and blocks
-   nobody. Nor does a job that its owner's limits do not allow now.
+   nobody. Nor does a job that its owner's limits do not allow now, or that of its set or array.
 2. Turns. Of the users who could start something now, the one with the lowest level goes
    next: running cores in the whole cluster, by weight and recent use. Ties go to who used less
    of late, to the earlier submission, then to the name. Its job is started, or, if it is a
@@ -194,22 +194,37 @@ class Decision:
         return tuple(said)
 
     def heads(self) -> tuple[Want, ...]:
-        """The first waiting job of each shape that could start here at all: what neighbours need to know."""
+        """The first waiting job of each shape that could start here at all: what neighbours need to know.
+
+        Not of those of which a group is full: they would be waited for, and not start.
+        """
         kinds = self._pass.kinds
-        return tuple(want for shape, want in self._firsts.items() if kinds[shape].never is None)
+        found: dict[Shape, Want] = {}
+        for shape, want in self._firsts.items():
+            if kinds[shape].never is None and not self._is_full(shape):
+                # Groups are for my eyes: to others these jobs are all alike.
+                found.setdefault(shape.bare, replace(want, groups=()) if want.groups else want)
+        return tuple(found.values())
 
     @property
     def count(self) -> int:
-        """How many of my jobs wait on that could start here at all."""
+        """How many of my jobs wait on that could start here at all, if no group were full."""
         return sum(kind.never is None for _, kind in self._pass.order) - len(self.starts)
 
     @property
     def ahead(self) -> frozenset[str]:
         """The users who could start a job now, and for whose turns alone one of mine waits."""
         mine, plan = self._pass.mine, self._pass.first_table.plan
-        needs = [self._pass.kinds[shape].need for shape in self._firsts if not shape.scavenge]
+        needs = [
+            self._pass.kinds[shape].need
+            for shape in self._firsts
+            if not shape.scavenge and not self._is_full(shape)
+        ]
         waits = any(mine.fits(need) and not plan.fits(need) for need in needs)
         return frozenset(turn.user for turn in self._pass.planned) if waits else frozenset()
+
+    def _is_full(self, shape: Shape) -> bool:
+        return play.full_group(shape, self._snapshot, self._pass) is not None
 
     @cached_property
     def _by_id(self) -> dict[str, Want]:
@@ -221,6 +236,8 @@ class Decision:
         run = self._pass
         limits = (self._snapshot.cores_limit, self._snapshot.jobs_limit)
         alone = all(player.user == self._snapshot.me for player in run.waiting)
+        # Of a group with a limit others may come first, or these later.
+        alone &= not self._snapshot.groups
         if not alone or run.player.scavenging or run.first_table.kept or limits != (None, None):
             return {}
         line = [

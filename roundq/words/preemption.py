@@ -128,7 +128,7 @@ def _scavengers(node: _Node, players: Sequence[Player]) -> list[Requeue]:
         hope.take(kind)
         cores = want.cores or hope.cores
         running = player.running + cores
-        player.take(cores, node.shares.level(player.user, running), running)
+        player.take(want, cores, node.shares.level(player.user, running), running)
     return found
 
 
@@ -149,7 +149,7 @@ def _politely(node: _Node, players: Sequence[Player]) -> tuple[Requeue, ...]:
             continue
         for want, kind in player.queue:
             cores = want.cores or of.cores
-            if of.cluster_free >= cores or not player.allows(cores):
+            if of.cluster_free >= cores or not player.allows(cores, want.groups):
                 continue
             if now.fits(kind.need):
                 # What it waits for is on its way.

@@ -14,6 +14,7 @@ from typing import ClassVar
 from roundq.words.backfill import Reservation
 from roundq.words.facts import Snapshot
 from roundq.words.fairness import Level, Shares, share_text
+from roundq.words.groups import group_text, group_word
 from roundq.words.quantities import ALL_CORES, format_age, format_memory, visible
 from roundq.words.room import Need, Room, below_text, cores_text, gpus_text, licenses_text
 
@@ -159,6 +160,26 @@ class Limited(Why):
         if left == 0:
             return f"{limit} is reached ({self.running} running)"
         return f"needs {cores_text(self.cores)}, {limit} leaves {left} ({self.running} running)"
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFull(Why):
+    """The limit of a set or array leaves nothing: `most` of its jobs may run, and `running` do."""
+
+    group: str
+    most: int
+    running: int
+
+    @property
+    def says(self) -> str:
+        """The limit, and how to change it."""
+        of, change = group_text(self.group), f"rq limit {group_word(self.group)} N changes that"
+        if not self.most:
+            return f"no job of {of} may start; {change}"
+        if self.running > self.most:
+            return f"{self.running} jobs of {of} run, its limit is {self.most}; {change}"
+        run = "job of {} runs" if self.most == 1 else "jobs of {} run"
+        return f"{self.running} of {self.most} {run.format(of)}; {change}"
 
 
 @dataclass(frozen=True, slots=True)

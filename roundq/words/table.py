@@ -47,7 +47,7 @@ class Player:
 
     Of a neighbour only the first job of each shape is known. The others are taken to look like these:
     each may be taken `repeat` times, all together `count` times. `cores_left` and `jobs_left` are what the
-    user's limits allow, None for no limit.
+    user's limits allow, None for no limit, and `groups_left` those of groups that have one.
     """
 
     user: str
@@ -67,6 +67,8 @@ class Player:
     limited: set[Kind] = field(default_factory=set)
     #: The cores that are due to the user, 0 if not known.
     due: float = 0.0
+    #: My own are known only.
+    groups_left: dict[str, int] = field(default_factory=dict)
 
     @property
     def is_short(self) -> bool:
@@ -77,11 +79,14 @@ class Player:
         """The same user in the next phase, with this queue or the same, from its first job on."""
         queue = self.queue if queue is None else queue
         rest = (self.running, self.level, self.cores_left, self.jobs_left, self.scavenging)
-        return Player(self.user, queue, self.count, self.repeat, *rest, due=self.due)
+        left = dict(self.groups_left)
+        return Player(self.user, queue, self.count, self.repeat, *rest, due=self.due, groups_left=left)
 
-    def allows(self, cores: int) -> bool:
-        """Whether the user's limits do."""
+    def allows(self, cores: int, groups: tuple[str, ...] = ()) -> bool:
+        """Whether the user's limits, and those of the groups of a job, do."""
         if self.jobs_left is not None and self.jobs_left < 1:
+            return False
+        if any(self.groups_left.get(group, 1) < 1 for group in groups):
             return False
         return self.cores_left is None or cores <= self.cores_left
 
@@ -91,7 +96,7 @@ class Player:
             want, kind = self.queue[self.at]
             if kind not in self.limited:
                 if kind not in self.unfit:
-                    if not self.allows(want.cores or table.cores):
+                    if not self.allows(want.cores or table.cores, want.groups):
                         self.limited.add(kind)
                     elif table.admits(kind):
                         return want, kind
@@ -107,7 +112,7 @@ class Player:
             self.at, self.times = self.at + 1, 0
         return None
 
-    def take(self, cores: int, level: Level, running: int) -> None:
+    def take(self, want: Want, cores: int, level: Level, running: int) -> None:
         """The job of its bid has begun, or is expected to."""
         self.level, self.running = level, running
         self.count -= 1
@@ -116,6 +121,8 @@ class Player:
             self.cores_left -= cores
         if self.jobs_left is not None:
             self.jobs_left -= 1
+        for group in self.groups_left.keys() & want.groups:
+            self.groups_left[group] -= 1
         if self.times >= self.repeat:
             self.at, self.times = self.at + 1, 0
 

@@ -78,6 +78,7 @@ occupants = st.builds(
     gpus=words,
     restartable=st.booleans(),
     threads=st.booleans(),
+    groups=words,
     **further,
 )
 waits = st.floats(0, cards.WAITED_MAX_S)
@@ -93,7 +94,7 @@ heads = st.builds(
     st.none() | st.lists(kept, max_size=4).map(tuple),
     **shaped,
 )
-shapes = st.builds(Shape, cores, sizes, priorities, **shaped)
+shapes = st.builds(Shape, cores, sizes, priorities, groups=words, **shaped)
 any_card = st.builds(
     Card,
     user=st.just("ann"),
@@ -180,7 +181,7 @@ def test_a_reader_never_sees_half_a_card(spool: Spool) -> None:
 @pytest.mark.parametrize("text", [os.fsdecode(b"caf\xe9"), "\ud800", "\x1b[2J", "a\nb", "\u202e"])
 def test_any_words_of_a_job_can_stand_on_a_card(text: str) -> None:
     """A job whose command is not UTF-8 must not make its user's card unreadable: its cores would be free."""
-    job = Occupant(text, "running", 1, 0, False, 0, True, name=text)
+    job = Occupant(text, "running", 1, 0, False, 0, True, name=text, groups=(f"%{text}",))
     written = cards.dump(
         card(jobs=(job,), reason=text, trouble=(text,), said=(Verdict(Shape(1, 0, 0), text),))
     )

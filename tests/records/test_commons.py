@@ -104,8 +104,8 @@ def test_a_card_is_readable_by_everybody_whatever_the_umask(common: str) -> None
 
 
 def test_nothing_private_stands_on_it(common: str) -> None:
-    """No name, no sentence of the policy, no trouble, no ping, no reason; names if I allow them."""
-    thesis = job("thesis-2", name="thesis")
+    """No name, set, sentence of the policy, trouble, ping or reason; names of jobs if I allow them."""
+    thesis = job("thesis-2", name="thesis", groups=("%thesis-set",))
     head = Want("thesis-3", 1, 0, 5)
     card = card_of(thesis, heads=(head,))
 
@@ -116,7 +116,7 @@ def test_nothing_private_stands_on_it(common: str) -> None:
 
     publish(common, card, shows_names=True)
     (card,) = mine(common)
-    assert card.jobs[0].name == "thesis"
+    assert (card.jobs[0].name, card.jobs[0].groups) == ("thesis", ())
     assert card.jobs[0].id.startswith("~")
 
 

@@ -288,3 +288,58 @@ def test_whatever_is_there_is_harmless(
     assert found.drain.says.isprintable()
     assert len(found.drain.says) < 500
     assert all(len(trouble) < 500 for trouble in found.trouble)
+
+
+# ---------------------------------------------------------------- limits of groups
+
+
+def test_the_limit_of_a_group_is_a_file_of_its_own_and_goes_away_again(spool: Spool) -> None:
+    """Of a set, and of an array, where no limit may have to be said."""
+    control.set_group_limit(spool, "%my fit", 4, "here")
+    control.set_group_limit(spool, "17", None, "here", keep=True)
+    assert control.group_limits(spool) == ({"%my fit": 4, "17": None}, {})
+    assert json.loads(path(spool, "%my fit.limit").read_text()) == {"jobs": 4}
+    assert looked(spool).groups == {"%my fit": 4, "17": None}
+    control.set_group_limit(spool, "%my fit", None, "here")
+    control.set_group_limit(spool, "17", None, "here")
+    assert control.group_limits(spool) == ({}, {})
+    assert os.listdir(spool.directory("control")) == []
+
+
+def test_a_changed_limit_of_a_group_is_seen_at_the_next_look(spool: Spool) -> None:
+    found = looked(spool)
+    found.look(110.0)
+    for now_s, most in enumerate((4, 8, 0, None), 111):
+        control.set_group_limit(spool, "%fit", most, "here")
+        found.look(float(now_s))
+        assert found.groups == ({} if most is None else {"%fit": most})
+
+
+@pytest.mark.parametrize(
+    "content", [b"{", b"[]", b'{"jobs": "x"}', b'{"jobs": -1}', b"\xff", b"", b"[" * 3000]
+)
+def test_a_limit_of_a_group_that_cannot_be_read_changes_nothing_and_is_told(
+    spool: Spool, content: bytes
+) -> None:
+    """What it said before holds; a daemon that begins knows no limit."""
+    control.set_group_limit(spool, "%fit", 4, "here")
+    known = looked(spool)
+    write(spool, "%fit.limit", content)
+    known.look(111.0)
+    assert known.groups == {"%fit": 4}
+    (told,) = known.trouble
+    assert told.startswith("control/%fit.limit: ")
+    assert told.endswith("; what it said before holds")
+    (fresh,) = looked(spool).trouble
+    assert fresh.endswith("; it does not limit set fit")
+    assert looked(spool).groups == {}
+    assert list(control.group_limits(spool)[1]) == ["%fit"]
+
+
+@pytest.mark.parametrize(
+    "name", [".limit", "%fit.limit~", "%a\nb.limit", "limit", "%fit (conflicted copy).limit"]
+)
+def test_other_names_limit_nothing(spool: Spool, name: str) -> None:
+    write(spool, name, '{"jobs": 0}')
+    assert (looked(spool).groups, looked(spool).trouble) == ({}, [])
+    assert control.group_limits(spool) == ({}, {})

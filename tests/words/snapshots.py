@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
+from roundq.words.groups import GroupLimit
 from roundq.words.policy import Holding, Neighbour, Snapshot, Want
 
 USERS = ("bob", "cyd", "dan")
@@ -37,6 +38,7 @@ wants = st.builds(
     nodes=often(st.sampled_from([("node*",), ("gpu*",)]), ()),
     exclude=often(st.sampled_from([("node1",), ("gpu*",)]), ()),
     features=often(st.sampled_from([("avx512",), ("sse9",)]), ()),
+    groups=often(st.sampled_from([("%fit",), ("17",), ("%fit", "17")]), ()),
 )
 holdings = st.builds(
     Holding,
@@ -65,6 +67,7 @@ neighbours = st.builds(
     cores_left=lefts,
     jobs_left=lefts,
 )
+group_limits = st.builds(GroupLimit, most=st.integers(0, 4), running=st.integers(0, 4))
 counts = st.dictionaries(st.sampled_from(LICENSES), st.integers(0, 3))
 snapshots = st.builds(
     Snapshot,
@@ -95,4 +98,5 @@ snapshots = st.builds(
     cores_running=st.none() | st.integers(0, 9),
     may_requeue=st.booleans(),
     yielding=st.frozensets(st.sampled_from(ALL), max_size=2),
+    groups=st.fixed_dictionaries(dict.fromkeys(("%fit", "17"), group_limits)),
 )

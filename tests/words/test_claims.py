@@ -164,6 +164,33 @@ def test_my_limits_count_all_my_claims_in_the_cluster_and_nobody_elses() -> None
     assert settle(mine, [replace(there, stamp_ns=15)], 8, 0, Bounds(cores_limit=4)).ruling is UNDECIDED
 
 
+def test_the_limit_of_a_group_counts_its_jobs_in_the_cluster_and_no_others() -> None:
+    mine = Claim("ann", 2, stamp_ns=10, id="2", groups=("%fit", "17"))
+    there = Claim("ann", 3, stamp_ns=5, id="1", node="node2", groups=("%fit",))
+    assert settle(mine, [there], 8, 0, Bounds(groups={"%fit": 2, "17": 1})).ruling is KEEP
+    assert settle(mine, [there], 8, 0, Bounds(groups={"%fit": 1})) == (
+        WITHDRAW,
+        "withdraws: 2 jobs of set fit with this one, the limit is 1",
+    )
+    array = replace(there, groups=("17",))
+    assert settle(mine, [array], 8, 0, Bounds(groups={"%fit": 1})).ruling is KEEP
+    assert settle(mine, [array], 8, 0, Bounds(groups={"17": 1})) == (
+        WITHDRAW,
+        "withdraws: 2 jobs of array 17 with this one, the limit is 1",
+    )
+    # A set of somebody else is another set, and what is in none keeps to no such limit.
+    assert settle(mine, [replace(there, user="bob")], 8, 0, Bounds(groups={"%fit": 1})).ruling is KEEP
+    assert settle(replace(mine, groups=()), [there], 8, 0, Bounds(groups={"%fit": 0})).ruling is KEEP
+    assert settle(mine, [replace(there, stamp_ns=15)], 8, 0, Bounds(groups={"%fit": 1})).ruling is UNDECIDED
+
+
+def test_after_a_limit_was_lowered_what_was_kept_before_stays_and_nothing_is_added() -> None:
+    before = [Claim("ann", 1, id=str(place), node="node2", settled=True, groups=("17",)) for place in "345"]
+    mine = Claim("ann", 1, stamp_ns=10, id="2", groups=("17",))
+    assert settle(mine, before, 8, 0, Bounds(groups={"17": 4})).ruling is KEEP
+    assert settle(mine, before, 8, 0, Bounds(groups={"17": 1})).ruling is WITHDRAW
+
+
 # ---------------------------------------------------------------- every interleaving
 
 HIDDEN, LOOKING, DECIDED, SHOWN, GONE = "hidden", "looking", "decided", "shown", "gone"
@@ -274,6 +301,8 @@ def check(claims: tuple[Claim, ...], world: World) -> None:
             own = [claim for claim in stay if claim.user == user]
             assert bounds.cores_limit is None or sum(claim.cores for claim in own) <= bounds.cores_limit
             assert bounds.jobs_limit is None or len(own) <= bounds.jobs_limit
+            for group, most in bounds.groups.items():
+                assert sum(group in claim.groups for claim in own) <= most
     ends = {state for state, after in graph.items() if not after}
     assert all(kept(end) for end in ends)
     # An end can be reached from everywhere.
@@ -365,6 +394,30 @@ RACES = {
     "my limit of jobs": (
         (one("a", id="1"), one("a", id="2", node="n2"), one("a", id="3", node="n2")),
         World(bounds=Bounds(jobs_limit=1)),
+    ),
+    "the limit of a set": (
+        (
+            one("a", id="1", groups=("%s",)),
+            one("a", id="2", node="n2", groups=("%s",)),
+            one("a", id="3", node="n3", groups=("%s",)),
+        ),
+        World(bounds=Bounds(groups={"%s": 2})),
+    ),
+    "the limits of a set and an array in it": (
+        (
+            one("a", id="17_1", groups=("%s", "17")),
+            one("a", id="2", node="n2", groups=("%s",)),
+            one("a", id="17_2", node="n3", groups=("%s", "17")),
+        ),
+        World(bounds=Bounds(groups={"%s": 2, "17": 1})),
+    ),
+    "a limit and no room": (
+        (
+            one("a", 5, id="1", groups=("%s",)),
+            one("a", 5, id="2", node="n2", groups=("%s",)),
+            one("b", 5, id="3", node="n2"),
+        ),
+        World(bounds=Bounds(groups={"%s": 1})),
     ),
     "spare threads": (
         (one("a", 2, threads=True), one("b", 2, threads=True), one("c", 8)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 from typing import TypeVar
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from roundq.words.policy import Decision, Holding, Neighbour, Snapshot, Want, decide, ineligible
 from roundq.words.sentences import (
     Draining,
+    GroupFull,
     Kept,
     Lacks,
     Limited,
@@ -52,6 +54,7 @@ def after(snapshot: Snapshot, decision: Decision) -> Snapshot:
     new = tuple(as_holding(snapshot, want, want.id in decision.on_threads) for want in mine)
     cores = sum(held.cores for held in new if not held.scavenge)
     before = snapshot.running_cores.get(snapshot.me, 0)
+    begun = Counter(group for want in mine for group in want.groups)
     all_cores = before if snapshot.cores_running is None else snapshot.cores_running
     return replace(
         snapshot,
@@ -60,6 +63,10 @@ def after(snapshot: Snapshot, decision: Decision) -> Snapshot:
         running_cores={**snapshot.running_cores, snapshot.me: before + cores},
         cores_running=all_cores + sum(held.cores for held in new),
         jobs_running=snapshot.jobs_running + len(new),
+        groups={
+            group: limit._replace(running=limit.running + begun[group])
+            for group, limit in snapshot.groups.items()
+        },
     )
 
 
@@ -95,6 +102,9 @@ def test_what_is_said_and_what_is_done_are_one_value(snapshot: Snapshot) -> None
         elif isinstance(why, Limited):
             left = why.most - why.running
             assert left < 1 if why.cores is None else left < why.cores
+        elif isinstance(why, GroupFull):
+            assert why.group in want.groups
+            assert why.running >= why.most
         assert (ineligible(want.shape, snapshot.site) is not None) == isinstance(why, Never)
 
 
@@ -104,9 +114,14 @@ def test_the_verdict_of_a_shape_is_the_sentence_of_its_first_job_that_waits(snap
     decision = decide(snapshot)
     said = {verdict.shape: verdict.says for verdict in decision.verdicts()}
     assert set(said) == {want.shape for want in snapshot.wants}
-    for want in decision.heads():
+    wants = {want.id: want for want in snapshot.wants}
+    for head in decision.heads():
+        want = wants[head.id]
+        assert head == replace(want, groups=())
         assert said[want.shape].replace(f"kept for job {want.id}", "kept for it") == decision.reason(want.id)
         assert want.id not in decision.starts
+        assert not isinstance(decision.why(want.id), GroupFull)
+    assert len({head.shape for head in decision.heads()}) == len(decision.heads())
     assert sum(decision.why(want.id).starts for want in snapshot.wants) == len(decision.starts)
 
 
@@ -145,6 +160,9 @@ def test_no_limit_of_mine_is_passed(snapshot: Snapshot) -> None:
     if decision.starts:
         assert snapshot.cores_limit is None or (then.cores_running or 0) <= snapshot.cores_limit
         assert snapshot.jobs_limit is None or then.jobs_running <= snapshot.jobs_limit
+    for group, limit in then.groups.items():
+        # One that was lowered has more that run; nothing is added to these.
+        assert limit.running <= max(limit.most, snapshot.groups[group].running)
 
 
 @many
@@ -167,6 +185,30 @@ def test_what_can_never_start_changes_nothing(snapshot: Snapshot) -> None:
     more = replace(without, wants=(wide, *snapshot.wants), neighbours=(zoe, *snapshot.neighbours))
     assert decide(more).starts == decide(without).starts
     assert decide(more).requeues == decide(without).requeues
+
+
+@many
+@given(snapshots)
+def test_jobs_of_full_groups_change_nothing_for_anybody(snapshot: Snapshot) -> None:
+    """Neither who starts, nor who gives way, nor what neighbours are told; however long they waited."""
+    full = {group for group, limit in snapshot.groups.items() if not limit.left}
+    able = tuple(want for want in snapshot.wants if not full.intersection(want.groups))
+    first = tuple(
+        Want(f"0{place}", 1, 0, 0, priority=9, waited_s=9999.0, groups=(group,))
+        for place, group in enumerate(sorted(full))
+    )
+    # That something waits may change what is due to others, but not whose turn it is.
+    without = replace(snapshot, wants=able, active=frozenset({"ann"}))
+    more = replace(without, wants=(*first, *snapshot.wants))
+    one, two = decide(without), decide(more)
+    assert (one.starts, one.requeues, one.heads(), one.ahead) == (
+        two.starts,
+        two.requeues,
+        two.heads(),
+        two.ahead,
+    )
+    for want in first:
+        assert isinstance(two.why(want.id), GroupFull | Limited | Draining | Never)
 
 
 @many

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from roundq.words.groups import GroupLimit
 from roundq.words.policy import Holding, Neighbour, Snapshot, Want, decide
 from roundq.words.quantities import GIB
 from roundq.words.room import Need, Room, Site, licenses_here, misfit
@@ -113,6 +114,52 @@ def test_a_limit_is_told_with_what_counts_for_it() -> None:
         "starts: needs 1 core, 8 of 8 free",
         "waits: your limit of 2 jobs is reached (2 running)",
     ]
+
+
+def test_of_a_full_group_nothing_starts_and_others_pass() -> None:
+    """The sentence says which group, and how its limit is changed."""
+    wants = [want(groups=("%fit",)), want("2", groups=("%fit",)), want("3")]
+    one_left = replace(NODE, groups={"%fit": GroupLimit(4, 3)})
+    assert reasons(one_left, *wants) == [
+        "starts: needs 1 core, 8 of 8 free",
+        "waits: 4 of 4 jobs of set fit run; rq limit %fit N changes that",
+        "starts: needs 1 core, 7 of 8 free",
+    ]
+    assert reasons(replace(NODE, groups={"%fit": GroupLimit(4, 6)}), *wants)[1:] == [
+        "waits: 6 jobs of set fit run, its limit is 4; rq limit %fit N changes that",
+        "starts: needs 1 core, 8 of 8 free",
+    ]
+    assert reasons(replace(NODE, groups={"%fit": GroupLimit(0, 0)}), *wants)[0] == (
+        "waits: no job of set fit may start; rq limit %fit N changes that"
+    )
+    # An array in a set keeps to both limits.
+    both = replace(NODE, groups={"%my fit": GroupLimit(9, 1), "17": GroupLimit(1, 1)})
+    assert reasons(both, want(groups=("%my fit", "17"))) == [
+        "waits: 1 of 1 job of array 17 runs; rq limit 17 N changes that"
+    ]
+    other = replace(both, groups={"%my fit": GroupLimit(1, 1), "17": GroupLimit(9, 1)})
+    assert reasons(other, want(groups=("%my fit", "17"))) == [
+        "waits: 1 of 1 job of set my fit runs; rq limit '%my fit' N changes that"
+    ]
+
+
+def test_of_a_group_there_is_one_head_for_each_shape_and_none_when_it_is_full() -> None:
+    """To neighbours sets and arrays are nothing; what cannot start is not waited for."""
+    wide = replace(NODE, holdings=(Holding("bob", "9", 8),), cluster_free=0)
+    wants = (want("1", groups=("%fit",)), want("2", groups=("17",)), want("3"), want("4", 2, groups=("17",)))
+    free = replace(wide, wants=wants, groups={"%fit": GroupLimit(1, 0), "17": GroupLimit(1, 0)})
+    assert [(head.id, head.groups) for head in decide(free).heads()] == [("1", ()), ("4", ())]
+    full = replace(free, groups={"%fit": GroupLimit(1, 1), "17": GroupLimit(1, 1)})
+    assert [head.id for head in decide(full).heads()] == ["3"]
+
+
+def test_no_node_is_kept_for_a_job_of_a_full_group() -> None:
+    old = want("1", 8, waited_s=9999.0, groups=("%fit",))
+    there = (Holding("bob", "9", 1),)
+    free = replace(NODE, holdings=there, groups={"%fit": GroupLimit(2, 1)})
+    assert reasons(free, old, want("2"))[1].startswith("waits: node1 is kept for ann's job 1")
+    full = replace(free, groups={"%fit": GroupLimit(1, 1)})
+    assert reasons(full, old, want("2"))[1].startswith("starts: ")
 
 
 def test_nobody_waits_for_a_neighbour_at_his_limit() -> None:
