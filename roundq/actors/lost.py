@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from roundq.actors import environ
-from roundq.records import cards, neighbours
+from roundq.records import cards, changes, neighbours
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import Identity
 from roundq.words.quantities import format_age
-from roundq.words.states import CLAIMED, OWNED_STATES
+from roundq.words.states import CLAIMED, HELD, OWNED_STATES
 from roundq.world import files
 
 #: A node whose card changed within this time is not lost by a slip of the tongue.
@@ -34,10 +34,14 @@ class Asked(NamedTuple):
 
 @dataclass(slots=True)
 class Calling:
-    """What was asked: the jobs that are to be taken over, those left, and why."""
+    """What was asked: the jobs that are to be taken over, those left, and why.
+
+    `mended` are those that the node was changing, and where they are now.
+    """
 
     asked: list[Asked] = field(default_factory=list)
     left: list[tuple[Entry, str]] = field(default_factory=list)
+    mended: list[tuple[Entry, str]] = field(default_factory=list)
 
 
 def call_lost(
@@ -52,7 +56,7 @@ def call_lost(
         raise RoundqError(
             f"{node} is this node: its daemon knows which of its processes live", "rq daemon, if none runs"
         )
-    entries = [entry for entry in spools.scan(spool, OWNED_STATES) if entry.node == node]
+    entries = [entry for entry in spools.scan(spool, (HELD, *OWNED_STATES)) if entry.node == node]
     silent_s = _silent_s(spool, node, here, everybody)
     if not entries and silent_s is None:
         raise RoundqError(f"no node {node} is known", "rq nodes lists those that are")
@@ -63,7 +67,13 @@ def call_lost(
         )
     calling = Calling()
     for entry in entries:
-        _call(spool, entry, here, calling, is_forced)
+        if entry.state != HELD:
+            _call(spool, entry, here, calling, is_forced)
+        elif not is_forced:
+            why = f"{node} was changing its record; if it is gone for good: rq lost --force {node}"
+            calling.left.append((entry, why))
+        elif (state := changes.put_back(spool, entry)) is not None:
+            calling.mended.append((entry, state))
     return calling
 
 

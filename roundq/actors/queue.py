@@ -20,7 +20,7 @@ from roundq.records import spool as spools
 from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
 from roundq.words.errors import NoSuchJob, RoundqError, WaitTimeout
-from roundq.words.states import CANCELED, ENDED_STATES, OWNED_STATES, PENDING_STATES, RUNNING, STATES
+from roundq.words.states import CANCELED, ENDED_STATES, HELD, OWNED_STATES, PENDING_STATES, RUNNING, STATES
 
 __all__ = [
     "ASKED",
@@ -49,6 +49,8 @@ __all__ = [
 GONE, ASKED, ENDED, BEGUN = "gone", "asked", "ended", "begun"
 #: How often a job that moves on is looked for again.
 _TRIES = 5
+#: How long a record that is being changed is waited for; that of a dead process is mended meanwhile.
+CHANGED_MOST_S = 5.0
 #: How soon `wait` looks again, in seconds: at first, and at most, while jobs run here or elsewhere.
 WAIT_MIN_S, WAIT_HERE_S, WAIT_MAX_S = 0.05, 0.5, 2.0
 #: How long an ended record that cannot be read is given to become readable.
@@ -70,6 +72,7 @@ def cancel(
     What others do is seen after `late_s` at the latest. Raises RoundqError if nobody here can cancel it.
     """
     for _ in range(_TRIES):
+        row = unsealed(spool, row, late_s, "cancel")
         if row.state in ENDED_STATES:
             return ENDED
         if only_pending and row.state in OWNED_STATES:
@@ -133,6 +136,23 @@ def restart(spool: Spool, row: Row, node: str, *, late_s: float = 0.0) -> str:
         # Its attempt is over; the request must not meet the next one.
         spools.answer(spool, row.id, ("restart",))
     return ENDED if entry.state in ENDED_STATES else ASKED
+
+
+def unsealed(spool: Spool, row: Row, late_s: float, verb: str) -> Row:
+    """The row of a job once nobody changes it any more, which takes a moment.
+
+    Raises RoundqError, which says that it cannot be done what `verb` says, if that takes too long.
+    """
+    until_s = time.monotonic() + max(CHANGED_MOST_S, late_s)
+    while row.state == HELD and row.entry.is_sealed:
+        if time.monotonic() >= until_s:
+            raise RoundqError(
+                f"cannot {verb} {row.id}: it is being changed on {row.node}",
+                f"try again; if {row.node} is gone for good: rq lost --force {row.node}",
+            )
+        time.sleep(WAIT_MIN_S)
+        row = _refreshed(spool, row, late_s)
+    return row
 
 
 def _is_legacy(row: Row) -> bool:

@@ -23,6 +23,7 @@ from roundq.actors.clearing import Clearing
 from roundq.actors.courtesy import Courtesy
 from roundq.actors.grants import Grants
 from roundq.actors.leases import Leases
+from roundq.actors.mending import Mending
 from roundq.actors.survey import Scene
 from roundq.actors.sweeping import Sweeping
 from roundq.actors.tenants import Tenant, Tenants
@@ -33,14 +34,17 @@ from roundq.records import cards, commons, neighbours
 from roundq.records.cards import Card
 from roundq.records.control import Control
 from roundq.records.neighbours import Neighbourhood, Seen
+from roundq.records.shelf import Shelf
 from roundq.records.spool import Spool
 from roundq.words import policy, titles
+from roundq.words.groups import groups_of, limits_of, throttle_of
 from roundq.words.limits import Limit
 from roundq.words.policy import Decision, Ruling, Snapshot, Want
 from roundq.words.quantities import format_memory, visible
 from roundq.words.room import cores_text
 from roundq.words.states import (
     CLAIMED,
+    HELD,
 )
 from roundq.words.usage import part
 from roundq.world import procs
@@ -85,6 +89,8 @@ class Round:
         self.restart_ns, self.process = restart_ns, procs.own_identity()
         self.tenants = Tenants(spool, self.name, log)
         self.leases = Leases(spool, self.name)
+        self.held_shelf = Shelf(spool, HELD)
+        self.mending = Mending(self.held_shelf, self.name, log)
         self.board = Board(spool, commons.Publisher(self.name, helpers))
         self.sweeping = Sweeping(spool, self.name, log, self.board.publisher)
         self.clearing = Clearing(spool.path, log, os.environ)
@@ -149,10 +155,13 @@ class Round:
             self._tenants_s = now_s
             if not self.is_contested:
                 self.tenants.recover()
+        if not self.is_contested:
+            self.mending.look(now_s)
         if settling.look(self.tenants, now_s, self.config.settle_s):
             # What was asked of it meanwhile is answered before it is born.
             self.asked.freshness.forget()
         self.meter.look(self.tenants, now_s, time.time_ns(), self.config.half_life_s, self._cores())
+        self.waiting.keep_to(self.control.groups)
         self.waiting.look(now_s, self.config.poll_max_s)
         self.asked.look(now_s, self.config.settle_s, has_card=self.card is not None)
         again_s = self._again_s(now_s)
@@ -172,7 +181,7 @@ class Round:
             mine = neighbours.seen_now([self.spool], self.spool, self.name, now_s)
             self._emptied = survey.emptied(mine, self.spool, self.name)
         self._publish(now_s)
-        self.sweeping.run(now_s, self.config.keep_for_s, self.waiting.environments)
+        self.sweeping.run(now_s, self.config.keep_for_s, self.waiting.environments, self.config.history_s)
         if self.tenants.has_buried:
             self.tenants.has_buried = False
             self.clearing.ask()
@@ -180,7 +189,7 @@ class Round:
         if self.tenants.has_seized:
             return 0.0
         again_s = min(again_s, settling.again_s(self.tenants, now_s, self.config.settle_s))
-        again_s = min(again_s, self.tenants.burial.again_s())
+        again_s = min(again_s, self.tenants.burial.again_s(), self.sweeping.folding.again_s())
         return min(again_s, UNDECIDED_S) if undecided else again_s
 
     @property
@@ -195,6 +204,7 @@ class Round:
 
     def _again_s(self, now_s: float) -> float:
         soon = [self.board.again_s(now_s), self.waiting.again_s(now_s), self.leases.again_s(now_s)]
+        soon.append(self.mending.again_s(now_s))
         if self.gpus.is_awaited:
             soon.append(self.gpus.again_s(now_s))
         if self.waiting and now_s < self.waiting.newest_s + survey.LEAVE_S:
@@ -273,6 +283,7 @@ class Round:
             self._limit(),
             self._weights(now_s),
             self._usage(),
+            self.control.groups,
         )
 
     def _limit(self) -> Limit:
@@ -358,9 +369,19 @@ class Round:
     def _is_wide(self, claimed: Iterable[Tenant], scene: Scene) -> bool:
         """Whether claims on other nodes matter: where licenses of the cluster, or limits, are at stake."""
         pool = self.config.licenses
-        return scene.limit != Limit() or any(
-            name in pool for tenant in claimed for name, _ in tenant.record.job.licenses
+        return (
+            scene.limit != Limit()
+            or bool(self._group_limits(claimed))
+            or any(name in pool for tenant in claimed for name, _ in tenant.record.job.licenses)
         )
+
+    def _group_limits(self, claimed: Iterable[Tenant]) -> dict[str, int]:
+        """The limits of the sets and arrays of claims, as they are now."""
+        found: dict[str, int] = {}
+        for tenant in claimed:
+            job = tenant.record.job
+            found |= limits_of(groups_of(job), throttle_of(job), self.control.groups)
+        return found
 
     def _gpu_maker(self) -> str | None:
         """Whose GPUs this node has, empty if nobody knows; None if it has none."""
@@ -395,7 +416,7 @@ class Round:
         claims = [occupancy.claim(lodger, table) for lodger in lodgers]
         if self._is_wide(unsettled, scene):
             claims += survey.claims_elsewhere(scene)
-        bounds = survey.bounds(scene)
+        bounds = survey.bounds(scene, self._group_limits(unsettled))
         memory = self._memory_available(any(tenant.record.job.memory_required for tenant in unsettled))
         kept: list[Tenant] = []
         is_undecided = False

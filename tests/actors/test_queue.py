@@ -18,7 +18,7 @@ import pytest
 from roundq.actors import listing as listings
 from roundq.actors import outcome, queue, submission
 from roundq.actors.listing import Row
-from roundq.records import cards
+from roundq.records import cards, census
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
 from roundq.words.errors import NoSuchJob, RoundqError, SpoolError, SpoolFull, SpoolUnsafe, WaitTimeout
@@ -192,8 +192,7 @@ def test_of_many_waiting_jobs_the_first_and_the_last_are_read(
         homes.put(ann, WAITING, str(number), a_record())
     found = look(ann, pending_most=5)
     assert sorted(reads) == sorted(f"{number}.job" for number in (1, 2, 3, 4, 5, 200))
-    assert [row.id for row in found.rows] == [str(number) for number in range(1, 201)]
-    assert sum(row.is_unread for row in found.rows) == 194
+    assert [row.id for row in found.rows] == ["1", "2", "3", "4", "5", "200"]
     assert found.counts["ann"][WAITING] == 200
 
 
@@ -254,7 +253,7 @@ def test_a_job_that_moves_while_it_is_read_is_followed(
 
 def test_ids_are_in_the_order_in_which_they_were_given() -> None:
     mixed = ["10", "9", "10.n1", "9.n2", "9_2", "9_10", "1790000000.5", "1790000000.20", "fit", "dropped"]
-    assert sorted(mixed, key=listings.age_key) == [
+    assert sorted(mixed, key=census.age_key) == [
         "1790000000.5",
         "1790000000.20",
         "dropped",
@@ -658,7 +657,7 @@ def test_why_tells_of_jobs_that_do_not_wait(homes: Homes, ann: Spool) -> None:
     ]
     assert why(ann, "2") == ["n1 has taken it and is about to start it"]
     assert why(ann, "3") == ["failed: its command ended with a non-zero exit code"]
-    assert why(ann, "4")[0] == "it is held, and does not start before it is released"
+    assert why(ann, "4")[0] == "it is held until what it waits for has come"
     assert why(ann, "5") == ["its job file cannot be read: it is empty; no daemon will start it"]
 
 

@@ -60,7 +60,9 @@ def run(_verb: str, options: argparse.Namespace) -> int:
         for entry, why in calling.left:
             _complain(f"job {entry.id} is left as it is: {why}")
             code = SOME_FAILED
-        if not calling.asked and not calling.left:
+        for entry, state in calling.mended:
+            print(f"{visible(entry.id)}, which {visible(node)} was changing, is {state}")
+        if not calling.asked and not calling.left and not calling.mended:
             print(f"{visible(node)} has no job of yours")
     if not asked:
         return code
