@@ -48,10 +48,13 @@ class _Held:
 class HeldList:
     """What one daemon remembers of held/. Times in seconds are monotonic; in nanoseconds, since the epoch."""
 
-    def __init__(self, spool: Spool, node: str, log: logging.Logger) -> None:
+    def __init__(self, spool: Spool, node: str, log: logging.Logger, shelf: Shelf | None = None) -> None:
         self.spool, self.node, self.log = spool, node, log
         self.targets = Targets(spool)
-        self._shelf = Shelf(spool, HELD)
+        #: That of held/, which others may look at, too.
+        self._shelf = shelf or Shelf(spool, HELD)
+        #: Its names as they were followed last.
+        self._followed: dict[str, Entry] = {}
         self._by_file: dict[str, _Held] = {}
         #: Who waits for what, and how far that is.
         self._dependents: dict[Dependency, set[str]] = {}
@@ -61,8 +64,6 @@ class HeldList:
         self._times: list[tuple[int, str]] = []
         self._ready: set[str] = set()
         self._broken: dict[Entry, tuple[float, str]] = {}
-        #: How many are on hold, or are being changed: they wait for nothing that a daemon could tell.
-        self._set_aside = 0
         self._is_unread = False
         self._look_again_s = 0.0
         self._late_s = 0.0
@@ -129,10 +130,9 @@ class HeldList:
         """
         if now_s >= self._look_again_s or not self._by_file:
             began_s = time.monotonic()
-            is_changed = self._shelf.look(now_s)
+            self._shelf.look(now_s)
             listed_s = time.monotonic()
-            known = len(self._by_file) + len(self._broken) + self._set_aside
-            if is_changed or self._is_unread or self._broken or known != len(self._shelf.entries):
+            if self._followed is not self._shelf.entries or self._is_unread or self._broken:
                 self._follow(now_s)
             read_s = time.monotonic()
             # After the listing of what is held: what a job waited for when it was submitted is seen as it was
@@ -147,14 +147,14 @@ class HeldList:
         return self._let_go(now_s, now_ns)
 
     def _follow(self, now_s: float) -> None:
-        entries = self._shelf.entries
+        entries = self._followed = self._shelf.entries
         for file in [file for file, one in self._by_file.items() if one.entry is not entries.get(file)]:
             self._drop(file)
         for entry in [entry for entry in self._broken if entries.get(entry.file) is not entry]:
             del self._broken[entry]
         unknown = [entry for file, entry in entries.items() if file not in self._by_file]
+        # What is on hold, or is being changed, waits for nothing that a daemon could tell.
         fresh = [entry for entry in unknown if not entry.is_on_hold and not entry.is_sealed]
-        self._set_aside = len(unknown) - len(fresh)
         self._is_unread = False
         until_s = time.monotonic() + READ_MOST_S
         for entry in fresh:

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator
 
 from roundq.records import history
 from roundq.records.spool import SUFFIX, Spool, entry_of
-from roundq.words.arrays import task_of
 from roundq.words.dependencies import Target
 from roundq.words.job import Dependency
+from roundq.words.ranges import array_of
 from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES
 from roundq.world import files
 
@@ -27,12 +27,6 @@ Key = tuple[str, bool]
 def key_of(dependency: Dependency) -> Key:
     """What a dependency looks at; several may look at the same."""
     return dependency.job, dependency.tasks > 0
-
-
-def array_of(job_id: str) -> str | None:
-    """The array of which this id names a task, None if it names none."""
-    task = task_of(job_id) if "_" in job_id else None
-    return None if task is None else task[0]
 
 
 class Targets:
@@ -140,7 +134,7 @@ class Targets:
         job_id = name[: -len(SUFFIX)]
         if (job_id, False) in self._wanted:
             yield job_id, False
-        if self._has_arrays and (array := array_of(job_id)) is not None and (array, True) in self._wanted:
+        if self._has_arrays and "_" in job_id and ((array := array_of(job_id)), True) in self._wanted:
             yield array, True
 
     def _count_new(self) -> set[Key]:
@@ -198,7 +192,7 @@ class Targets:
                 if entry is None:
                     continue
                 array = array_of(entry.id)
-                for key in ((entry.id, False), (array or "", True)):
+                for key in ((entry.id, False), (array, True)):
                     if key in there:
                         there[key] += 1
         return there
@@ -230,7 +224,7 @@ def now(spool: Spool, dependencies: Iterable[Dependency]) -> dict[Dependency, Ta
                 stem = "" if entry is None else entry.id
             if (stem, False) in wanted:
                 counts[stem, False] = {state: 1}
-            if (array := array_of(stem)) is not None and (array, True) in wanted:
+            if "_" in stem and ((array := array_of(stem)), True) in wanted:
                 of_array = counts[array, True]
                 of_array[state] = of_array.get(state, 0) + 1
     found = {}

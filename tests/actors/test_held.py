@@ -1,0 +1,335 @@
+"""What lets held jobs go, in process: by daemons of several nodes, against what a model says."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from roundq.actors.held import HeldList
+from roundq.actors.targets import MISSED_MOST, MISSED_S, SOMEWHERE_S
+from roundq.records import changes
+from roundq.records import spool as spools
+from roundq.records.spool import Spool
+from roundq.words import record_format as formats
+from roundq.words.job import NS, Array, Dependency, Job, Record
+from roundq.words.states import (
+    CANCELED,
+    COMPLETED,
+    FAILED,
+    HELD,
+    RUNNING,
+    WAITING,
+    ZOMBIE,
+)
+
+NOW_NS = 1_800_000_000 * NS
+
+
+class House:
+    """A spool, and the looks of daemons at it, with times of its own."""
+
+    def __init__(self, path: Path) -> None:
+        home = path / "ann"
+        home.mkdir()
+        self.spool: Spool = spools.at(str(home), "ann", os.geteuid())
+        spools.prepare(self.spool)
+        self.now_s, self.now_ns = 1000.0, NOW_NS
+        self.daemons: dict[str, HeldList] = {}
+        self.late_s = 0.0
+
+    def put(self, job_id: str, state: str = HELD, file: str | None = None, **fields: object) -> None:
+        """A record in a state, as others put it there."""
+        facts = {name: fields.pop(name) for name in ("not_before_ns", "retried", "attempt") if name in fields}
+        job = Job(("true",), submitted_ns=1, **fields)  # type: ignore[arg-type]
+        path = f"{self.spool.directory('tmp')}/{job_id}"
+        Path(path).write_bytes(formats.dump(Record(job, **facts)))  # type: ignore[arg-type]
+        os.rename(path, f"{self.spool.directory(state)}/{file or job_id}.job")
+
+    def move(self, job_id: str, state: str) -> None:
+        """A job moves on, whoever moves it."""
+        (entry,) = [one for one in spools.scan(self.spool) if one.id == job_id]
+        name = f"{job_id}@n9.job" if state == RUNNING else f"{job_id}.job"
+        os.rename(spools.path_of(self.spool, entry), f"{self.spool.directory(state)}/{name}")
+
+    def look(self, node: str = "n1", after_s: float = 3.0) -> bool:
+        """A look of a daemon, some time after what went before; whether it moved anything."""
+        self.now_s += after_s
+        self.now_ns += round(after_s * NS)
+        if node not in self.daemons:
+            self.daemons[node] = HeldList(self.spool, node, logging.getLogger("test"))
+            self.daemons[node].expect_late(self.late_s)
+        return self.daemons[node].look(self.now_s, self.now_ns, 0.0)
+
+    def states(self) -> dict[str, str]:
+        """Where each job is."""
+        return {entry.id: entry.state for entry in spools.scan(self.spool)}
+
+    def record(self, job_id: str) -> Record:
+        (entry,) = [one for one in spools.scan(self.spool) if one.id == job_id]
+        return spools.read(self.spool, entry)
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path)
+
+
+def ok(job_id: str, tasks: int = 0) -> Dependency:
+    return Dependency("ok", job_id, tasks)
+
+
+# ---------------------------------------------------------------- times
+
+
+def test_a_job_is_released_at_its_time_and_not_before(house: House) -> None:
+    house.put("1", begin_ns=NOW_NS + 60 * NS)
+    house.look()
+    assert house.states() == {"1": HELD}
+    assert house.daemons["n1"].again_s(house.now_s, house.now_ns) <= 57
+    house.look(after_s=56.9)
+    assert house.states() == {"1": HELD}
+    house.look(after_s=0.2)
+    assert house.states() == {"1": WAITING}
+
+
+def test_a_retry_begins_when_its_time_has_come_whatever_became_of_what_it_came_after(house: House) -> None:
+    house.put("1", FAILED)
+    house.put("2", after=(ok("1"),), not_before_ns=NOW_NS + 10 * NS, retried=1, attempt=2)
+    house.look()
+    assert house.states()["2"] == HELD
+    house.look(after_s=10)
+    assert house.states()["2"] == WAITING
+
+
+def test_a_clock_that_is_set_back_only_makes_it_wait(house: House) -> None:
+    house.put("1", begin_ns=NOW_NS + 60 * NS)
+    house.look()
+    house.now_ns -= 3600 * NS
+    house.look(after_s=60)
+    assert house.states() == {"1": HELD}
+    house.now_ns += 3600 * NS
+    house.look()
+    assert house.states() == {"1": WAITING}
+
+
+# ---------------------------------------------------------------- dependencies
+
+ENDS = {
+    ("ok", COMPLETED): WAITING,
+    ("ok", FAILED): CANCELED,
+    ("ok", CANCELED): CANCELED,
+    ("ok", ZOMBIE): CANCELED,
+    ("any", COMPLETED): WAITING,
+    ("any", FAILED): WAITING,
+    ("any", CANCELED): WAITING,
+    ("any", ZOMBIE): WAITING,
+    ("fail", COMPLETED): CANCELED,
+    ("fail", FAILED): WAITING,
+    ("fail", CANCELED): WAITING,
+    ("fail", ZOMBIE): WAITING,
+}
+
+
+@pytest.mark.parametrize(("how", "end"), ENDS)
+def test_how_a_job_ended_decides_of_what_comes_after_it(house: House, how: str, end: str) -> None:
+    house.put("1", WAITING)
+    house.put("2", after=(Dependency(how, "1"),))
+    for state in (WAITING, RUNNING):
+        house.move("1", state)
+        house.look()
+        assert house.states()["2"] == HELD
+    house.move("1", end)
+    house.look()
+    assert house.states()["2"] == ENDS[how, end]
+
+
+def test_a_canceled_job_says_after_what_it_was_to_run(house: House) -> None:
+    house.put("1", FAILED)
+    house.put("2", after=(ok("1"),), environment="a" * 64)
+    house.look()
+    record = house.record("2")
+    assert (record.reason, record.detail) == ("dependency", "it was to run after job 1, which failed")
+    assert record.completed_ns == house.now_ns
+    assert record.job.environment == "a" * 64
+
+
+def test_a_cancel_is_handed_on_to_all_that_come_after_it(house: House) -> None:
+    house.put("1", RUNNING, "1@n9")
+    for number in range(2, 7):
+        house.put(str(number), after=(ok(str(number - 1)),))
+    house.put("7", after=(Dependency("any", "6"),))
+    house.look()
+    house.move("1", FAILED)
+    for _ in range(6):
+        house.look()
+    assert house.states() == {"1": FAILED, **dict.fromkeys("23456", CANCELED), "7": WAITING}
+
+
+def test_keep_held_keeps_a_job_that_can_never_run(house: House) -> None:
+    house.put("1", FAILED)
+    house.put("2", after=(ok("1"),), keep_held=True)
+    for _ in range(3):
+        house.look()
+    assert house.states()["2"] == HELD
+    assert house.daemons["n1"].again_s(house.now_s, house.now_ns) > 1
+    # The failed job is run again, and ends well.
+    house.move("1", WAITING)
+    house.look()
+    house.move("1", COMPLETED)
+    house.look()
+    assert house.states()["2"] == WAITING
+
+
+def test_a_job_after_an_array_waits_for_its_last_task(house: House) -> None:
+    for index in range(3):
+        house.put(f"1_{index}", WAITING)
+    house.put("2", after=(ok("1", 3),))
+    house.put("3", after=(Dependency("any", "1", 3),))
+    for index in range(3):
+        house.look()
+        assert house.states()["2"] == house.states()["3"] == HELD
+        house.move(f"1_{index}", COMPLETED)
+    house.look()
+    assert house.states()["2"] == house.states()["3"] == WAITING
+
+
+def test_a_failed_task_ends_the_hope_of_what_comes_after_its_array_at_once(house: House) -> None:
+    for index in range(3):
+        house.put(f"1_{index}", WAITING)
+    house.put("2", after=(ok("1", 3),))
+    house.put("3", after=(Dependency("any", "1", 3),))
+    house.look()
+    house.move("1_1", FAILED)
+    house.look()
+    assert house.states()["2"] == CANCELED
+    assert house.states()["3"] == HELD
+    assert house.record("2").detail == "it was to run after the tasks of 1, of which 1 failed"
+
+
+def test_a_task_after_each_waits_for_its_own_task_only(house: House) -> None:
+    for index in range(10):
+        house.put(f"1_{index}", WAITING)
+        house.put(f"2_{index}", after=(ok(f"1_{index}"),), array=Array("2", index, 0, 9, 1, 10))
+    house.look()
+    house.move("1_3", COMPLETED)
+    house.move("1_4", FAILED)
+    house.look()
+    expected = {f"2_{index}": HELD for index in range(10)} | {"2_3": WAITING, "2_4": CANCELED}
+    assert {job_id: state for job_id, state in house.states().items() if job_id[0] == "2"} == expected
+
+
+def test_all_of_several_conditions_must_be_there_at_one_time(house: House) -> None:
+    house.put("1", COMPLETED)
+    house.put("2", WAITING)
+    house.put("3", after=(ok("1"), ok("2")), begin_ns=NOW_NS + 60 * NS)
+    house.look()
+    # Run again before the other ended.
+    house.move("1", WAITING)
+    house.look()
+    house.move("2", COMPLETED)
+    house.look(after_s=100)
+    assert house.states()["3"] == HELD
+    house.move("1", COMPLETED)
+    house.look()
+    assert house.states()["3"] == WAITING
+
+
+# ---------------------------------------------------------------- what is not its business
+
+
+def test_what_is_on_hold_or_being_changed_is_left_alone(house: House) -> None:
+    house.put("1", COMPLETED)
+    house.put("2", file="2@user", after=(ok("1"),))
+    house.put("3", after=(ok("1"),))
+    (entry,) = [one for one in spools.scan(house.spool, (HELD,)) if one.id == "3"]
+    sealed = changes.change(house.spool, entry, "n9")
+    assert sealed is not None
+    house.look()
+    assert house.states() == {"1": COMPLETED, "2": HELD, "3": HELD}
+    changes.put_back(house.spool, sealed)
+    changes.release(house.spool, next(e for e in spools.scan(house.spool) if e.id == "2"), HELD)
+    house.look()
+    assert house.states() == {"1": COMPLETED, "2": WAITING, "3": WAITING}
+
+
+def test_an_edit_counts_even_if_the_name_is_the_same(house: House) -> None:
+    house.put("1", begin_ns=NOW_NS + 3600 * NS)
+    house.look()
+    (entry,) = spools.scan(house.spool, (HELD,))
+    sealed = changes.change(house.spool, entry, "n9")
+    assert sealed is not None
+    record = spools.read(house.spool, sealed)
+    changes.put(house.spool, sealed, replace(record, job=replace(record.job, begin_ns=0)), HELD, "n9")
+    house.look()
+    assert house.states() == {"1": WAITING}
+
+
+def test_a_file_that_is_no_job_is_told_of_and_holds_nothing_up(house: House) -> None:
+    Path(f"{house.spool.directory(HELD)}/1.job").write_text("{")
+    house.put("2")
+    house.look()
+    assert house.states() == {"1": HELD, "2": WAITING}
+    house.look(after_s=6)
+    (said,) = house.daemons["n1"].trouble()
+    assert said.startswith("held/1.job is not a job: ")
+
+
+# ---------------------------------------------------------------- what is nowhere
+
+
+def test_a_job_that_is_nowhere_is_believed_to_be_after_several_looks(house: House) -> None:
+    house.put("2", after=(Dependency("any", "1"),))
+    house.look()
+    house.look(after_s=SOMEWHERE_S)
+    for _ in range(MISSED_MOST - 1):
+        assert house.states()["2"] == HELD
+        house.look(after_s=MISSED_S)
+    assert house.states()["2"] == CANCELED
+    detail = "it was to run after job 1, of which nothing is known any more"
+    assert house.record("2").detail == detail
+
+
+def test_a_job_that_is_missed_on_its_way_is_not_gone(house: House) -> None:
+    house.put("2", after=(Dependency("any", "1"),))
+    house.look()
+    house.look(after_s=SOMEWHERE_S)
+    house.look(after_s=MISSED_S)
+    house.put("1", WAITING)
+    for _ in range(5):
+        house.look(after_s=MISSED_S)
+    assert house.states()["2"] == HELD
+    house.move("1", FAILED)
+    house.look()
+    assert house.states()["2"] == WAITING
+
+
+def test_where_names_are_seen_late_a_job_is_held_until_they_are_seen(house: House) -> None:
+    house.late_s = 30.0
+    house.put("1", COMPLETED)
+    house.put("2", after=(ok("1"),))
+    house.look()
+    house.look(after_s=29)
+    assert house.states()["2"] == HELD
+    house.look(after_s=2)
+    assert house.states()["2"] == WAITING
+
+
+def test_a_job_that_the_history_knows_has_ended_as_it_says(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from roundq.records import history
+
+    def find(_: Spool, ids: list[str]) -> dict[str, history.Past]:
+        return {"1": history.Past("1", COMPLETED, 1, None, None, "")} if "1" in ids else {}
+
+    monkeypatch.setattr(history, "find", find)
+    house.put("2", after=(ok("1"),))
+    house.look()
+    house.look(after_s=SOMEWHERE_S)
+    for _ in range(MISSED_MOST):
+        house.look(after_s=MISSED_S)
+    assert house.states()["2"] == WAITING
