@@ -1,4 +1,4 @@
-"""Once an hour: what dead processes left, ended records beyond their time, environments that nobody needs.
+"""Once an hour: what dead processes left, old ended records into the history, environments nobody needs.
 
 Called by a daemon's round, which knows what waits. Removes nothing of which it cannot be told that
 nobody needs it.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from roundq.actors.folding import Folding
 from roundq.records import environments, ids
 from roundq.records import spool as spools
 from roundq.records.commons import Publisher
 from roundq.records.spool import Spool
 from roundq.words.errors import RecordError
-from roundq.words.states import CLAIMED, ENDED_STATES, HELD, RUNNING
+from roundq.words.states import CLAIMED, HELD, RUNNING
 from roundq.world import files, procs
 
 SWEEP_S = 3600.0
@@ -29,22 +30,37 @@ class Sweeping:
         self, spool: Spool, node: str, log: logging.Logger, publisher: Publisher | None = None
     ) -> None:
         self.spool, self.node, self.log, self.publisher = spool, node, log, publisher
+        self.folding = Folding(spool, node, log)
         self._swept_s: float | None = None
         self._spare: set[str] = set()
 
-    def run(self, now_s: float, keep_for_s: float, waiting: Callable[[], set[str] | None]) -> None:
-        """Sweeps if it is time to. `waiting` tells the environments of what waits, None if it cannot tell."""
+    def run(
+        self,
+        now_s: float,
+        keep_for_s: float,
+        waiting: Callable[[], set[str] | None],
+        history_s: float = 0.0,
+    ) -> None:
+        """Sweeps if it is time to, and goes on with what was begun.
+
+        `waiting` tells the environments of what waits, None if it cannot tell; the history is kept for
+        `history_s`, 0 for ever.
+        """
+        self._sweep(now_s, keep_for_s, waiting)
+        self.folding.go_on(history_s)
+
+    def _sweep(self, now_s: float, keep_for_s: float, waiting: Callable[[], set[str] | None]) -> None:
         if self._swept_s is not None and now_s - self._swept_s < SWEEP_S:
             return
         first, self._swept_s = self._swept_s is None, now_s
         spools.sweep_temporaries(self.spool, self.node, procs.table)
         if first:
+            # What an earlier daemon of this node had begun.
+            self.folding.begin(None)
             return
         # The server's clock on both sides: our card was written there a moment ago.
         server_s = files.signature(f"{self.spool.path}/{self.node}")[1] / 1e9
-        swept = spools.sweep_ended(self.spool, ENDED_STATES, server_s - keep_for_s)
-        if swept:
-            self.log.info("removed %d ended jobs older than keep_for", swept)
+        self.folding.begin(server_s - keep_for_s)
         ids.sweep(self.spool.path, server_s - SWEEP_S)
         if self.publisher is not None:
             self.publisher.sweep(keep_for_s)

@@ -628,15 +628,3 @@ def sweep_temporaries(spool: Spool, node: str, alive: Callable[[], Iterable[int]
         if parts[0].isdecimal() and int(parts[0]) not in living:
             with contextlib.suppress(OSError):
                 files.remove(f"{spool.directory('tmp')}/{name}")
-
-
-def sweep_ended(spool: Spool, states: Iterable[str], before_s: float) -> int:
-    """Removes ended records whose files are older than `before_s` (epoch, the server's clock); how many."""
-    swept = 0
-    for entry in scan(spool, states):
-        path = path_of(spool, entry)
-        with contextlib.suppress(OSError):
-            if os.lstat(path).st_mtime < before_s:
-                files.remove(path)
-                swept += 1
-    return swept

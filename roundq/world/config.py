@@ -49,7 +49,8 @@ class Config:
     `homes` are absolute directories whose entries are homes, or patterns of such directories (glob(7));
     by default the parent of one's own home, or /home if that is the root directory;
     `cores` how many cores of this node to offer: a number, "physical" or "logical" for all of them;
-    times are in seconds and `max_output` in bytes, 0 for no limit; `lease_s` is 0 for no lease,
+    times are in seconds and `max_output` in bytes, 0 for no limit; `history_s` is 0 for ever, `lease_s` for
+    no lease,
     `settle_s` is 0 where a rename has one winner; `commons` is the directory in which cards are published
     for users who cannot read each other's homes, empty for none; `card_names` is whether names of jobs stand
     on the cards there. `limits` are what users may have at most, `shares` their weights; after `half_life_s`
@@ -64,6 +65,7 @@ class Config:
     poll_min_s: float = 1.0
     poll_max_s: float = 15.0
     keep_for_s: float = 14 * 86_400.0
+    history_s: float = 0.0
     auto_start: bool = True
     max_output: int = 1 << 20
     grace_s: float = 30.0
@@ -545,6 +547,9 @@ _KEYS = {
     "poll_min": _Key("poll_min_s", _SECONDS_OF_POLL, _poll),
     "poll_max": _Key("poll_max_s", _SECONDS_OF_POLL, _poll),
     "keep_for": _Key("keep_for_s", 'a duration with its unit, such as "14d" or "12h"', _duration),
+    "history": _Key(
+        "history_s", 'a duration with its unit, such as "365d", or 0 for ever', _duration_or_none
+    ),
     "auto_start": _Key("auto_start", "true or false", _truth),
     "max_output": _Key("max_output", 'a size with its unit, such as "1M", or 0 for no limit', _size),
     "grace": _Key("grace_s", f"seconds from 0 to {_GRACE_MAX_S}", _grace),

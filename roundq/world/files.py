@@ -373,6 +373,32 @@ def open_fresh(path: str, flags: int) -> int:
         return os.open(path, flags)
 
 
+def append(path: str, data: bytes) -> int:
+    """Adds whole lines to the end of a file durably, or not at all; its size then.
+
+    For the one process that ever writes this file. A line that a crash has cut is ended first.
+    Raises OSError.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            data = b"\n" + data
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        except OSError:
+            # What could not be written whole is nobody's line.
+            with contextlib.suppress(OSError):
+                os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+    return size + len(data)
+
+
 def is_listed(path: str, *, most: int = NAMES_MAX) -> bool:
     """Whether the name is in a fresh listing of its directory: the only proof that there is."""
     directory, _, name = path.rpartition("/")

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from roundq.actors import folding
 from roundq.actors.round import Round
 from roundq.actors.sweeping import SWEEP_S
-from roundq.records import control, environments
+from roundq.records import control, environments, history
 from roundq.records import spool as spools
 from roundq.records.shelf import Shelf
 from roundq.words import policy
+from roundq.words import record_format as formats
 from roundq.words.drains import Drain
-from roundq.words.states import CANCELED, CLAIMED, WAITING
+from roundq.words.job import Job, Record
+from roundq.words.states import CANCELED, CLAIMED, COMPLETED, WAITING
 from roundq.world.config import Config
 from roundq.world.node import Node
 from tests.actors.spoolhome import NODE, SpoolHome
@@ -180,6 +183,51 @@ def test_no_environment_goes_while_a_job_file_cannot_be_read(home: SpoolHome) ->
         one.run(100.0 + sweep * SWEEP_S)
 
     assert spare.exists()
+
+
+def test_old_records_are_folded_while_the_round_goes_on(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A slice in each round, soon one after the other; what is younger stays, and what waits begins."""
+    monkeypatch.setattr(folding, "SLICE_MOST", 3)
+    monkeypatch.setattr(folding, "SLICE_S", 60.0)
+    for number in range(100, 108):
+        path = Path(home.spool.path, "completed", f"{number}.job")
+        record = Record(Job(("true",)), completed_ns=time.time_ns(), exit_code=0)
+        path.write_bytes(formats.dump(record))
+        if number != 105:
+            os.utime(path, (time.time() - 15 * 86_400,) * 2)
+    one = round_of(home)
+    one.run(100.0)
+    left = [8]
+    for place in range(4):
+        again_s = one.run(100.0 + SWEEP_S + place)
+        left.append(len(os.listdir(home.spool.directory("completed"))))
+        assert again_s <= folding.AGAIN_S or left[-1] == 1
+        assert len(history.look(home.spool).moving) == 0
+
+    assert left == [8, 5, 2, 1, 1]
+    assert home.state("105") == COMPLETED
+    assert sorted(history.find(home.spool, map(str, range(100, 108)))) == [
+        *(str(number) for number in range(100, 108) if number != 105)
+    ]
+
+
+def test_what_others_left_half_folded_is_taken_over_after_an_hour(home: SpoolHome) -> None:
+    """A daemon that lives would have done it; one's own half is done at the start."""
+    for number, node in ((1, NODE), (2, "other")):
+        path = Path(home.spool.path, "history", f"{number}@{node}.failed")
+        path.write_bytes(formats.dump(Record(Job(("false",)), completed_ns=5, reason="exit", exit_code=1)))
+    one = round_of(home)
+
+    one.run(100.0)
+
+    assert [moving.id for moving in history.look(home.spool).moving] == ["2"]
+    one.run(100.0 + SWEEP_S)
+    assert [moving.id for moving in history.look(home.spool).moving] == ["2"]
+    one.run(100.0 + 2 * SWEEP_S)
+    assert history.look(home.spool).moving == []
+    assert sorted(history.find(home.spool, ["1", "2"])) == ["1", "2"]
 
 
 # ---------------------------------------------------------------- drains

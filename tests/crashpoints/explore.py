@@ -219,7 +219,7 @@ class Case:
         return wrong
 
     def _standing(self) -> list[str]:
-        accepted = set(self.stage.ends) - self.stage.dispensable
+        accepted = set(self.stage.ends)
         # A job that moves on between the listings of two directories is met in both, or in none.
         for _ in range(100 if self.operation.is_alive else 0):
             if not judges.standing(self.homes, accepted):
@@ -264,7 +264,7 @@ class Case:
         }
         if cancel is not None and reply in ("gone", "asked"):
             ends[cancel] = {"canceled"}
-        wrong += [f"job {id_} vanished" for id_ in sorted(accepted - there - stage.dispensable)]
+        wrong += [f"job {id_} vanished" for id_ in sorted(accepted - there - set(judges.folded(homes)))]
         for found in checkers.find(homes, "ann"):
             if found.id in stage.again and (found.record or {}).get("attempt", 1) < 2:
                 wrong.append(f"{found} was not restarted")

@@ -5,6 +5,7 @@ Each returns one line for each thing that is wrong.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,10 +17,11 @@ from tests.cluster import checkers
 from tests.cluster.checkers import ENDED, OPEN, SPOOL, STATES, Found
 
 #: What a spool consists of, beside cards and logs.
-PARTS = {*STATES, "requests", "control", "tmp", "ids", "env"}
+PARTS = {*STATES, "requests", "control", "history", "tmp", "ids", "env"}
 #: Fields of records and cards that differ each time.
 DIFFERENT = frozenset(
-    "secs nanos pid start stamp since load memory_available beat cpu_s memory_bytes written".split()
+    "secs nanos pid start stamp since until begun ended load memory_available beat"
+    " cpu_s memory_bytes written".split()
 )
 #: Where a record belongs that says why it ended; any other reason is a failure.
 REASON_STATES = {None: "completed", "canceled": "canceled", "lost": "zombie", "rebooted": "zombie"}
@@ -27,9 +29,27 @@ REASON_STATES = {None: "completed", "canceled": "canceled", "lost": "zombie", "r
 
 def standing(homes: str, accepted: Iterable[str]) -> list[str]:
     """At any instant: each job in one state with one owner, whole, and nothing of what was accepted gone."""
-    there = {found.id for found in checkers.find(homes, "ann")}
+    there = {found.id for found in checkers.find(homes, "ann")} | set(folded(homes))
     gone = [f"job {id_} was accepted and is gone" for id_ in sorted(set(accepted) - there)]
     return checkers.one_state(homes) + checkers.no_strays(homes) + gone
+
+
+def folded(homes: str) -> dict[str, str]:
+    """The jobs of which the history tells, by whole lines or records on their way, with the state of each."""
+    found: dict[str, str] = {}
+    directory = f"{homes}/ann/{SPOOL}/history"
+    for name in os.listdir(directory) if os.path.isdir(directory) else []:
+        stem, _, end = name.rpartition(".")
+        if end in ENDED:
+            found[stem.rpartition("@")[0]] = end
+        elif end == "jsonl":
+            with open(f"{directory}/{name}") as file:
+                for text in file:
+                    with contextlib.suppress(ValueError):
+                        line = json.loads(text)
+                        if "id" in line:
+                            found[line["id"]] = line["state"]
+    return found
 
 
 def promised(homes: str) -> dict[str, set[str]]:
@@ -67,6 +87,9 @@ def ended(homes: str, allowed: Mapping[str, set[str]], runs: Counter[tuple[str, 
             wrong += _untrue(found, runs)
         elif found.state == "held" and any(id_ == found.id for id_, _ in runs):
             wrong.append(f"{found} ran")
+    for id_, state in folded(homes).items():
+        if state not in allowed.get(id_, {"completed"}):
+            wrong.append(f"the history says that job {id_} is {state}")
     return wrong + [
         f"attempt {n + 1} of job {id_} ran {runs[id_, n]} times" for id_, n in runs if runs[id_, n] > 1
     ]
@@ -97,6 +120,7 @@ def swept(homes: str, node: str) -> list[str]:
     """When all is over and swept: nothing is left anywhere, and the next number is above all given ones."""
     spool = f"{homes}/ann/{SPOOL}"
     left = {part: os.listdir(f"{spool}/{part}") for part in ("tmp", "requests", "claimed", "running")}
+    left["history"] = [name for name in os.listdir(f"{spool}/history") if not name.endswith(".jsonl")]
     wrong = [f"left in {part}: {names}" for part, names in left.items() if names]
     known = PARTS | {f"{name}{ending}" for name in (node, "other") for ending in ("", ".log")}
     wrong += [f"in the spool: {name}" for name in sorted(set(os.listdir(spool)) - known)]
@@ -104,7 +128,8 @@ def swept(homes: str, node: str) -> list[str]:
     if len(tokens) != 1:
         wrong.append(f"tokens: {tokens}")
     else:
-        numbers = [int(found.id) for found in checkers.find(homes, "ann") if found.id.isdecimal()]
+        there = [found.id for found in checkers.find(homes, "ann")]
+        numbers = [int(id_) for id_ in (*there, *folded(homes)) if id_.isdecimal()]
         if int(tokens[0].partition(".")[0]) <= max(numbers, default=0):
             wrong.append(f"token {tokens} is not above {numbers}")
     return wrong
@@ -143,6 +168,9 @@ def _plain(name: str, where: str) -> str:
 
 
 def _timeless(content: bytes) -> str:
+    lines = content.splitlines()
+    if len(lines) > 1:
+        return "\n".join(map(_timeless, lines))
     try:
         value = json.loads(content)
     except ValueError:

@@ -14,12 +14,14 @@ from typing import Any
 from roundq.actors import daemon as daemons
 from roundq.actors import environ, lost, queue, submission, supervisor
 from roundq.actors.daemon import Daemon
+from roundq.actors.folding import Folding
 from roundq.actors.sweeping import Sweeping
-from roundq.records import cards, environments, ids
+from roundq.records import cards, environments, history, ids
 from roundq.records import spool as spools
+from roundq.records.history import Journal
 from roundq.records.spool import Spool
 from roundq.words.policy import Want
-from roundq.words.states import ENDED_STATES, WAITING
+from roundq.words.states import WAITING
 from roundq.world import files, procs
 from tests.cluster import checkers
 from tests.crashpoints import steps
@@ -404,13 +406,60 @@ def _is_renewed(stage: Stage, result: bool) -> list[str]:
 
 def _old(stage: Stage) -> None:
     _ended(stage)
-    os.utime(f"{stage.spool.path}/completed/1.job", (1000, 1000))
-    stage.dispensable.add("1")
+    _is_old(stage, "1")
     stage.submit()
 
 
-def _sweep_ended(stage: Stage) -> int:
-    return spools.sweep_ended(stage.spool, ENDED_STATES, 2000.0)
+def _is_old(stage: Stage, job_id: str) -> None:
+    os.utime(f"{stage.spool.path}/completed/{job_id}.job", (1000, 1000))
+    stage.old.add(job_id)
+
+
+def _fold(stage: Stage) -> None:
+    folding = Folding(stage.spool, NODE, logging.getLogger("crashpoints"))
+    folding.begin(2000.0)
+    while folding.again_s() < 1.0:
+        folding.go_on(0.0)
+
+
+def _old_and_folded(stage: Stage) -> None:
+    """The journal has a line already, and there is more to fold."""
+    _old(stage)
+    _fold(stage)
+    stage.begin(stage.submit())
+    _settle(exit_code=0)(stage)
+    _is_old(stage, "3")
+
+
+def _half_moved(node: str) -> Callable[[Stage], None]:
+    """An earlier daemon of this node or another died before it wrote the line."""
+
+    def set_up(stage: Stage) -> None:
+        _old(stage)
+        assert history.take(stage.spool, stage.entry_of("1"), node) is not None
+
+    return set_up
+
+
+def _take_over_moving(stage: Stage) -> None:
+    (moving,) = history.look(stage.spool).moving
+    taken = history.take_over(stage.spool, moving, NODE)
+    Journal(stage.spool, NODE).fold([] if taken is None else [taken], 1e9, 1e9)
+
+
+def _twice_folded(stage: Stage) -> None:
+    _old_and_folded(stage)
+    _fold(stage)
+
+
+def _close_volume(stage: Stage) -> None:
+    Journal(stage.spool, NODE).close()
+
+
+def _are_folded(stage: Stage, _: object) -> list[str]:
+    found = sorted(past.id for past in history.since(stage.spool))
+    wrong = [] if found == sorted(stage.old) else [f"the history tells of {found}"]
+    return wrong + [f"{one} is not found" for one in stage.old if not history.find(stage.spool, [one])]
 
 
 def _littered(stage: Stage) -> None:
@@ -552,7 +601,11 @@ OPERATIONS = [
     Operation("take from a lost node", _called_lost, _take_from_lost),
     Operation("take what lost its lease", _RUNS_ELSEWHERE, _take_expired),
     Operation("renew a lease", _leased, _renew, _is_renewed, MOVES),
-    Operation("sweep: ended", _old, _sweep_ended),
+    Operation("fold", _old, _fold),
+    Operation("fold into a journal", _old_and_folded, _fold),
+    Operation("fold what was half moved", _half_moved(NODE), _fold),
+    Operation("fold what another node left", _half_moved("other"), _take_over_moving),
+    Operation("close a volume", _twice_folded, _close_volume, _are_folded),
     Operation("sweep: temporaries", _littered, _sweep_temporaries),
     Operation("sweep: environments", _old_environments, _sweep_environments),
     Operation("sweep: all of it", _littered_everywhere, _sweep_all),

@@ -41,8 +41,8 @@ class Stage:
     spool: Spool
     #: By id: where the job may end if nothing that is told or stands on the disk says more.
     ends: dict[str, set[str]] = field(default_factory=dict)
-    #: What a sweep may take.
-    dispensable: set[str] = field(default_factory=set)
+    #: What a sweep folds into the history.
+    old: set[str] = field(default_factory=set)
     entry: Entry | None = None
     record: Record | None = None
     #: Jobs whose first attempt must not have been their last.

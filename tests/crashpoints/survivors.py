@@ -21,8 +21,8 @@ from tests.cluster.checkers import SPOOL
 NODE = "testnode"
 #: Longer than everything takes on a loaded machine.
 PATIENCE_S = 120.0
-#: Seconds after which a daemon does what it does rarely: it forgets moot requests, and sweeps.
-LATER_S = (61.0, 122.0, 3800.0)
+#: Seconds after which a daemon does what it does rarely: it forgets moot requests, and sweeps, twice.
+LATER_S = (61.0, 122.0, 3800.0, 7500.0)
 
 
 def environ_of(homes: str, node: str = NODE) -> dict[str, str]:

@@ -57,12 +57,11 @@ def test_numbers_go_on_from_the_token_alone(spool: Spool) -> None:
 
 
 def test_no_sweep_removes_one(spool: Spool) -> None:
-    """Neither that of temporary files of dead processes, nor those of ended jobs and of environments."""
+    """Neither that of temporary files of dead processes, nor that of environments."""
     left = leave(spool, NODE, DEAD)
     mine = Path(spool.directory("tmp"), f"{NODE}.{DEAD}.0.0123abcd")
     mine.touch()
     spools.sweep_temporaries(spool, NODE, lambda: [os.getpid()])
-    assert spools.sweep_ended(spool, STATES, 2e9) == 0
     assert environments.sweep(spool, environments.stored(spool), 2e9) == 0
     assert not mine.exists(), "the sweep did work"
     assert missing(left) == []

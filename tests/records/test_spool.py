@@ -38,7 +38,7 @@ from tests.world.refusing import LOST, Refusing
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
-PARTS = (*STATES, "requests", "control", "tmp", "ids", "env")
+PARTS = (*STATES, "requests", "control", "history", "tmp", "ids", "env")
 PROCESS = Identity("boot", 4711, 99)
 
 
@@ -904,11 +904,3 @@ def test_a_file_that_is_begun_while_dead_ones_are_swept_stays(spool: Spool) -> N
     assert os.path.exists(begun[0])
 
 
-def test_a_sweep_takes_old_ended_records_only(spool: Spool) -> None:
-    submitted(spool, 4)
-    for job_id in "123":
-        spools.cancel(spool, entry_of(spool, job_id), 1, "n1")
-    for path in ("canceled/1.job", "canceled/2.job", "waiting/4.job"):
-        os.utime(f"{spool.path}/{path}", (1000, 1000))
-    assert spools.sweep_ended(spool, (COMPLETED, CANCELED), 2000.0) == 2
-    assert where(spool) == {"3": CANCELED, "4": WAITING}

@@ -1,0 +1,532 @@
+"""The history of a spool: what became of ended jobs whose records were folded into journals.
+
+roundqueue(7), "History". Each daemon writes the journal of its node, `history/NODE.N.jsonl`, in volumes; a
+closed volume never changes, and its lines are sorted. Whoever looks for a job looks among the records first:
+what he does not find there is here, or nowhere. What moves from there to here is `history/ID@NODE.STATE`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from roundq.records import spool as spools
+from roundq.records.spool import HISTORY, SUFFIX, Entry, Spool
+from roundq.words import journal
+from roundq.words import record_format as formats
+from roundq.words.errors import RecordError
+from roundq.words.job import Record
+from roundq.words.journal import Begin, Header
+from roundq.words.names import is_foreign
+from roundq.words.states import ENDED_STATES
+from roundq.world import files
+
+ENDING = ".jsonl"
+#: A volume is closed when it is larger than this: sorting it is not felt.
+VOLUME_BYTES = 4 << 20
+#: No volume is larger: what comes at once is bounded, too.
+VOLUME_BYTES_MAX = 64 << 20
+#: Of a sorted volume, what is read at once when the place of a job is known that well.
+_SPAN_BYTES = 64 << 10
+_BLOCK_BYTES = 8 << 10
+#: A header is one short line.
+_HEADER_BYTES_MAX = 4096
+#: From so many ids on, all lines of a volume are looked at instead of looking for each.
+_FEW = 8
+_STALE_TRIES = 3
+
+
+class Volume(NamedTuple):
+    """One file of a node's journal."""
+
+    node: str
+    number: int
+    file: str
+
+
+class Moving(NamedTuple):
+    """A record on its way into the journal of a node: of which job, and in which state that ended."""
+
+    id: str
+    node: str
+    state: str
+    file: str
+
+
+class Past(NamedTuple):
+    """A job as the history has it. Without `record` it was unreadable, and `problem` says why.
+
+    `path` is the file in which it stands.
+    """
+
+    id: str
+    state: str
+    ended_ns: int
+    record: Record | None
+    problem: str | None
+    path: str
+
+
+class Look(NamedTuple):
+    """What there is in a history: volumes, those of a node newest first, and records that just move there."""
+
+    volumes: list[Volume]
+    moving: list[Moving]
+
+
+# ---------------------------------------------------------------- what there is
+
+
+def look(spool: Spool) -> Look:
+    """What lies in the history now. Raises OSError if it cannot be listed."""
+    volumes: list[Volume] = []
+    moving: list[Moving] = []
+    for name, _ in spool.way.listing(spool.directory(HISTORY)):
+        if not name.isprintable() or is_foreign(name):
+            continue
+        stem, _, end = name.rpartition(".")
+        if end in ENDED_STATES and "@" in stem:
+            job_id, _, node = stem.rpartition("@")
+            if job_id and node:
+                moving.append(Moving(job_id, node, end, name))
+        elif name.endswith(ENDING):
+            node, _, number = stem.rpartition(".")
+            if node and number.isdecimal() and number.isascii() and len(number) < 10:
+                volumes.append(Volume(node, int(number), name))
+    volumes.sort(key=lambda volume: -volume.number)
+    return Look(volumes, moving)
+
+
+def path_of(spool: Spool, file: str) -> str:
+    """The path of a volume, or of what moves into one."""
+    return f"{spool.directory(HISTORY)}/{file}"
+
+
+# ---------------------------------------------------------------- looking for jobs
+
+
+def find(spool: Spool, ids: Iterable[str]) -> dict[str, Past]:
+    """What the history knows of jobs of mine, by id. Looked for among the records first, by the caller.
+
+    Costs about the same for a job of last year and of last week. Raises OSError if it cannot be read.
+    """
+    found: dict[str, Past] = {}
+    if wanted := set(ids):
+        for past in _found(spool, wanted, of_tasks=False):
+            _keep(found, past)
+    return found
+
+
+def tasks_of(spool: Spool, array_id: str) -> list[Past]:
+    """What the history knows of the tasks of an array of mine, in order. Raises OSError as `find`."""
+    found: dict[str, Past] = {}
+    for past in _found(spool, {array_id}, of_tasks=True):
+        _keep(found, past)
+    return sorted(found.values(), key=lambda past: journal.key(past.id))
+
+
+def state_of(spool: Spool, job_id: str) -> str | None:
+    """In which state a job of mine ended that has no record any more; None if the history knows none."""
+    past = find(spool, [job_id]).get(job_id)
+    return None if past is None else past.state
+
+
+def _keep(found: dict[str, Past], past: Past) -> None:
+    """A crash may have had a line written twice."""
+    other = found.get(past.id)
+    if other is None or _attempt(past) > _attempt(other):
+        found[past.id] = past
+
+
+def _attempt(past: Past) -> int:
+    return 0 if past.record is None else past.record.attempt
+
+
+def _found(spool: Spool, wanted: set[str], *, of_tasks: bool) -> Iterator[Past]:
+    there = look(spool)
+    # Before the journals: what is not here any more is in one of them by now.
+    for moving in there.moving:
+        if (moving.id.rpartition("_")[0] if of_tasks else moving.id) in wanted:
+            past = read_moving(spool, moving)
+            if past is not None:
+                yield past
+    for volume in there.volumes:
+        path = path_of(spool, volume.file)
+        for text in _lines_of(path, spool.uid, wanted, of_tasks):
+            with contextlib.suppress(RecordError):
+                yield _past(text, path)
+
+
+def _past(text: bytes, path: str) -> Past:
+    told, record, problem = journal.parse(text)
+    return Past(told.id, told.state, told.ended_ns, record, problem, path)
+
+
+def read_moving(spool: Spool, moving: Moving) -> Past | None:
+    """What a record on its way says; None if it has arrived. Raises OSError if it cannot be read now."""
+    path = path_of(spool, moving.file)
+    try:
+        record = formats.parse(spool.way.read(path, most=formats.RECORD_BYTES_MAX, owner=spool.uid))
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        return Past(moving.id, moving.state, _written_ns(path), None, str(error), path)
+    ended_ns = record.completed_ns or record.started_ns or record.job.submitted_ns
+    return Past(moving.id, moving.state, ended_ns, record, None, path)
+
+
+def _written_ns(path: str) -> int:
+    try:
+        return os.lstat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+# ---------------------------------------------------------------- one volume
+
+
+def _lines_of(path: str, owner: int, wanted: set[str], of_tasks: bool) -> list[bytes]:
+    """The lines of these jobs in a volume: few, and soon, if it is sorted."""
+    for _ in range(_STALE_TRIES):
+        try:
+            return _lines_once(path, owner, wanted, of_tasks)
+        except FileNotFoundError:
+            # It was as old as a user keeps any.
+            return []
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                # No daemon makes a link.
+                return []
+            # Its daemon has just closed it.
+            if error.errno != errno.ESTALE:
+                raise
+    return []
+
+
+def _lines_once(path: str, owner: int, wanted: set[str], of_tasks: bool) -> list[bytes]:
+    descriptor = files.open_fresh(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != owner:
+            return []
+        head = os.pread(descriptor, _HEADER_BYTES_MAX, 0)
+        place = head.find(b"\n") + 1
+        header = journal.header_of(head[:place])
+        if header is None:
+            return []
+        if not header.is_sorted:
+            # With the end of the line before them.
+            return _of_all(_all(descriptor, place - 1, status.st_size), wanted, of_tasks)
+        found: list[bytes] = []
+        for job_id in wanted:
+            if journal.key(job_id)[:2] < journal.key(header.first)[:2]:
+                continue
+            if journal.key(job_id)[:2] > journal.key(header.last)[:2]:
+                continue
+            found += _bisected(descriptor, place, status.st_size, job_id, of_tasks)
+        return found
+    finally:
+        os.close(descriptor)
+
+
+def _all(descriptor: int, begin: int, end: int) -> bytes:
+    parts = []
+    end = min(end, VOLUME_BYTES_MAX)
+    while begin < end and (part := os.pread(descriptor, end - begin, begin)):
+        parts.append(part)
+        begin += len(part)
+    return b"".join(parts)
+
+
+def _of_all(content: bytes, wanted: set[str], of_tasks: bool) -> list[bytes]:
+    if len(wanted) > _FEW:
+        found = []
+        for text in content.splitlines(keepends=True):
+            told = journal.begin_of(text)
+            if told is not None and (told.id.partition("_")[0] if of_tasks else told.id) in wanted:
+                found.append(text)
+        return found
+    return [
+        text for job_id in wanted for text in _beginning(content, journal.pattern(job_id, of_tasks=of_tasks))
+    ]
+
+
+def _beginning(content: bytes, begin: bytes) -> list[bytes]:
+    """The whole lines that begin so."""
+    found = []
+    at = content.find(b"\n" + begin) + 1
+    while at:
+        end = content.find(b"\n", at) + 1
+        if not end:
+            break
+        found.append(content[at:end])
+        at = content.find(b"\n" + begin, end - 1) + 1
+    return found
+
+
+def _bisected(descriptor: int, begin: int, size: int, job_id: str, of_tasks: bool) -> list[bytes]:
+    """The lines of a job in a sorted volume, which are between `begin` and `size`."""
+    wanted = (*journal.key(job_id)[:2], -1, "") if of_tasks else journal.key(job_id)
+    least, most = begin, size
+    # Of all places, the first at or after which no line before the wanted one begins.
+    while most - least > _SPAN_BYTES:
+        middle = (least + most) // 2
+        place, text = _line_from(descriptor, middle, size)
+        told = None if text is None else journal.begin_of(text)
+        if text is not None and told is not None and journal.key(told.id) < wanted:
+            least = place + 1
+        else:
+            most = middle
+    found: list[bytes] = []
+    for text in _lines_on(
+        descriptor, least if least == begin else _line_from(descriptor, least, size)[0], size
+    ):
+        told = journal.begin_of(text)
+        if told is None or journal.key(told.id)[:2] > wanted[:2]:
+            break
+        if told.id.startswith(f"{job_id}_") if of_tasks else told.id == job_id:
+            found.append(text)
+        if not of_tasks and journal.key(told.id) >= wanted:
+            break
+    return found
+
+
+def _lines_on(descriptor: int, place: int, size: int) -> Iterator[bytes]:
+    """The whole lines from `place` on, where one begins."""
+    rest = b""
+    while place < size and len(rest) <= journal.LINE_BYTES_MAX:
+        block = os.pread(descriptor, _SPAN_BYTES, place)
+        if not block:
+            return
+        place += len(block)
+        *lines, rest = (rest + block).split(b"\n")
+        yield from (text + b"\n" for text in lines)
+
+
+def _line_from(descriptor: int, place: int, size: int) -> tuple[int, bytes | None]:
+    """The first line that begins at `place` or after it, and where."""
+    at = place - 1
+    while at < size:
+        block = os.pread(descriptor, _BLOCK_BYTES, at)
+        if not block:
+            break
+        end = block.find(b"\n")
+        if end >= 0:
+            begin = at + end + 1
+            return begin, _line_at(descriptor, begin, size)
+        at += len(block)
+    return size, None
+
+
+def _line_at(descriptor: int, place: int, size: int) -> bytes | None:
+    """The whole line that begins there."""
+    text = b""
+    while place + len(text) < size and len(text) <= journal.LINE_BYTES_MAX:
+        block = os.pread(descriptor, _BLOCK_BYTES, place + len(text))
+        if not block:
+            return None
+        end = block.find(b"\n")
+        if end >= 0:
+            return text + block[: end + 1]
+        text += block
+    return None
+
+
+# ---------------------------------------------------------------- all of it
+
+
+def since(spool: Spool, since_ns: int = 0, until_ns: int | None = None) -> Iterator[Past]:
+    """The jobs that ended in this time, each once, in no order. A volume of another time is not read.
+
+    Also of somebody else's spool, whose files are bounded. Raises OSError if it cannot be read.
+    """
+    there = look(spool)
+    seen: set[str] = set()
+    for moving in there.moving:
+        past = read_moving(spool, moving)
+        if past is not None and since_ns <= past.ended_ns and (until_ns is None or past.ended_ns < until_ns):
+            seen.add(past.id)
+            yield past
+    for volume in there.volumes:
+        path = path_of(spool, volume.file)
+        for text in _texts(spool, path, since_ns, until_ns):
+            told = journal.begin_of(text)
+            if told is None or told.id in seen or not _is_within(told, since_ns, until_ns):
+                continue
+            seen.add(told.id)
+            with contextlib.suppress(RecordError):
+                yield _past(text, path)
+
+
+def _is_within(told: Begin, since_ns: int, until_ns: int | None) -> bool:
+    return since_ns <= told.ended_ns and (until_ns is None or told.ended_ns < until_ns)
+
+
+def _texts(spool: Spool, path: str, since_ns: int, until_ns: int | None) -> list[bytes]:
+    if spool.way.reader is None and (since_ns or until_ns is not None):
+        header = _header(path)
+        is_other = header is not None and header.is_sorted
+        if is_other and header is not None:
+            if header.until_ns < since_ns or (until_ns is not None and header.since_ns >= until_ns):
+                return []
+    try:
+        content = spool.way.read(path, most=VOLUME_BYTES_MAX, owner=spool.uid)
+    except (FileNotFoundError, RecordError):
+        return []
+    head, _, rest = content.partition(b"\n")
+    if journal.header_of(head) is None:
+        return []
+    return [text for text in rest.splitlines(keepends=True) if text.endswith(b"}\n")]
+
+
+def _header(path: str) -> Header | None:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        head = os.pread(descriptor, _HEADER_BYTES_MAX, 0)
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+    return journal.header_of(head[: head.find(b"\n") + 1])
+
+
+def highest_number(spool: Spool) -> int:
+    """The highest number that is, or begins, an id in the history. Raises OSError if it cannot be read."""
+    there = look(spool)
+    found = [
+        int(stem) for moving in there.moving if (stem := _stem(moving.id)).isdecimal() and len(stem) < 19
+    ]
+    for volume in there.volumes:
+        path = path_of(spool, volume.file)
+        header = _header(path)
+        if header is not None and header.is_sorted:
+            found.append(header.number)
+        else:
+            with contextlib.suppress(FileNotFoundError, RecordError):
+                found.append(journal.highest_number(files.read(path, most=VOLUME_BYTES_MAX, owner=spool.uid)))
+    return max(found, default=0)
+
+
+def _stem(job_id: str) -> str:
+    return job_id.partition("_")[0].partition(".")[0]
+
+
+# ---------------------------------------------------------------- folding
+
+
+def take(spool: Spool, entry: Entry, node: str) -> Moving | None:
+    """fold, by NODE's daemon: an ended record begins to move into its journal. None: another got it."""
+    file = f"{entry.id}@{node}.{entry.state}"
+    if not files.move(spools.path_of(spool, entry), path_of(spool, file)):
+        return None
+    return Moving(entry.id, node, entry.state, file)
+
+
+def take_over(spool: Spool, moving: Moving, node: str) -> Moving | None:
+    """The same of what another node's daemon began to move, and never ended."""
+    file = f"{moving.id}@{node}.{moving.state}"
+    if not files.move(path_of(spool, moving.file), path_of(spool, file)):
+        return None
+    return Moving(moving.id, node, moving.state, file)
+
+
+class Journal:
+    """The journal of one node, for its daemon, which alone writes it."""
+
+    def __init__(self, spool: Spool, node: str) -> None:
+        self.spool, self.node = spool, node
+        self._number: int | None = None
+
+    def fold(self, moving: Iterable[Moving], now_s: float, year_s: float) -> int:
+        """Writes what moves into the journal, and removes it; how many.
+
+        Durable before anything is removed. What cannot be read now stays where it is. `now_s` is the time of
+        the node; a volume is closed when it is full, or was begun more than `year_s` ago. Raises OSError,
+        with nothing removed.
+        """
+        lines: list[bytes] = []
+        written: list[Moving] = []
+        for one in moving:
+            with contextlib.suppress(OSError):
+                past = read_moving(self.spool, one)
+                if past is not None:
+                    lines.append(_line_of(past))
+                    written.append(one)
+        if not lines:
+            return 0
+        size, begun_s = self._append(lines, now_s)
+        for one in written:
+            with contextlib.suppress(OSError):
+                files.remove(path_of(self.spool, one.file))
+        if size > VOLUME_BYTES or now_s - begun_s > year_s:
+            self.close()
+        return len(written)
+
+    def _append(self, lines: list[bytes], now_s: float) -> tuple[int, float]:
+        """Adds lines durably; how large the volume is then, and when it was begun."""
+        path = self._current()
+        header = None if path is None else _header(path)
+        if path is None or header is None or header.is_sorted:
+            return self._begin(lines, now_s), now_s
+        return files.append(path, b"".join(lines)), header.begun_s
+
+    def _path(self, number: int) -> str:
+        return path_of(self.spool, f"{self.node}.{number}{ENDING}")
+
+    def _current(self) -> str | None:
+        """The volume of the highest number, if there is any."""
+        if self._number is None:
+            mine = [volume.number for volume in look(self.spool).volumes if volume.node == self.node]
+            self._number = max(mine, default=0)
+        return self._path(self._number) if self._number else None
+
+    def _begin(self, lines: list[bytes], now_s: float) -> int:
+        content = journal.header_line(Header(False, round(now_s, 3))) + b"".join(lines)
+        number = self._number or 0
+        is_placed = False
+        while not is_placed:
+            number += 1
+            temporary = spools.temporary_of(self.spool, self.node, content)
+            is_placed = files.place(temporary, self._path(number))
+        self._number = number
+        files.sync_directory(self.spool.directory(HISTORY))
+        return len(content)
+
+    def close(self) -> None:
+        """Sorts the volume that is written, so that jobs are found in it soon; the next one begins with what
+        comes next. Its content is replaced in one step. Raises OSError."""
+        path = self._current()
+        if path is None:
+            return
+        with contextlib.suppress(RecordError, FileNotFoundError):
+            content = files.read(path, most=VOLUME_BYTES_MAX, owner=self.spool.uid)
+            files.replace(spools.temporary_of(self.spool, self.node, journal.in_order(content)), path)
+
+    def forget(self, before_ns: int) -> int:
+        """Removes closed volumes of this node of which every job ended before that; how many."""
+        gone = 0
+        for volume in look(self.spool).volumes:
+            path = path_of(self.spool, volume.file)
+            header = _header(path) if volume.node == self.node else None
+            if header is not None and header.is_sorted and header.until_ns < before_ns:
+                # The last number is how the next one is known.
+                gone += volume.number != self._number and files.remove(path)
+        return gone
+
+
+def _line_of(past: Past) -> bytes:
+    if past.record is None:
+        return journal.problem_line(past.id, past.state, past.ended_ns, past.problem or "")
+    return journal.line(past.id, past.state, past.record)
+
+
+def as_entry(past: Past) -> Entry:
+    """A job of the history as its directory listed it once; nobody finds a file there."""
+    return Entry(past.id, past.state, None, f"{past.id}{SUFFIX}", 0)
