@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 
+from roundq.actors.held import HeldList
 from roundq.actors.tenants import Tenants
 from roundq.actors.waiting import WaitingList
 from roundq.records import pings
@@ -24,8 +25,10 @@ MOOT_S = 60.0
 class Asked:
     """What one daemon remembers of requests/. Times are monotonic, in seconds."""
 
-    def __init__(self, spool: Spool, node: str, tenants: Tenants, waiting: WaitingList) -> None:
-        self.spool, self.node, self.tenants, self.waiting = spool, node, tenants, waiting
+    def __init__(
+        self, spool: Spool, node: str, tenants: Tenants, waiting: WaitingList, held: HeldList
+    ) -> None:
+        self.spool, self.node, self.tenants, self.waiting, self.held = spool, node, tenants, waiting, held
         self.freshness = files.Freshness(spool.directory("requests"))
         #: The tokens of the pings that are there.
         self.pongs: tuple[str, ...] = ()
@@ -66,11 +69,12 @@ class Asked:
             if "lost" in verbs and (meant := spools.asked_of(self.spool, job_id, "lost")) is not None:
                 self.tenants.take_from_lost(job_id, meant)
         for job_id, verbs in asked.items():
-            # It was claimed or running when it was asked for, and went back to waiting.
-            entry = self.waiting.entry(job_id)
+            # It was claimed or running when it was asked for, and went back to waiting, or is to be retried.
+            entry = self.waiting.entry(job_id) or self.held.entry(job_id)
             if "cancel" in verbs and entry and self._canceled(entry, settle_s):
                 self.tenants.say(job_id, CANCELED, "is canceled before it began")
                 self.waiting.remove([entry])
+                self.held.forget(entry)
         if now_s - self._moot_s >= max(MOOT_S, settle_s):
             self._moot_s = now_s
             active = (

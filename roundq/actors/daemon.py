@@ -27,7 +27,7 @@ from roundq.records.spool import Spool
 from roundq.words.errors import DaemonRunning, RoundqError
 from roundq.words.job import Identity
 from roundq.words.quantities import visible
-from roundq.words.states import WAITING
+from roundq.words.states import ENDED_STATES, HELD, WAITING
 from roundq.world import cgroup, files, procs, reading
 from roundq.world.config import Live
 from roundq.world.helpers import Helpers
@@ -203,7 +203,10 @@ class Daemon:
         self.round.unsafe = unsafe
 
     def _wait(self, again_s: float) -> None:
-        paths = [self.spool.directory(name) for name in (WAITING, "requests", control.DIRECTORY)]
+        names = [WAITING, HELD, "requests", control.DIRECTORY]
+        # What ends on other nodes matters to whoever waits for it.
+        names += ENDED_STATES if self.round.held.has_targets else ()
+        paths = [self.spool.directory(name) for name in names]
         # Cards of neighbours change all day: whoever has nothing to start need not be woken by them.
         others = self.round.homes[1:] if self.round.waiting else []
         self.watcher.keep([*paths, *(spool.path for spool in others)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 import sys
 import time
 import zlib
@@ -24,6 +25,7 @@ from roundq.words.dependencies import Conditions, Released, Standing, Unmet, sta
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import NS, Array, Dependency
 from roundq.words.quantities import visible
+from roundq.words.seals import ON_HOLD
 from roundq.words.states import CANCELED, HELD, WAITING
 from roundq.world import files
 
@@ -31,6 +33,8 @@ from roundq.world import files
 READ_MOST_S, MOVE_MOST_S = 0.2, 0.2
 #: A file that is no record yet may still be being written; after this it is reported.
 BROKEN_AFTER_S = 5.0
+#: What cannot be canceled is tried again after this.
+STUCK_S = 10
 
 
 @dataclass(slots=True)
@@ -64,6 +68,8 @@ class HeldList:
         self._times: list[tuple[int, str]] = []
         self._ready: set[str] = set()
         self._broken: dict[Entry, tuple[float, str]] = {}
+        #: Why one cannot be canceled that should be: told to the user, and tried again.
+        self._stuck: dict[str, str] = {}
         self._is_unread = False
         self._look_again_s = 0.0
         self._late_s = 0.0
@@ -95,7 +101,7 @@ class HeldList:
 
     def trouble(self) -> list[str]:
         """What the user should know: files that are not jobs."""
-        said = [text for _, text in self._broken.values() if text]
+        said = [text for _, text in self._broken.values() if text] + list(self._stuck.values())
         return said + [f"held/{visible(name)}: no job can have this name" for name in self._shelf.misnamed]
 
     def environments(self) -> set[str] | None:
@@ -105,8 +111,9 @@ class HeldList:
         return {one.environment for one in self._by_file.values() if one.environment}
 
     def entry(self, job_id: str) -> Entry | None:
-        """The file of a job that waits for something, as it was last listed."""
-        return self._shelf.entries.get(f"{job_id}{spools.SUFFIX}")
+        """The file of a job as it was last listed, unless it is being changed."""
+        listed = self._shelf.entries
+        return listed.get(f"{job_id}{spools.SUFFIX}") or listed.get(f"{job_id}{ON_HOLD}{spools.SUFFIX}")
 
     def entries(self) -> Iterable[Entry]:
         """All that was last listed, also what is on hold."""
@@ -195,6 +202,7 @@ class HeldList:
     def _drop(self, file: str) -> None:
         one = self._by_file.pop(file, None)
         self._ready.discard(file)
+        self._stuck.pop(file, None)
         if one is None:
             return
         for dependency in one.when.after:
@@ -239,10 +247,12 @@ class HeldList:
             if time.monotonic() > until_s:
                 break
             one = self._by_file[file]
-            if now_s - one.known_s < self._late_s:
-                # What happened before it was held may not be seen yet.
-                continue
             self._ready.discard(file)
+            unseen_s = one.known_s + self._late_s - now_s
+            if unseen_s > 0:
+                # What happened before it was held may not be seen yet.
+                heapq.heappush(self._times, (now_ns + math.ceil(unseen_s * NS), file))
+                continue
             found = dependencies.decide(
                 one.entry.id, one.when, lambda each: self.targets.target(key_of(each)), now_ns
             )
@@ -281,8 +291,13 @@ class HeldList:
         return True
 
     def _cancel(self, one: _Held, why: Unmet, now_ns: int, moved: set[str]) -> bool:
-        if not cancel(self.spool, self.node, one.entry, "dependency", why.detail, now_ns):
-            return False
+        try:
+            if not cancel(self.spool, self.node, one.entry, "dependency", why.detail, now_ns):
+                return False
+        except (OSError, RoundqError) as error:
+            self._stuck[one.entry.file] = f"job {visible(one.entry.id)} cannot be canceled: {error}"
+            heapq.heappush(self._times, (now_ns + STUCK_S * NS, one.entry.file))
+            return True
         moved.add(CANCELED)
         self.forget(one.entry)
         self._say(one.entry.id, CANCELED, f"is canceled: {why.detail}")

@@ -23,15 +23,18 @@ class Mending:
     def __init__(self, shelf: Shelf, node: str, log: logging.Logger) -> None:
         #: That of held/; whoever looks at it, too, may share it.
         self.shelf, self.node, self.log = shelf, node, log
+        self._heeded: dict[str, Entry] | None = None
         self._sealed: list[Entry] = []
         #: By file name, since when their processes are known to be dead.
         self._dead_s: dict[str, float] = {}
         self._looked_s = float("-inf")
         self._complained: set[str] = set()
 
-    def look(self, now_s: float) -> None:
-        """Mends what is due. Raises OSError if held/ cannot be listed."""
-        if self.shelf.look(now_s):
+    def look(self, now_s: float, *, lists: bool = True) -> None:
+        """Mends what is due. Raises OSError if held/ cannot be listed; without `lists` somebody else did."""
+        if lists:
+            self.shelf.look(now_s)
+        if self._heeded is not self.shelf.entries:
             self.heed()
         if not self._sealed or now_s - self._looked_s < AGAIN_S:
             return
@@ -42,7 +45,8 @@ class Mending:
         self._sealed = [entry for entry in there if not self._is_mended(entry, now_s)]
 
     def heed(self) -> None:
-        """The shelf was looked at, by whomever, and changed."""
+        """The shelf was looked at, by whomever, and may have changed."""
+        self._heeded = self.shelf.entries
         entries = self.shelf.entries.values()
         self._sealed = [entry for entry in entries if entry.node == self.node and entry.is_sealed]
 

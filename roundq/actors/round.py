@@ -22,6 +22,7 @@ from roundq.actors.board import Board
 from roundq.actors.clearing import Clearing
 from roundq.actors.courtesy import Courtesy
 from roundq.actors.grants import Grants
+from roundq.actors.held import HeldList
 from roundq.actors.leases import Leases
 from roundq.actors.mending import Mending
 from roundq.actors.survey import Scene
@@ -101,7 +102,8 @@ class Round:
         self.gpus = Gpus(os.environ)
         self.meter = Meter(spool, self.name, node.machine())
         self.waiting = WaitingList(spool, log)
-        self.asked = Asked(spool, self.name, self.tenants, self.waiting)
+        self.held = HeldList(spool, self.name, log, self.held_shelf)
+        self.asked = Asked(spool, self.name, self.tenants, self.waiting, self.held)
         self.homes: list[Spool] = [spool]
         self.seen: list[Seen] = []
         self.decision: Decision | None = None
@@ -155,8 +157,7 @@ class Round:
             self._tenants_s = now_s
             if not self.is_contested:
                 self.tenants.recover()
-        if not self.is_contested:
-            self.mending.look(now_s)
+        self._look_at_held(now_s)
         if settling.look(self.tenants, now_s, self.config.settle_s):
             # What was asked of it meanwhile is answered before it is born.
             self.asked.freshness.forget()
@@ -205,6 +206,8 @@ class Round:
     def _again_s(self, now_s: float) -> float:
         soon = [self.board.again_s(now_s), self.waiting.again_s(now_s), self.leases.again_s(now_s)]
         soon.append(self.mending.again_s(now_s))
+        if self.unsafe is None and not self.is_contested:
+            soon.append(self.held.again_s(now_s, time.time_ns()))
         if self.gpus.is_awaited:
             soon.append(self.gpus.again_s(now_s))
         if self.waiting and now_s < self.waiting.newest_s + survey.LEAVE_S:
@@ -212,6 +215,15 @@ class Round:
         return max(0.0, min(soon))
 
     # ------------------------------------------------------------ looking at my spool
+
+    def _look_at_held(self, now_s: float) -> None:
+        """Lets go what may go; what is released is read with the rest that waits."""
+        self.held.expect_late(self.config.settle_s)
+        if self.is_contested:
+            return
+        if self.unsafe is None:
+            self.held.look(now_s, time.time_ns(), self.config.poll_max_s)
+        self.mending.look(now_s, lists=self.unsafe is not None)
 
     def _look_at_drains(self, now_s: float) -> None:
         self.control.freshness.late_s = self.config.settle_s
@@ -476,7 +488,7 @@ class Round:
             said += survey.passed_by(self.waiting, self._limit().waiting, said)
         elif self.card is not None and self.waiting:
             heads, said = self.card.heads, self.card.said
-        trouble = [*self.waiting.trouble(), *self.tenants.trouble.values()]
+        trouble = [*self.waiting.trouble(), *self.held.trouble(), *self.tenants.trouble.values()]
         # Why it cannot be written is, as a rule, why it cannot be read.
         of_commons = self.board.publisher.trouble or self._commons_trouble
         trouble += [text for text in (self.config_error, self.draining, of_commons) if text]
