@@ -10,7 +10,7 @@ import argparse
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from roundq.actors import submission
 from roundq.faces.cli import say
@@ -27,7 +27,7 @@ from roundq.faces.cli.stopping import (
     noted,
 )
 from roundq.words.errors import JobRefused, RoundqError, SubmissionInterrupted, UsageError
-from roundq.words.job import Job
+from roundq.words.job import Job, Task
 from roundq.words.states import COMPLETED
 
 __all__ = ["build_parser", "run"]
@@ -45,47 +45,84 @@ def run(_verb: str, options: argparse.Namespace) -> int:
     try:
         with as_stopped():
             asker = person()
-            jobs, warnings = _described(options, asker)
-            submission.admit(asker.spool, asker.config, len(jobs))
+            order = _described(options, asker)
+            submission.admit(asker.spool, asker.config, order.count)
             # From here on something is done that has to be told.
             hold()
     except KeyboardInterrupt as stop:
         say("interrupted; nothing was submitted")
         return interrupted(stop)
     try:
-        with _submitting(jobs) as on_step:
-            ids = submission.submit(asker.spool, jobs, os.environ, asker.node, on_step)
+        with _submitting(order.count) as on_step:
+            ids = _submit(order, asker, on_step)
     except SubmissionInterrupted as stop:
-        return _taken_back(stop.__cause__, stop.ids, len(jobs))
+        return _taken_back(stop.__cause__, stop.ids, order.count)
     except KeyboardInterrupt as stop:
         # It had not come to the jobs.
-        return _taken_back(stop, (), len(jobs))
-    return _accepted(asker, jobs, ids, warnings, options)
+        return _taken_back(stop, (), order.count)
+    return _accepted(asker, order, ids, options)
 
 
-def _described(options: argparse.Namespace, asker: Person) -> tuple[list[Job], list[str]]:
-    """The jobs that are asked for, each of which could run, and sentences of warning."""
+class Order(NamedTuple):
+    """What is to be submitted: jobs; or an array, what its tasks have in common, and those of each job."""
+
+    jobs: Sequence[Job]
+    warnings: Sequence[str]
+    parts: Sequence[Sequence[Task]] = ()
+    told: str = ""
+    on_hold: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many jobs will be in the queue."""
+        return len(self.parts) or len(self.jobs)
+
+
+def _submit(order: Order, asker: Person, on_step: Callable[[float], None]) -> list[str]:
+    """Submits, and returns the ids that are told: of an array one."""
+    spool, node, on_hold = asker.spool, asker.node, order.on_hold
+    if order.parts:
+        (job,) = order.jobs
+        return [submission.submit_array(spool, job, order.parts, os.environ, node, on_step, on_hold=on_hold)]
+    return submission.submit(spool, order.jobs, os.environ, node, on_step, on_hold=on_hold)
+
+
+def _described(options: argparse.Namespace, asker: Person) -> Order:
+    """What is asked for, each job of which could run."""
+
+    def of(words: Sequence[str]) -> Job:
+        return describe(words, options, asker)
+
+    if options.array or options.each or options.param or options.command == ["-"]:
+        from roundq.faces.cli import many
+
+        plan = many.plan(options, of, asker)
+        return Order([plan.job], plan.warnings, plan.parts, plan.told)
+    for option in ("chunk", "max_fails", "each_format"):
+        if getattr(options, option) is not None:
+            name = option.replace("_", "-")
+            raise UsageError(f"option --{name}: there is no array", "give it with --array, --each or --param")
     if options.source is not None:
         from roundq.faces.cli import from_file
 
-        return from_file.jobs(options, lambda words: describe(words, options, asker), asker)
+        return Order(*from_file.jobs(options, of, asker))
     if not options.command:
         raise UsageError(
             "no command to run", "give one after the options, such as: rq run -J hello echo Hello"
         )
-    job = describe(options.command, options, asker)
-    return [job], submission.check(job, os.environ, asker.spool, asker.config, asker.node)
+    job = of(options.command)
+    return Order([job], submission.check(job, os.environ, asker.spool, asker.config, asker.node))
 
 
 @contextlib.contextmanager
-def _submitting(jobs: Sequence[Job]) -> Iterator[Callable[[float], None]]:
+def _submitting(count: int) -> Iterator[Callable[[float], None]]:
     """What to call after each step of a submission, which ends there if a signal came."""
-    if len(jobs) < MANY:
+    if count < MANY:
         yield lambda _: look_for_signals()
         return
     from roundq.faces.cli.progress import share
 
-    with share(f"submitting {len(jobs):,} jobs") as on_step:
+    with share(f"submitting {count:,} jobs") as on_step:
         yield on_step
 
 
@@ -104,42 +141,59 @@ def _taken_back(stop: BaseException | None, ids: Sequence[str], count: int) -> i
     return interrupted(stop)
 
 
-def _accepted(
-    asker: Person, jobs: Sequence[Job], ids: list[str], warnings: list[str], options: argparse.Namespace
-) -> int:
+def _accepted(asker: Person, order: Order, ids: list[str], options: argparse.Namespace) -> int:
     """What comes after the acceptance, which nothing here can undo; signals are held back."""
     unsaid: OSError | None = None
     stop: KeyboardInterrupt | None = None
     try:
         with as_stopped(), interruptible():
-            _print_ids(jobs, ids, options)
+            _print_ids(order, ids, options)
     except OSError as error:
         unsaid = error
     except KeyboardInterrupt as signaled:
         stop = signaled
     if not options.parsable:
         # Programs that read the id may read standard error with it.
-        for warning in warnings:
+        for warning in order.warnings:
             say(f"warning: {warning}")
     if asker.config.auto_start:
         _start_daemon(asker, options)
     if unsaid is None and stop is None:
-        if options.verbose and len(jobs) == 1:
-            say(f"its output goes to {os.path.join(jobs[0].directory, jobs[0].output or f'rq-{ids[0]}.out')}")
+        if options.verbose and len(order.jobs) == 1:
+            say(f"its output goes to {_output_of(order, ids[0])}")
         stop = noted()
         if stop is None and options.wait:
             try:
                 with as_stopped(), interruptible():
-                    return follow(asker, ids, options.parsable)
+                    return follow(asker, _followed(order, ids), options.parsable)
             except KeyboardInterrupt as signaled:
                 stop = signaled
     return _ended_early(ids, stop, unsaid)
 
 
-def _print_ids(jobs: Sequence[Job], ids: Sequence[str], options: argparse.Namespace) -> None:
-    told = zip(ids, jobs, strict=True)
-    lines = ids if options.parsable else [f"submitted {job_id} {_named(job)}" for job_id, job in told]
+def _print_ids(order: Order, ids: Sequence[str], options: argparse.Namespace) -> None:
+    told = zip(ids, order.jobs, strict=True)
+    more = f", {order.told}" if order.told else ""
+    lines = ids if options.parsable else [f"submitted {job_id} {_named(job)}{more}" for job_id, job in told]
     print("\n".join(lines), flush=True)
+
+
+def _output_of(order: Order, job_id: str) -> str:
+    from roundq.actors.streams import output_path
+
+    (job,) = order.jobs
+    if order.parts:
+        return os.path.join(job.directory, job.output or f"rq-{job_id}_%a.out")
+    return output_path(job, job_id)
+
+
+def _followed(order: Order, ids: Sequence[str]) -> Sequence[str]:
+    """The ids of all jobs that were submitted."""
+    if not order.parts:
+        return ids
+    from roundq.words.arrays import task_id
+
+    return [task_id(ids[0], part[0].index) for part in order.parts]
 
 
 def _ended_early(ids: Sequence[str], stop: KeyboardInterrupt | None, unsaid: OSError | None) -> int:
@@ -190,7 +244,7 @@ def describe(command: Sequence[str], options: argparse.Namespace, asker: Person)
         directory=_directory(options.chdir),
         jobname=name or "",
         # Without a name the id makes one, and it is given at submission; so it is where many bear one name.
-        output=options.output or (f"{name}.out" if name and options.source is None else ""),
+        output=options.output or (f"{_plain(name)}.out" if name and options.source is None else ""),
         error=options.error,
         cores=0 if options.exclusive else 1 if options.cpus is None else options.cpus,
         memory_required=options.mem,
@@ -203,8 +257,14 @@ def describe(command: Sequence[str], options: argparse.Namespace, asker: Person)
         gpus=options.gpus,
         scavenge=options.scavenge,
         notice=options.signal,
+        set=options.set,
         **asked,
     )
+
+
+def _plain(name: str) -> str:
+    """A name as the name of a file in which nothing is filled in."""
+    return name.replace("%", "%%")
 
 
 def _asked(options: argparse.Namespace) -> dict[str, Any]:

@@ -6,11 +6,12 @@ Every script calls it, some a thousand times: parsers of values are imported whe
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from roundq.faces.cli.charset import typed
 from roundq.faces.cli.parser import Parser, shown
 from roundq.words.errors import UsageError
-from roundq.words.job import Notice
+from roundq.words.job import CHUNK_MAX, TASKS_MAX, Notice
 
 PRIORITIES = {"high": 100, "normal": 0, "low": -100}
 #: What a record can carry.
@@ -32,7 +33,7 @@ def build_parser(verb: str) -> Parser:
     """The options that may stand before the command."""
     parser = RunParser(
         verb,
-        "[OPTION...] [--] COMMAND [ARGUMENT...] | --from FILE",
+        "[OPTION...] [--] COMMAND [ARGUMENT...] | --from FILE | -",
         "Put a command into the queue. Everything after COMMAND belongs to it. The job gets your environment,"
         " directory and umask, and begins on any node where a daemon of yours runs.",
         "rq run -J fit -c 4 -m 8G ./fit -n 3",
@@ -139,13 +140,62 @@ def build_parser(verb: str) -> Parser:
         dest="source",
         help="submit a job for each command line of a file, or of standard input (-), all or none",
     )
+    _add_array(add)
+    add(
+        "--set", metavar="NAME", type=_set, default="", help="the set of jobs that it belongs to, such as fit"
+    )
     add("--wait", action="store_true", help="wait for its end, and exit with its exit code")
     add("--parsable", action="store_true", help="print only the id")
     add("-v", "--verbose", action="store_true", help="say more on standard error")
     return parser
 
 
+def _add_array(add: Callable[..., object]) -> None:
+    """Options of arrays, whose module few submissions need."""
+    add("--array", metavar="INDICES", help="an array of tasks: 0-99, 1,5,7-9 or 0-99:2%%8, at most 8 at once")
+    add(
+        "--each",
+        metavar="FILE",
+        help="an array with a task for each line of a file or of standard input (-), filled in for {}, its"
+        " words for {1}, columns of CSV, TSV or JSON lines for {NAME}",
+    )
+    add(
+        "--each-format",
+        metavar="FORMAT",
+        choices=("lines", "csv", "tsv", "jsonl"),
+        help="lines, csv, tsv or jsonl",
+    )
+    add(
+        "--param",
+        metavar="NAME=VALUES",
+        action="append",
+        default=[],
+        help="an array with a task for each combination of values, filled in for {NAME}: lr=0.1,0.01 or seed=1-9",
+    )
+    add("--chunk", metavar="N", type=_chunk, help="run N tasks of an array one after the other in one job")
+    add(
+        "--max-fails",
+        metavar="N",
+        type=_fails,
+        help="begin no more of an array when more than N tasks failed",
+    )
+
+
 # Parsers of values are imported when their option is there.
+
+
+def _chunk(text: str) -> int:
+    return _count(text, "chunk", 1, CHUNK_MAX)
+
+
+def _fails(text: str) -> int:
+    return _count(text, "max-fails", 0, TASKS_MAX)
+
+
+def _count(text: str, option: str, least: int, most: int) -> int:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9 or not least <= int(text) <= most:
+        raise UsageError(f"option --{option}: {shown(text)} is no number from {least} to {most:,}")
+    return int(text)
 
 
 def _cores(text: str) -> int:
@@ -194,6 +244,12 @@ def _output(text: str) -> int:
     from roundq.words.quantities import MIB, parse_memory
 
     return parse_memory(text, MIB)
+
+
+def _set(text: str) -> str:
+    from roundq.words.groups import parse_set
+
+    return parse_set(text)
 
 
 def _duration(text: str) -> float:
