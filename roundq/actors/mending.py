@@ -23,7 +23,8 @@ class Mending:
     def __init__(self, shelf: Shelf, node: str, log: logging.Logger) -> None:
         #: That of held/; whoever looks at it, too, may share it.
         self.shelf, self.node, self.log = shelf, node, log
-        self._heeded: dict[str, Entry] | None = None
+        #: Its entries as they were followed last.
+        self._followed: dict[str, Entry] = {}
         self._sealed: list[Entry] = []
         #: By file name, since when their processes are known to be dead.
         self._dead_s: dict[str, float] = {}
@@ -34,8 +35,8 @@ class Mending:
         """Mends what is due. Raises OSError if held/ cannot be listed; without `lists` somebody else did."""
         if lists:
             self.shelf.look(now_s)
-        if self._heeded is not self.shelf.entries:
-            self.heed()
+        if self._followed is not self.shelf.entries:
+            self._follow()
         if not self._sealed or now_s - self._looked_s < AGAIN_S:
             return
         self._looked_s = now_s
@@ -44,11 +45,9 @@ class Mending:
         self._dead_s = {file: self._dead_s.get(file, now_s) for file in dead}
         self._sealed = [entry for entry in there if not self._is_mended(entry, now_s)]
 
-    def heed(self) -> None:
-        """The shelf was looked at, by whomever, and may have changed."""
-        self._heeded = self.shelf.entries
-        entries = self.shelf.entries.values()
-        self._sealed = [entry for entry in entries if entry.node == self.node and entry.is_sealed]
+    def _follow(self) -> None:
+        entries = self._followed = self.shelf.entries
+        self._sealed = [entry for entry in entries.values() if entry.node == self.node and entry.is_sealed]
 
     def again_s(self, now_s: float) -> float:
         """Seconds until the next look is wanted."""

@@ -90,7 +90,7 @@ def cancel(
             spools.request(spool, row.id, "cancel", node)
             _nudge(row, node)
             # It may have gone back to waiting before the request was there to be seen.
-            entry = _refreshed(spool, row, late_s).entry
+            entry = refreshed(spool, row, late_s).entry
             if entry.state in OWNED_STATES:
                 return ASKED
             if entry.state in ENDED_STATES:
@@ -101,7 +101,7 @@ def cancel(
                 f"cannot cancel {row.id}: a daemon of roundqueue 0.2.9 runs it on {row.node or 'some node'}",
                 "cancel it with the rq 0.2.9 it was submitted with",
             )
-        row = _refreshed(spool, row, late_s)
+        row = refreshed(spool, row, late_s)
     raise RoundqError(f"cannot cancel {row.id}: it keeps moving between nodes", "try again")
 
 
@@ -131,7 +131,7 @@ def restart(spool: Spool, row: Row, node: str, *, late_s: float = 0.0) -> str:
     process = row.record.process
     spools.request(spool, row.id, "restart", node, "" if process is None else environ.mark(process))
     _nudge(row, node)
-    entry = _refreshed(spool, row, late_s).entry
+    entry = refreshed(spool, row, late_s).entry
     if entry.state not in OWNED_STATES:
         # Its attempt is over; the request must not meet the next one.
         spools.answer(spool, row.id, ("restart",))
@@ -151,7 +151,7 @@ def unsealed(spool: Spool, row: Row, late_s: float, verb: str) -> Row:
                 f"try again; if {row.node} is gone for good: rq lost --force {row.node}",
             )
         time.sleep(WAIT_MIN_S)
-        row = _refreshed(spool, row, late_s)
+        row = refreshed(spool, row, late_s)
     return row
 
 
@@ -160,7 +160,7 @@ def _is_legacy(row: Row) -> bool:
     return row.state in OWNED_STATES and row.entry.node is None
 
 
-def _refreshed(spool: Spool, row: Row, late_s: float) -> Row:
+def refreshed(spool: Spool, row: Row, late_s: float) -> Row:
     """The row of the same job as it is now. Raises NoSuchJob if it is met nowhere, again and again."""
     looks, began_s = 0, time.monotonic()
     while looks < _LOOKS_IN_VAIN or time.monotonic() - began_s < late_s:
@@ -197,8 +197,9 @@ def wait(
     clock: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
     on_look: Callable[[dict[str, Entry]], None] | None = None,
+    least: int | None = None,
 ) -> dict[str, Row]:
-    """The rows of these jobs once all have ended, by id.
+    """The rows of these jobs once all have ended, or at `least` so many, by id.
 
     Looks kindly: directories that did not change are not listed again, and pauses grow from
     `WAIT_MIN_S` while nothing happens. `on_look` is told after each look where the jobs are. Raises
@@ -237,8 +238,8 @@ def wait(
                     ended[job_id] = row
         if on_look is not None:
             on_look(met)
-        if len(ended) == len(wanted):
-            return {job_id: ended[job_id] for job_id in wanted}
+        if len(ended) >= min(len(wanted), len(wanted) if least is None else least):
+            return {job_id: ended[job_id] for job_id in wanted if job_id in ended}
         pause_s = WAIT_MIN_S if met != before else pause_s * 1.3
         before = met
         here = any(entry.node == node for entry in met.values() if entry.state in OWNED_STATES)

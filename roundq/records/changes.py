@@ -107,6 +107,7 @@ def put(
     if state in OWNED_STATES:
         raise ValueError(f"nothing is put into {state}")
     target = _path(spool, sealed.id, state, on_hold=on_hold)
+    is_written = False
     try:
         temporary = spools.temporary_of(spool, node, formats.dump(record))
         try:
@@ -118,15 +119,33 @@ def put(
             if isinstance(error, FileNotFoundError):
                 return False
             raise
+        # From here on it may be there.
+        is_written = True
         files.replace(temporary, spools.path_of(spool, sealed))
         is_put = files.move(spools.path_of(spool, sealed), target)
     except OSError:
         with contextlib.suppress(OSError):
-            put_back(spool, sealed)
+            put_back(spool, sealed) if is_written else unseal(spool, sealed)
         raise
     if is_synced:
         files.sync_directory(spool.directory(state))
     return is_put
+
+
+def unseal(spool: Spool, sealed: Entry) -> bool:
+    """put, by the process that sealed it and has written nothing: the record goes back to where it was.
+
+    Whether it did. Durable when it returns.
+    """
+    seal = seal_of(sealed)
+    if seal is None:
+        return False
+    state = HELD if seal.origin == USER else seal.origin
+    target = _path(spool, sealed.id, state, on_hold=seal.origin == USER)
+    if not files.move(spools.path_of(spool, sealed), target):
+        return False
+    files.sync_directory(spool.directory(state))
+    return True
 
 
 def put_back(spool: Spool, sealed: Entry) -> str | None:
@@ -158,11 +177,20 @@ def _belongs(origin: str, record: Record | None) -> tuple[str, bool]:
     if record is None:
         return origin, False
     if origin in ENDED_STATES:
-        # What has no end is to be run again.
-        return (origin if record.completed_ns else state_of(record)), False
+        return (state_of(record) if _is_to_run(origin, record) else origin), False
     if record.completed_ns and record.reason in _UNBEGUN:
         return CANCELED, False
     return (HELD if origin == HELD else state_of(record)), False
+
+
+def _is_to_run(origin: str, record: Record) -> bool:
+    """Whether a record that had ended holds its next attempt.
+
+    One that was canceled before it began may say nothing of that, but the attempt that follows does.
+    """
+    if record.completed_ns:
+        return False
+    return origin != CANCELED or (bool(record.attempts) and record.attempts[-1].reason in _UNBEGUN)
 
 
 def seal_of(entry: Entry) -> Seal | None:

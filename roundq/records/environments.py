@@ -49,6 +49,11 @@ def store(spool: Spool, environ: dict[str, str], node: str) -> str:
     return digest
 
 
+def renew(spool: Spool, digest: str) -> bool:
+    """Keeps an environment from being swept before a job names it again; whether it is there. Raises OSError."""
+    return files.touch(_path(spool, digest))
+
+
 def _is_whole(spool: Spool, digest: str) -> bool:
     try:
         load(spool, digest)

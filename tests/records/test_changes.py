@@ -453,6 +453,31 @@ def test_a_change_that_was_written_goes_where_its_content_belongs(
     assert record_of(spool, entry.id) == new
 
 
+@pytest.mark.parametrize("kind", ["as it was", "retired", "runs again"])
+def test_what_was_canceled_by_its_move_alone_runs_only_if_that_was_asked(
+    kind: str, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record says nothing of the cancel."""
+    entry = at(spool, WAITING)
+    os.rename(spools.path_of(spool, entry), f"{spool.directory(CANCELED)}/{entry.id}.job")
+    sealed = sealed_by_the_dead(spool, the(spool, entry.id), monkeypatch)
+    record = spools.read(spool, sealed)
+    ended = replace(record, completed_ns=NS, reason="canceled")
+    kinds = {"retired": replace(record, retired=True), "runs again": ended.unbegun()}
+    if kind in kinds:
+        written(spool, sealed, kinds[kind])
+    assert changes.put_back(spool, sealed) == (WAITING if kind == "runs again" else CANCELED)
+
+
+@pytest.mark.parametrize("origin", seals.ORIGINS)
+def test_what_is_unsealed_is_where_it_was(origin: str, spool: Spool) -> None:
+    entry = at(spool, origin)
+    sealed = changes.change(spool, entry, "n1")
+    assert sealed is not None
+    assert changes.unseal(spool, sealed)
+    assert the(spool, entry.id) == entry
+
+
 def test_a_record_that_cannot_be_read_goes_back(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     sealed = sealed_by_the_dead(spool, at(spool, FAILED), monkeypatch)
     Path(spools.path_of(spool, sealed)).write_text("{")

@@ -1,0 +1,214 @@
+"""What users do to jobs that do not run: hold, release, run again, retire, edit. One job at a time.
+
+Prints nothing. What moved is durable when the caller has called `changes.sync` for the states that it is
+told of, once for all. A job that moves on meanwhile is looked for again; who came too late is told what it
+is now.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+from roundq.actors.listing import Row
+from roundq.actors.queue import refreshed, unsealed
+from roundq.records import changes, environments
+from roundq.records import spool as spools
+from roundq.records.spool import Entry, Spool
+from roundq.words.errors import RecordError, RoundqError
+from roundq.words.job import Job, Record
+from roundq.words.states import COMPLETED, ENDED_STATES, HELD, PENDING_STATES, WAITING
+
+#: Jobs that can be retired.
+UNWELL = tuple(state for state in ENDED_STATES if state != COMPLETED)
+#: How often a job that moves on is looked for again.
+_TRIES = 5
+
+
+class Outcome(NamedTuple):
+    """What became of one job.
+
+    `state` is where it was put, None if nothing was done: then `row` says how it is. `record` is what was
+    written, where that is known.
+    """
+
+    state: str | None
+    row: Row
+    record: Record | None = None
+
+
+def hold(spool: Spool, row: Row, late_s: float = 0.0) -> Outcome:
+    """Keeps a job that has not begun from starting until it is released; one that is on hold stays so.
+
+    What others do is seen after `late_s` at the latest. Raises RoundqError if it cannot be held, or is gone.
+    """
+    for _ in range(_TRIES):
+        row = unsealed(spool, row, late_s, "hold")
+        if row.state not in PENDING_STATES:
+            return Outcome(None, row)
+        if _moved(changes.hold, spool, row.entry, late_s):
+            return Outcome(HELD, row)
+        row = refreshed(spool, row, late_s)
+    raise _moving("hold", row)
+
+
+def release(spool: Spool, row: Row, now_ns: int, late_s: float = 0.0) -> Outcome:
+    """Lets a job that is on hold go: it waits, or is held until what it waits for has come.
+
+    What others do is seen after `late_s` at the latest. Raises RoundqError if it cannot be told or done.
+    """
+    for _ in range(_TRIES):
+        row = unsealed(spool, row, late_s, "release")
+        if not row.entry.is_on_hold:
+            return Outcome(None, row)
+        try:
+            record = spools.read(spool, row.entry)
+        except RecordError as error:
+            raise RoundqError(f"cannot release {row.id}: its job file cannot be read: {error}") from None
+        except FileNotFoundError:
+            row = refreshed(spool, row, late_s)
+            continue
+        state = changes.state_of(record, now_ns)
+        if _moved(functools.partial(changes.release, state=state), spool, row.entry, late_s):
+            return Outcome(state, row, record)
+        row = refreshed(spool, row, late_s)
+    raise _moving("release", row)
+
+
+def _moved(move: Callable[[Spool, Entry], bool], spool: Spool, entry: Entry, late_s: float) -> bool:
+    try:
+        return move(spool, entry)
+    except FileNotFoundError:
+        if not late_s:
+            raise
+        # It is listed, and has moved on: this node learns it late.
+        return False
+
+
+class Changer:
+    """What one command knows while it changes many jobs."""
+
+    def __init__(self, spool: Spool, node: str, now_ns: int, late_s: float = 0.0) -> None:
+        self.spool, self.node, self.now_ns, self.late_s = spool, node, now_ns, late_s
+        self._renewed: dict[str, bool] = {}
+        self._asked: dict[str, set[str]] | None = None
+
+    def rerun(self, row: Row) -> Outcome:
+        """Has a job that ended run again, as its next attempt: it waits, or is held until it may start.
+
+        Raises RoundqError if its environment is stored no more.
+        """
+
+        def again(record: Record) -> tuple[Record, str]:
+            self._renew(row.id, record.job.environment)
+            self._forget_requests(row.id)
+            if not record.completed_ns:
+                # Canceled by the move alone.
+                told = "canceled before it began"
+                record = replace(record, completed_ns=self.now_ns, reason="canceled", detail=told)
+            new = record.unbegun()
+            return new, changes.state_of(new, self.now_ns)
+
+        return self._change(row, "rerun", lambda one: one.state in ENDED_STATES, again)
+
+    def retire(self, row: Row, *, undo: bool = False) -> Outcome:
+        """Counts a job that did not end well as settled, or not any more; it stays where it is."""
+
+        def settled(record: Record) -> tuple[Record, str] | None:
+            return None if record.retired is not undo else (replace(record, retired=not undo), "")
+
+        return self._change(row, "retire", lambda one: one.state in UNWELL, settled)
+
+    def edit(self, row: Row, edited: Callable[[Job], Job]) -> Outcome:
+        """Changes what a job that has not begun asks for; `edited` makes the new job, and may refuse.
+
+        On hold it stays on hold; otherwise it waits, or is held until it may start.
+        """
+
+        def new(record: Record) -> tuple[Record, str] | None:
+            job = edited(record.job)
+            if job == record.job:
+                return None
+            changed = replace(record, job=job)
+            return changed, changes.state_of(changed, self.now_ns)
+
+        return self._change(row, "edit", lambda one: one.state in PENDING_STATES, new)
+
+    def _change(
+        self,
+        row: Row,
+        verb: str,
+        may: Callable[[Row], bool],
+        to: Callable[[Record], tuple[Record, str] | None],
+    ) -> Outcome:
+        """Seals, reads, writes and puts one record; nothing if `may` says no, or `to` None.
+
+        `to` tells the new record, and the state, "" for the one it is in. It may raise RoundqError.
+        """
+        for _ in range(_TRIES):
+            row = unsealed(self.spool, row, self.late_s, verb)
+            if not may(row):
+                return Outcome(None, row)
+            try:
+                sealed = changes.change(self.spool, row.entry, self.node)
+            except FileNotFoundError:
+                if not self.late_s:
+                    raise
+                sealed = None
+            if sealed is None:
+                row = refreshed(self.spool, row, self.late_s)
+                continue
+            return self._put(row, sealed, verb, to)
+        raise _moving(verb, row)
+
+    def _put(
+        self, row: Row, sealed: Entry, verb: str, to: Callable[[Record], tuple[Record, str] | None]
+    ) -> Outcome:
+        on_hold = row.entry.is_on_hold
+        try:
+            record = spools.read(self.spool, sealed)
+            # It may have been read before somebody else changed it.
+            row = replace(row, record=record)
+            new = to(record)
+        except BaseException as error:
+            changes.unseal(self.spool, sealed)
+            if isinstance(error, RecordError):
+                raise RoundqError(f"cannot {verb} {row.id}: its job file cannot be read: {error}") from None
+            raise
+        if new is None:
+            changes.unseal(self.spool, sealed)
+            return Outcome(None, row, record)
+        changed, state = new
+        state = HELD if on_hold else state or row.state
+        if not changes.put(self.spool, sealed, changed, state, self.node, on_hold=on_hold, is_synced=False):
+            raise RoundqError(f"cannot {verb} {row.id}: it was taken from {self.node}, which was called lost")
+        return Outcome(state, row, changed)
+
+    def _renew(self, job_id: str, digest: str | None) -> None:
+        if digest is None:
+            return
+        if digest not in self._renewed:
+            self._renewed[digest] = environments.renew(self.spool, digest)
+        if not self._renewed[digest]:
+            raise RoundqError(
+                f"cannot rerun {job_id}: the environment that it was submitted with is not kept any more",
+                "submit it again",
+            )
+
+    def _forget_requests(self, job_id: str) -> None:
+        # They were asked of what has ended.
+        if self._asked is None:
+            self._asked = spools.requests(self.spool)
+        if job_id in self._asked:
+            spools.answer(self.spool, job_id)
+
+
+def _moving(verb: str, row: Row) -> RoundqError:
+    return RoundqError(f"cannot {verb} {row.id}: it keeps moving between nodes", "try again")
+
+
+def is_waiting(state: str | None) -> bool:
+    """Whether a daemon is needed for what was put there."""
+    return state in (WAITING, HELD)
