@@ -3,24 +3,38 @@
 Called by `actors.queue`, which is where callers find it. Reads the spools of
 everybody, so whatever strangers put there is bounded, and told as a problem when
 it cannot be read. A look costs what is shown, not what exists: directories are
-listed, but of many waiting jobs only the first and the last record are read, and
-of many ended ones the newest.
+listed, but of many waiting jobs only the first and the last record are read, of
+many ended ones the newest, and of the tasks of an array one.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from roundq.records import cards
+from roundq.records import cards, census
 from roundq.records import spool as spools
 from roundq.records.cards import Card, Occupant
+from roundq.records.census import FOREIGN, LEGACY, Census
 from roundq.records.spool import Entry, Spool
 from roundq.words import record_format as formats
 from roundq.words.errors import RecordError
 from roundq.words.job import NO_NODE, NS, Job, Record
-from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES, RUNNING, STATES, WAITING
+from roundq.words.states import (
+    CANCELED,
+    CLAIMED,
+    COMPLETED,
+    ENDED_STATES,
+    FAILED,
+    HELD,
+    OWNED_STATES,
+    PENDING_STATES,
+    RUNNING,
+    STATES,
+    WAITING,
+    ZOMBIE,
+)
 from roundq.world import files
 
 #: Ended jobs are shown when they ended after the user's latest submission less this (0.2.9) ...
@@ -31,7 +45,7 @@ RECENT_S = 600
 PENDING_MOST = 20
 OWNED_MOST = 1000
 ENDED_MOST = 100
-#: Rows per user and state; strangers may have a million files. The counts say the rest.
+#: Rows per user and state that waits; strangers may have a million files. The counts say the rest.
 ROWS_MOST = 10_000
 #: Names per directory of somebody else that are looked at.
 NAMES_OF_OTHERS_MOST = 50_000
@@ -44,8 +58,10 @@ FOUND_MOST = 1000
 #: A record that moves while it is looked for is looked for this often.
 LOOKS = 3
 
-#: The ways of giving ids, oldest first: SECS.NANOS of 0.2.9, names of other programs, our numbers.
-LEGACY, FOREIGN, NUMBERED = range(3)
+#: A user's jobs are listed in this order; the state of an array is the first in which a task of it is.
+ORDER = (RUNNING, CLAIMED, WAITING, HELD, FAILED, ZOMBIE, CANCELED, COMPLETED)
+#: Orders ids as they were given.
+age_key = census.age_key
 _ORDER = {state: place for place, state in enumerate(STATES)}
 
 
@@ -53,8 +69,7 @@ _ORDER = {state: place for place, state in enumerate(STATES)}
 class Row:
     """A job as it was found: where, and its record if that was read and could be.
 
-    `problem` says why there is no record; with neither, the record was not read, since
-    the queue is long (`is_unread`).
+    `problem` says why there is no record; with neither, the record was not read.
     """
 
     spool: Spool
@@ -85,10 +100,54 @@ class Row:
             return self.entry.node
         return None if self.record is None or self.record.node == NO_NODE else self.record.node
 
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An array as one line: how many of its tasks are in which state, and the row of one task.
+
+    `counts` has no zeros. The row is that of a task that was in the state of the array, and tells what all
+    tasks share. `ended_ns` is when the last of those that were read had ended, 0 if none was read.
+    """
+
+    id: str
+    counts: Mapping[str, int]
+    row: Row
+    ended_ns: int = 0
+
     @property
-    def is_unread(self) -> bool:
-        """Whether nobody tried to read its record."""
-        return self.record is None and self.problem is None
+    def spool(self) -> Spool:
+        """Where it is."""
+        return self.row.spool
+
+    @property
+    def user(self) -> str:
+        """Whose array it is."""
+        return self.row.user
+
+    @property
+    def is_mine(self) -> bool:
+        """Whether it is the caller's."""
+        return self.row.is_mine
+
+    @property
+    def record(self) -> Record | None:
+        """The record of the task that was read."""
+        return self.row.record
+
+    @property
+    def problem(self) -> str | None:
+        """Why that has none."""
+        return self.row.problem
+
+    @property
+    def state(self) -> str:
+        """The first of `ORDER` in which a task is."""
+        return state_of(self.counts)
+
+    @property
+    def tasks(self) -> int:
+        """How many tasks there are; those that were swept away long ago are not."""
+        return sum(self.counts.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,24 +156,21 @@ class Listing:
 
     `rows` are user by user, each user's in the order of the states, ids ascending. `counts`
     (user -> state -> jobs) count all jobs, also those that have no row. `problems` (user ->
-    sentence) are spools that could not be listed.
+    sentence) are spools that could not be listed. `bundles` are arrays in one line each: then of their
+    tasks only those that are claimed or run have rows. `jobs` are the names by which all was counted, by
+    the path of the spool.
     """
 
     rows: tuple[Row, ...]
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    bundles: tuple[Bundle, ...] = ()
+    jobs: dict[str, Census] = field(default_factory=dict)
 
 
-def age_key(job_id: str) -> tuple[int, tuple[int, ...], str]:
-    """Orders ids as they were given, within each way of giving them."""
-    for kind, separator in ((NUMBERED, "_"), (LEGACY, ".")):
-        parts = job_id.split(separator)
-        if len(parts) <= 2 and len(job_id) < 40 and all(part.isdecimal() for part in parts):
-            return kind, tuple(int(part) for part in parts), job_id
-    number, _, node = job_id.partition(".")
-    if node and number.isdecimal() and len(number) < 19:
-        return NUMBERED, (int(number),), job_id
-    return FOREIGN, (), job_id
+def state_of(counts: Mapping[str, int]) -> str:
+    """The state of an array of which so many tasks are in these states; at least one is."""
+    return next(state for state in ORDER if counts.get(state))
 
 
 # ---------------------------------------------------------------- the look
@@ -129,49 +185,147 @@ def listing(
     ended_most: int = ENDED_MOST,
     ended_of_all: bool = False,
     ended_of_any_age: bool = False,
+    bundles: bool = False,
 ) -> Listing:
     """What is in these spools now.
 
-    Of each user the first `pending_most` waiting and held jobs and the last are read, all that are
+    Of each user the first `pending_most` waiting and held jobs and the last have rows, all that are
     claimed and running, and of each ended state the newest `ended_most`. Ended jobs have a row if they
     ended after the user's latest submission less a minute or within ten minutes (or with
-    `ended_of_any_age`), and are mine (or with `ended_of_all` anybody's). Never fails on what is
-    found there. Of those in a commons (`Spool.is_commons`) it is what their cards tell.
+    `ended_of_any_age`), and are mine (or with `ended_of_all` anybody's). With `bundles` arrays are lines, by
+    the same rules. Never fails on what is found there. Of those in a commons (`Spool.is_commons`) it is what
+    their cards tell.
     """
     rows: list[Row] = []
+    bundled: list[Bundle] = []
     counts: dict[str, dict[str, int]] = {}
     problems: dict[str, str] = {}
+    censuses: dict[str, Census] = {}
     for spool in from_spools:
         is_mine = spool.path == me.path
-        allowance = None if is_mine else Allowance()
         if spool.is_commons:
             told, count = _of_cards(spool)
             rows += told
             counts[spool.user] = count
             continue
+        allowance = None if is_mine else Allowance()
         try:
-            found = spools.scan(spool, most=files.NAMES_MAX if is_mine else NAMES_OF_OTHERS_MOST)
+            jobs = taken(spool, is_mine, allowance)
         except OSError as error:
             problems[spool.user] = f"{spool.path} cannot be listed: {error.strerror or error}"
             continue
-        by_state = _single(spool, found, allowance)
         # Two homes may have the same name, below two parents.
         count = counts.setdefault(spool.user, {})
-        for state, entries in by_state.items():
-            count[state] = count.get(state, 0) + len(entries)
-        current = [
-            row
-            for state in (*PENDING_STATES, *OWNED_STATES)
-            for row in _rows_of(spool, by_state[state], is_mine, pending_most, allowance)
-        ]
-        rows.extend(current)
+        for state, number in jobs.counts().items():
+            count[state] = count.get(state, 0) + number
+        censuses[spool.path] = jobs
+        # An array of which one task is left is that task.
+        jobs.unbundle(1 if bundles else None)
+        look = _Look(spool, jobs, is_mine, allowance)
+        current = look.current(pending_most)
+        living = look.living_arrays(pending_most, {row.id: row for row in current})
+        rows += current
         if is_mine or ended_of_all:
-            newest = _newest_ended(spool, by_state, is_mine, ended_most, allowance)
-            since_ns = 0 if ended_of_any_age else _shown_since(current + newest, now_ns)
+            newest, ended = look.newest_ended(ended_most), look.ended_arrays(ended_most)
+            told = [*current, *newest, *(bundle.row for bundle in (*living, *ended))]
+            since_ns = 0 if ended_of_any_age else _shown_since(told, now_ns)
             # One that cannot be read is shown: else nobody would ever mend it.
             shown = [row for row in newest if row.record is None or ended_ns(row.record) >= since_ns]
-            rows.extend(sorted(shown, key=lambda row: (_ORDER[row.state], age_key(row.id))))
-    return Listing(tuple(rows), counts, problems)
+            rows += sorted(shown, key=lambda row: (_ORDER[row.state], age_key(row.id)))
+            living += [bundle for bundle in ended if bundle.record is None or bundle.ended_ns >= since_ns]
+        bundled += living
+    return Listing(tuple(rows), counts, problems, tuple(bundled), censuses)
+
+
+def taken(spool: Spool, is_mine: bool, allowance: Allowance | None = None) -> Census:
+    """The jobs of a spool by their names, each once. Raises OSError if it cannot be listed."""
+    jobs = census.take(spool, most=files.NAMES_MAX if is_mine else NAMES_OF_OTHERS_MOST)
+    for entries in jobs.doubles().values():
+        right = max(entries, key=lambda entry: _standing(spool, entry, allowance))
+        jobs.leave_out(entry for entry in entries if entry is not right)
+    return jobs
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One user's jobs, of which some are read."""
+
+    spool: Spool
+    jobs: Census
+    is_mine: bool
+    allowance: Allowance | None
+
+    def _read(self, entries: Sequence[Entry]) -> list[Row]:
+        if self.allowance is not None:
+            self.allowance.expect(entries)
+        return [row_of(self.spool, entry, self.is_mine, self.allowance) for entry in entries]
+
+    def current(self, pending_most: int) -> list[Row]:
+        """The rows of what has not ended, oldest first: of what waits the first ones and the last."""
+        rows = []
+        for state in PENDING_STATES:
+            entries = self.jobs.oldest(state, min(pending_most, ROWS_MOST))
+            last = self.jobs.last(state)
+            rows += self._read(entries if last is None or last in entries else [*entries, last])
+        for state in OWNED_STATES:
+            rows += self._read(self.jobs.all(state)[:OWNED_MOST])
+        return rows
+
+    def living_arrays(self, pending_most: int, known: Mapping[str, Row]) -> list[Bundle]:
+        """The arrays that have not ended, oldest first; `known` are rows by id."""
+        living = self._arrays_by_state()
+        chosen: list[tuple[str, Entry]] = []
+        for state in (*PENDING_STATES, *OWNED_STATES):
+            arrays = sorted(living.get(state, ()), key=age_key)
+            most = pending_most if state in PENDING_STATES else OWNED_MOST
+            arrays = [*arrays[:most], *(arrays[-1:] if len(arrays) > most else ())]
+            chosen += [(array, self.jobs.first_task(array, state)) for array in arrays]
+        unknown = [entry for _, entry in chosen if entry.id not in known]
+        rows = {**known, **{entry.id: row for entry, row in zip(unknown, self._read(unknown), strict=True)}}
+        return [self._bundle(array, [rows[entry.id]]) for array, entry in chosen]
+
+    def ended_arrays(self, ended_most: int) -> list[Bundle]:
+        """The newest arrays of which all tasks have ended, newest first."""
+        ended = self._arrays_by_state()
+        found = []
+        for state in ENDED_STATES:
+            for array in sorted(ended.get(state, ()), key=age_key, reverse=True)[:ended_most]:
+                # The last index ended last, roughly; of each state, since a few may have failed early.
+                states = [state, *(other for other in ENDED_STATES if other != state)]
+                of = self.jobs.arrays[array]
+                last = [self.jobs.last_task(array, one) for one in states if one in of]
+                found.append(self._bundle(array, self._read(last)))
+        return found
+
+    def _arrays_by_state(self) -> dict[str, list[str]]:
+        arrays: dict[str, list[str]] = {}
+        for array, by_state in self.jobs.arrays.items():
+            state = state_of({state: len(tasks) for state, tasks in by_state.items()})
+            arrays.setdefault(state, []).append(array)
+        return arrays
+
+    def _bundle(self, array: str, rows: Sequence[Row]) -> Bundle:
+        counts = {state: len(tasks) for state, tasks in self.jobs.arrays[array].items()}
+        ended = [ended_ns(row.record) for row in rows if row.record and row.state in ENDED_STATES]
+        return Bundle(array, counts, rows[0], max(ended, default=0))
+
+    def newest_ended(self, most: int) -> list[Row]:
+        """The rows of the newest ended jobs of each state, the one that ended last first."""
+        # Ids tell what is new without a stat() of each of ten thousand files. They compare only within one
+        # way of giving them; and a few failures must not be lost behind a thousand successes.
+        newest = []
+        for state in ENDED_STATES:
+            newest += self.jobs.newest(state, most)
+            others: dict[int, list[Entry]] = {}
+            for entry in self.jobs.others[state]:
+                others.setdefault(age_key(entry.id)[0], []).append(entry)
+            foreign = others.get(FOREIGN, [])[:ROWS_MOST]
+            legacy = others.get(LEGACY, [])
+            newest += sorted(foreign, key=lambda entry: (-_written_ns(self.spool, entry), entry.id))[:most]
+            newest += sorted(legacy, key=lambda entry: age_key(entry.id), reverse=True)[:most]
+        rows = self._read(newest)
+        rows.sort(key=lambda row: 0 if row.record is None else -ended_ns(row.record))
+        return rows
 
 
 def _of_cards(spool: Spool) -> tuple[list[Row], dict[str, int]]:
@@ -208,56 +362,6 @@ def _on_card(card: Card, job: Occupant) -> Record:
         process=job.process,
         gpus=job.gpus,
     )
-
-
-def _rows_of(
-    spool: Spool, entries: list[Entry], is_mine: bool, pending_most: int, allowance: Allowance | None
-) -> list[Row]:
-    """The rows of a state that is not ended, oldest first; only some of those that wait are read."""
-    if entries and entries[0].state in OWNED_STATES:
-        if allowance is not None:
-            allowance.expect(entries[:OWNED_MOST])
-        return [row_of(spool, entry, is_mine, allowance) for entry in entries[:OWNED_MOST]]
-    if len(entries) > ROWS_MOST:
-        entries = [*entries[: ROWS_MOST - 1], entries[-1]]
-    last = len(entries) - 1
-    if allowance is not None:
-        allowance.expect(entries[:pending_most])
-    return [
-        row_of(spool, entry, is_mine, allowance)
-        if place < pending_most or place == last
-        else Row(spool, entry, None, None, is_mine)
-        for place, entry in enumerate(entries)
-    ]
-
-
-def _newest_ended(
-    spool: Spool,
-    by_state: dict[str, list[Entry]],
-    is_mine: bool,
-    most: int,
-    allowance: Allowance | None = None,
-) -> list[Row]:
-    # Ids tell what is new without a stat() of each of ten thousand files. They compare only within one
-    # way of giving them; and a few failures must not be lost behind a thousand successes.
-    kinds: dict[tuple[str, int], list[Entry]] = {}
-    for state in ENDED_STATES:
-        for entry in by_state[state]:
-            kinds.setdefault((state, age_key(entry.id)[0]), []).append(entry)
-    newest = [
-        entry
-        for (_, kind), same in kinds.items()
-        for entry in sorted(
-            same[:ROWS_MOST] if kind == FOREIGN else same,
-            key=lambda entry: (_written_ns(spool, entry) if kind == FOREIGN else 0, age_key(entry.id)),
-            reverse=True,
-        )[:most]
-    ]
-    if allowance is not None:
-        allowance.expect(newest)
-    rows = [row_of(spool, entry, is_mine, allowance) for entry in newest]
-    rows.sort(key=lambda row: 0 if row.record is None else -ended_ns(row.record))
-    return rows
 
 
 def _written_ns(spool: Spool, entry: Entry) -> int:
@@ -389,9 +493,10 @@ def find(
     twice; the order is that of the words, then by id.
     """
     words, names = list(dict.fromkeys(words)), list(dict.fromkeys(names))
-    by_state = _single(spool, spools.scan(spool))
-    by_id = {entry.id: entry for same in by_state.values() for entry in same}
-    named = _named(spool, by_state, {word for word in words if word not in by_id}.union(names), ended_most)
+    jobs = taken(spool, True)
+    jobs.unbundle()
+    by_id = {entry.id: entry for state in STATES for entry in jobs.all(state)}
+    named = _named(spool, jobs, {word for word in words if word not in by_id}.union(names), ended_most)
     found: dict[str, Row] = {}
     unknown = []
     for word, is_name in [(word, False) for word in words] + [(name, True) for name in names]:
@@ -405,15 +510,13 @@ def find(
     return list(found.values()), unknown
 
 
-def _named(
-    spool: Spool, by_state: dict[str, list[Entry]], names: set[str], ended_most: int
-) -> dict[str, list[Row]]:
+def _named(spool: Spool, jobs: Census, names: set[str], ended_most: int) -> dict[str, list[Row]]:
     """The jobs of these names, ids ascending."""
     if not names:
         return {}
-    live = [entry for state in (*PENDING_STATES, *OWNED_STATES) for entry in by_state[state]]
+    live = [entry for state in (*PENDING_STATES, *OWNED_STATES) for entry in jobs.all(state)]
     rows = [row_of(spool, entry, True) for entry in live]
-    rows += _newest_ended(spool, by_state, True, ended_most)
+    rows += _Look(spool, jobs, True, None).newest_ended(ended_most)
     named: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: age_key(row.id)):
         if row.record is not None and row.record.job.name in names:

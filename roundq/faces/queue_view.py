@@ -2,8 +2,8 @@
 
 Pure: given what was found and the time, it returns columns and rows for `tables`.
 Own jobs come first, then those of the others; of each user what runs, then what
-waits, in the order in which it is likely to start, then what has ended, newest first. On
-a terminal long runs of one user's jobs fold into a line; nothing folds in a pipe.
+waits, in the order in which it is likely to start, then what has ended, newest first. An array is
+one line, and so are long runs of one user's jobs, on a terminal sooner than in a pipe.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import signal
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from roundq.actors.listing import Listing, Row, age_key, ended_ns
+from roundq.actors.listing import ORDER, Bundle, Listing, Row, ended_ns
 from roundq.actors.reasons import Word
-from roundq.faces.tables import Cell, Column, Line
+from roundq.faces import bundles as bundle_lines
+from roundq.faces.tables import Cell, Column, Line, Spread
 from roundq.faces.tables import Row as TableRow
+from roundq.records.census import age_key
 from roundq.words import states
 from roundq.words.job import NS, Record
 from roundq.words.quantities import ALL_CORES, format_age, format_duration
+from roundq.words.ranges import array_of
 from roundq.words.resources import asked_text
 from roundq.words.states import (
     CANCELED,
@@ -36,8 +39,6 @@ from roundq.words.states import (
 
 #: What people read for the name of a state; the others are called as they are.
 WORDS = {CLAIMED: "starting", ZOMBIE: "lost"}
-#: The order of a user's jobs, and of the counts below the list.
-ORDER = (RUNNING, CLAIMED, WAITING, HELD, FAILED, ZOMBIE, CANCELED, COMPLETED)
 STYLES = {
     RUNNING: "green",
     CLAIMED: "cyan",
@@ -49,7 +50,7 @@ STYLES = {
     ZOMBIE: "bold red",
 }
 #: Rows of one user and state shown on a terminal, mine and of each other user.
-FOLD_MINE = {
+SHOWN_MINE = {
     RUNNING: 50,
     CLAIMED: 50,
     WAITING: 8,
@@ -59,9 +60,11 @@ FOLD_MINE = {
     CANCELED: 5,
     COMPLETED: 10,
 }
-FOLD_THEIRS = {RUNNING: 15, CLAIMED: 5, WAITING: 3, HELD: 1, FAILED: 3, ZOMBIE: 3, CANCELED: 2, COMPLETED: 3}
-#: Fewer than this are shown rather than folded: the line would take as much room.
-FOLD_LEAST = 2
+SHOWN_THEIRS = {RUNNING: 15, CLAIMED: 5, WAITING: 3, HELD: 1, FAILED: 3, ZOMBIE: 3, CANCELED: 2, COMPLETED: 3}
+#: ... and in a pipe, where who reads it wants more, but not a hundred thousand lines.
+PIPED_MINE, PIPED_THEIRS = 500, 100
+#: Fewer than this are shown rather than counted: the line would take as much room.
+MORE_LEAST = 2
 
 #: Nodes that nothing is heard of that are told one by one.
 SILENT_MOST = 5
@@ -90,7 +93,7 @@ class Facts:
     `silent` are nodes that nothing is heard of, with for how many seconds. `canceling`, `giving_way` and
     `gone` are (spool path, id) of jobs that are asked to end, or to give way, and of jobs recorded as running
     here whose supervisor lives no more. `starts_nothing`: jobs of mine wait, and no daemon of mine lives
-    anywhere.
+    anywhere. `words` are what daemons say of jobs that wait, `held` is why others are held.
     """
 
     now_ns: int
@@ -103,6 +106,7 @@ class Facts:
     late: Sequence[str] = ()
     troubles: Sequence[tuple[str, str]] = ()
     words: Mapping[tuple[str, str], Word] = field(default_factory=dict)
+    held: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- one job
@@ -188,7 +192,7 @@ def columns_of(facts: Facts, *, is_wordy: bool, is_whole: bool) -> Sequence[Colu
     """
     if is_wordy:
         return WITH_MORE
-    return COLUMNS if is_whole or not facts.words else (*COLUMNS, REASON)
+    return COLUMNS if is_whole or not (facts.words or facts.held) else (*COLUMNS, REASON)
 
 
 def _cells(row: Row, facts: Facts, columns: Sequence[Column]) -> list[Cell]:
@@ -208,9 +212,34 @@ def _cells(row: Row, facts: Facts, columns: Sequence[Column]) -> list[Cell]:
     if NEEDS in columns:
         cells.insert(-1, Cell((record and asked_text(record.job)) or "-", dim))
     if len(cells) < len(columns):
-        word = facts.words.get((row.spool.path, row.id))
-        cells.append(Cell("-" if word is None else word.short, dim))
+        cells.append(Cell(reason_text(row, facts) or "-", dim))
     return cells
+
+
+def reason_text(row: Row, facts: Facts) -> str:
+    """Why a job waits or is held, in a few words, if that is known; else nothing."""
+    key = (row.spool.path, row.id)
+    word = facts.words.get(key)
+    return facts.held.get(key, "") if word is None else word.short
+
+
+def _bundle_cells(bundle: Bundle, facts: Facts, columns: Sequence[Column], ascii_only: bool) -> Spread:
+    style = STYLES[bundle.state]
+    dim = "dim" if bundle.state in ENDED_STATES else ""
+    name = _name(bundle.row, dim)
+    cells = [Cell("-", dim) for _ in columns]
+    cells[0] = Cell(WORDS.get(bundle.state, bundle.state), style)
+    cells[1] = Cell(bundle.id, dim)
+    cells[2] = Cell(bundle.user, "bold" if bundle.is_mine else dim)
+    cells[4] = Cell("-" if bundle.record is None else cores_text(cores_of(bundle.record)), dim)
+    place = next(number for number, column in enumerate(columns) if column.title == "NAME")
+    cells[place] = Cell(f"{name.text} ({bundle_lines.counts_text(bundle.counts)})", dim)
+    reason = reason_text(bundle.row, facts) if bundle.state in PENDING_STATES else ""
+
+    def rest(room: int) -> list[Cell]:
+        return bundle_lines.line(name, bundle.counts, room, ascii_only=ascii_only, more=reason)
+
+    return Spread(cells, 3, rest)
 
 
 def _name(row: Row, style: str) -> Cell:
@@ -231,51 +260,97 @@ def _duration(seconds: float | None) -> str:
 # ---------------------------------------------------------------- the list
 
 
+#: What has a line of its own.
+Item = Row | Bundle
+
+
 def rows_of(
-    found: Listing, facts: Facts, *, folds: bool, columns: Sequence[Column] = COLUMNS
+    found: Listing,
+    facts: Facts,
+    *,
+    is_short: bool,
+    columns: Sequence[Column] = COLUMNS,
+    ascii_only: bool = False,
 ) -> list[TableRow]:
-    """The rows of the list, without notes: with `folds`, long runs of one user's jobs are a line."""
-    by_user: dict[tuple[bool, str, str], dict[str, list[Row]]] = {}
-    for row in found.rows:
-        key = (not row.is_mine, row.user, row.spool.path)
-        by_user.setdefault(key, {}).setdefault(row.state, []).append(row)
+    """The rows of the list, without notes: long runs of one user's jobs are a line, with `bundles` sooner."""
+    by_user: dict[tuple[bool, str, str], list[Item]] = {}
+    arrays = {(bundle.spool.path, bundle.id) for bundle in found.bundles}
+    lines: list[Item] = [*found.bundles, *found.rows]
+    for item in lines:
+        if isinstance(item, Bundle) or not _is_bundled(item, facts, arrays):
+            by_user.setdefault((not item.is_mine, item.user, item.spool.path), []).append(item)
     rows: list[TableRow] = []
-    for (is_other, user, _), by_state in sorted(by_user.items()):
-        limits = FOLD_THEIRS if is_other else FOLD_MINE
+    for (is_other, user, _), items in sorted(by_user.items(), key=lambda each: each[0]):
+        limits = SHOWN_THEIRS if is_other else SHOWN_MINE
+        shown: dict[str, tuple[list[Item], list[Item]]] = {}
         for state in ORDER:
-            same = _in_order(state, by_state.get(state, []))
+            same = _in_order(state, [item for item in items if item.state == state])
+            most = limits[state] if is_short else PIPED_THEIRS if is_other else PIPED_MINE
+            shown[state] = _cut(same, most)
+        visible = [item for both in shown.values() for part in both for item in part]
+        for state, (first, rest) in shown.items():
             # Of those that ended only the recent ones are meant to be listed.
             counted = 0 if state in ENDED_STATES else found.counts.get(user, {}).get(state, 0)
-            shown, rest = _folded(same, limits[state]) if folds else (same, [])
-            more = max(counted, len(same)) - len(shown) - len(rest)
-            rows += [_cells(row, facts, columns) for row in shown]
-            if more:
-                rows.append(Line(f"... {more:,} more {WORDS.get(state, state)}", STYLES[state]))
-            rows += [_cells(row, facts, columns) for row in rest]
+            more = max(counted, _count(items, state)) - _count(visible, state)
+            rows += [_shown(item, facts, columns, ascii_only) for item in first]
+            if more > 0:
+                of = f" -u {user}" if is_other else ""
+                how = f"rq list{of} -t {state}"
+                rows.append(Line(f"... {more:,} more {WORDS.get(state, state)}: {how}", STYLES[state]))
+            rows += [_shown(item, facts, columns, ascii_only) for item in rest]
     return rows
 
 
-def _in_order(state: str, rows: list[Row]) -> list[Row]:
+def _is_bundled(row: Row, facts: Facts, arrays: set[tuple[str, str]]) -> bool:
+    """Whether the line of an array stands for this task, which needs none of its own."""
+    if not arrays or (row.spool.path, array_of(row.id)) not in arrays:
+        return False
+    return (row.spool.path, row.id) not in facts.gone and row.node not in facts.silent
+
+
+def _count(items: Iterable[Item], state: str) -> int:
+    """How many jobs in a state these lines stand for."""
+    arrays = {(item.spool.path, item.id): item for item in items if isinstance(item, Bundle)}
+    single = 0
+    for item in items:
+        if isinstance(item, Row) and item.state == state:
+            single += not arrays or (item.spool.path, array_of(item.id)) not in arrays
+    return single + sum(bundle.counts.get(state, 0) for bundle in arrays.values())
+
+
+def _shown(item: Item, facts: Facts, columns: Sequence[Column], ascii_only: bool) -> TableRow:
+    if isinstance(item, Bundle):
+        return _bundle_cells(item, facts, columns, ascii_only)
+    return _cells(item, facts, columns)
+
+
+def _in_order(state: str, items: list[Item]) -> list[Item]:
     if state in PENDING_STATES:
         # As the daemons will take them, as far as records were read: the first ones and the last were.
-        return sorted(rows, key=lambda row: -row.record.job.priority if row.record else 0)
+        return sorted(items, key=lambda item: (-_priority(item), age_key(item.id)))
     if state in ENDED_STATES:
-        return sorted(rows, key=_ended_key, reverse=True)
-    return sorted(rows, key=lambda row: (row.record.started_ns if row.record else 0, age_key(row.id)))
+        return sorted(items, key=_ended_key, reverse=True)
+    return sorted(items, key=lambda item: (item.record.started_ns if item.record else 0, age_key(item.id)))
 
 
-def _ended_key(row: Row) -> tuple[int, tuple[int, tuple[int, ...], str]]:
-    return ended_ns(row.record) if row.record else 0, age_key(row.id)
+def _priority(item: Item) -> int:
+    return item.record.job.priority if item.record else 0
 
 
-def _folded(rows: list[Row], most: int) -> tuple[list[Row], list[Row]]:
-    """What is shown of a user's jobs in one state: before the line that folds the others, and after it."""
-    if len(rows) < most + FOLD_LEAST:
-        return rows, []
+def _ended_key(item: Item) -> tuple[int, tuple[int, tuple[int, ...], str]]:
+    if isinstance(item, Bundle):
+        return item.ended_ns, age_key(item.id)
+    return ended_ns(item.record) if item.record else 0, age_key(item.id)
+
+
+def _cut(items: list[Item], most: int) -> tuple[list[Item], list[Item]]:
+    """What is shown of a user's jobs in one state: before the line that counts the others, and after it."""
+    if len(items) < most + MORE_LEAST:
+        return items, []
     # The last to have come is what its user just submitted and looks for.
-    is_pending = rows[0].state in PENDING_STATES and rows[0].is_mine
-    newest = max(rows, key=lambda row: age_key(row.id))
-    return rows[:most], [newest] if is_pending and newest not in rows[:most] else []
+    is_pending = items[0].state in PENDING_STATES and items[0].is_mine
+    newest = max(items, key=lambda item: age_key(item.id))
+    return items[:most], [newest] if is_pending and newest not in items[:most] else []
 
 
 # ---------------------------------------------------------------- what is said below it
@@ -290,6 +365,9 @@ def totals(found: Listing) -> dict[str, int]:
     for row in found.rows:
         if row.state in ENDED_STATES:
             counts[row.state] += 1
+    for bundle in found.bundles:
+        for state in ENDED_STATES:
+            counts[state] += bundle.counts.get(state, 0)
     return counts
 
 
@@ -340,7 +418,26 @@ def notes(found: Listing, facts: Facts) -> list[Line]:
         lines.append(Line(hidden_text(facts.hidden), "dim"))
     if facts.late:
         lines.append(Line(late_text(facts.late), "yellow"))
+    if advice := hint(found, facts):
+        lines.append(Line(advice, "dim"))
     return lines
+
+
+def hint(found: Listing, facts: Facts) -> str:
+    """What to type next, if something calls for it: of mine, what failed, or waits while nothing runs."""
+    for bundle in sorted(found.bundles, key=_ended_key, reverse=True):
+        ill = next((state for state in (FAILED, ZOMBIE) if bundle.counts.get(state)), None)
+        if bundle.is_mine and ill is not None:
+            did = "failed" if ill == FAILED else "are lost"
+            return f"Which tasks of {bundle.id} {did}: rq list {bundle.id} -t {ill}"
+    mine = [row for row in found.rows if row.is_mine]
+    ill_rows = [row for row in mine if row.state in (FAILED, ZOMBIE)]
+    if ill_rows:
+        return f"How {max(ill_rows, key=_ended_key).id} ended: rq why {max(ill_rows, key=_ended_key).id}"
+    waiting = [row for row in mine if row.state in PENDING_STATES]
+    if waiting and not facts.starts_nothing and not any(row.state in OWNED_STATES for row in mine):
+        return f"Why {waiting[0].id} waits: rq why {waiting[0].id}"
+    return ""
 
 
 def hidden_text(homes: Sequence[str]) -> str:

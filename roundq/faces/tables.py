@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TextIO
 
 from roundq.words.quantities import visible
@@ -56,10 +56,25 @@ class Line:
     style: str = ""
 
 
-#: One row of a table: its cells, one per column, or a line across all of them.
-Row = Sequence[Cell] | Line
 #: One line as it is printed.
 Painted = list[Cell]
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A row of which on a terminal only the first cells, so many `stand`, are in their columns.
+
+    What is to the right of them is drawn by `rest`, which is told how many columns there are. Elsewhere
+    it is a row of `cells` like all others.
+    """
+
+    cells: Sequence[Cell]
+    stand: int
+    rest: Callable[[int], Painted]
+
+
+#: One row of a table: its cells, one per column, or a line across all of them, or something of both.
+Row = Sequence[Cell] | Line | Spread
 
 
 # ---------------------------------------------------------------- widths
@@ -136,33 +151,82 @@ def lay_out(
 
     Without columns there is no header, and every row must be a Line.
     """
-    titles = [Cell(column.title, "bold") for column in columns]
-    shown: list[Row] = [*([titles] if titles else []), *map(_made_visible, rows)]
-    cells = [row for row in shown if not isinstance(row, Line)]
-    if available is None:
-        widths = {
-            number: max(_plain_width(row[number].text) for row in cells)
-            for number, column in enumerate(columns)
-            if not column.is_picture
-        }
-    else:
-        natural = [max(width(row[number].text) for row in cells) for number in range(len(columns))]
-        widths = _fit(columns, natural, available)
-    lines: list[Painted] = []
-    for row in shown:
-        if isinstance(row, Line):
-            lines += ([Cell(text, row.style)] for text in _wrapped(row.text, available, ellipsis))
-        else:
-            lines.append(_line(columns, row, widths, available is None, ellipsis))
-    if available is not None and _total(widths.values()) > available:
-        return [_clipped(line, available) for line in lines]
-    return lines
+    return Layout(columns, available, ellipsis).lines(rows)
+
+
+@dataclass(slots=True)
+class Layout:
+    """A table that is laid out part by part: the first one says how wide its columns are."""
+
+    columns: Sequence[Column]
+    available: int | None
+    ellipsis: str = "…"
+    has_header: bool = True
+    _widths: dict[int, int] | None = field(default=None, init=False)
+
+    def lines(self, rows: Iterable[Row]) -> list[Painted]:
+        """The next lines, the header before the first."""
+        is_first = self._widths is None
+        shown: list[Row] = list(map(_made_visible, rows))
+        if is_first:
+            titles = [Cell(column.title, "bold") for column in self.columns]
+            self._widths = self._measured([*([titles] if titles and self.has_header else []), *shown])
+            if titles and self.has_header:
+                shown.insert(0, titles)
+        assert self._widths is not None
+        lines: list[Painted] = []
+        for row in shown:
+            if isinstance(row, Line):
+                lines += (
+                    [Cell(text, row.style)] for text in _wrapped(row.text, self.available, self.ellipsis)
+                )
+            elif isinstance(row, Spread) and self.available is not None:
+                lines.append(self._spread(row, self._widths, self.available))
+            else:
+                cells = row.cells if isinstance(row, Spread) else row
+                lines.append(_line(self.columns, cells, self._widths, self.available is None, self.ellipsis))
+        if self.available is not None and _total(self._widths.values()) > self.available:
+            return [_clipped(line, self.available) for line in lines]
+        return lines
+
+    def _measured(self, rows: Sequence[Row]) -> dict[int, int]:
+        if self.available is None:
+            cells = [
+                row.cells if isinstance(row, Spread) else row for row in rows if not isinstance(row, Line)
+            ]
+            return {
+                number: max((_plain_width(row[number].text) for row in cells), default=0)
+                for number, column in enumerate(self.columns)
+                if not column.is_picture
+            }
+        stand = [
+            row.cells[: row.stand] if isinstance(row, Spread) else row
+            for row in rows
+            if not isinstance(row, Line)
+        ]
+        natural = [
+            max((width(row[number].text) for row in stand if number < len(row)), default=0)
+            for number in range(len(self.columns))
+        ]
+        return _fit(self.columns, natural, self.available)
+
+    def _spread(self, row: Spread, widths: dict[int, int], available: int) -> Painted:
+        # A column without a width behind them, so that what follows is a gap away.
+        stand = {number: own for number, own in widths.items() if number < row.stand} | {row.stand: 0}
+        painted = _line(self.columns, [*row.cells[: row.stand], Cell("")], stand, False, self.ellipsis)
+        return [*painted, *map(_cell_made_visible, row.rest(max(0, available - _total(stand.values()))))]
 
 
 def _made_visible(row: Row) -> Row:
     if isinstance(row, Line):
         return Line(visible(row.text), row.style)
-    return [Cell(visible(cell.text), cell.style) for cell in row]
+    if isinstance(row, Spread):
+        return Spread([_cell_made_visible(cell) for cell in row.cells], row.stand, row.rest)
+    return [_cell_made_visible(cell) for cell in row]
+
+
+def _cell_made_visible(cell: Cell) -> Cell:
+    return cell if cell.text.isprintable() else Cell(visible(cell.text), cell.style)
 
 
 def _plain_width(text: str) -> int:

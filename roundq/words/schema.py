@@ -98,6 +98,9 @@ def optional(schema: cs.CoreSchema) -> cs.TypedDictField:
 
 def fallback(schema: cs.CoreSchema, default: Any) -> cs.TypedDictField:
     """A field that may be absent; it is `default` then."""
+    if isinstance(default, (dict, list)):
+        # The core's own copy of such a default takes a third of the reading of a record.
+        return required(cs.with_default_schema(schema, default_factory=default.copy), required=False)
     return required(cs.with_default_schema(schema, default=default), required=False)
 
 

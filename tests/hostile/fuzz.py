@@ -107,7 +107,9 @@ class Targets:
         facts = queue_view.Facts(NOW_NS)
         listing = Listing(rows, {"ann": dict.fromkeys(STATES, 1)})
         _shown(
-            lambda out: tables.show(queue_view.COLUMNS, queue_view.rows_of(listing, facts, folds=False), out)
+            lambda out: tables.show(
+                queue_view.COLUMNS, queue_view.rows_of(listing, facts, is_short=False), out
+            )
         )
 
     def target_card(self, data: bytes) -> None:

@@ -15,8 +15,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from roundq.actors import preemption, submission
-from roundq.actors.listing import ENDED_MOST, PENDING_MOST, RECENT_S, Listing, Row, ended_ns, listing
+from roundq.actors import holding, preemption, submission
+from roundq.actors.listing import (
+    ENDED_MOST,
+    PENDING_MOST,
+    RECENT_S,
+    ROWS_MOST,
+    Bundle,
+    Listing,
+    Row,
+    ended_ns,
+    listing,
+)
 from roundq.actors.reasons import nearest
 from roundq.faces import cluster
 from roundq.faces.cli.parser import Parser, shown
@@ -28,7 +38,7 @@ from roundq.records.spool import Spool
 from roundq.words import titles
 from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Record
-from roundq.words.states import ENDED_STATES, OWNED_STATES, RUNNING, WAITING
+from roundq.words.states import ENDED_STATES, HELD, OWNED_STATES, RUNNING, WAITING
 from roundq.world import procs
 from roundq.world.accounts import groups_of
 from roundq.world.named import Bearers
@@ -42,14 +52,24 @@ if TYPE_CHECKING:
     from roundq.faces.tables import Row as TableRow
     from roundq.world.config import Config
 
-#: Ended records read of me, and of each other user: a list is wanted at once.
-ENDED_MINE, ENDED_THEIRS = 3 * ENDED_MOST, ENDED_MOST // 10
-#: ... and for a program, which wants all of them.
-ENDED_PROGRAM = 10 * ENDED_MOST
-#: No queue has more; for programs nothing is left out.
-EVERYTHING = 1 << 40
 #: Troubles of my daemons that are told; the logs have them all.
 TROUBLES_MOST = 5
+
+
+class Most(NamedTuple):
+    """Records of one user and state that are read: of what waits, and of what ended, of me and of others."""
+
+    pending: int
+    pending_theirs: int
+    ended: int
+    ended_theirs: int
+
+
+#: What a list on a screen reads, one in a pipe, and a program: nothing that is not shown, since a list is
+#: wanted at once.
+_SCREEN = Most(PENDING_MOST, PENDING_MOST, ENDED_MOST, ENDED_MOST // 10)
+_PIPED = Most(500, 100, 3 * ENDED_MOST, ENDED_MOST // 2)
+_PROGRAM = Most(ROWS_MOST, ROWS_MOST, 10 * ENDED_MOST, 10 * ENDED_MOST)
 
 
 class Unseen(NamedTuple):
@@ -90,7 +110,7 @@ def build_queue_parser() -> Parser:
     """The words of `rq` and `rq q`."""
     parser = Parser(
         "q",
-        "[-u USER | --mine] [-v] [--json]",
+        "[-u USER | --mine] [-v] [--tasks] [--json]",
         "List what runs, what waits and what ended recently, of everybody, mine first.",
         "rq q --mine",
     )
@@ -98,8 +118,12 @@ def build_queue_parser() -> Parser:
     whose.add_argument("-u", "--user", metavar="USER", help="only the jobs of this user")
     whose.add_argument("--mine", action="store_true", help="only my jobs")
     parser.add_argument(
-        "-v", "--verbose", action="store_true", help="also what jobs need beside cores, and why they wait"
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="also what jobs need beside cores, why they wait, and tasks",
     )
+    parser.add_argument("--tasks", action="store_true", help="a line for each task of an array")
     return parser
 
 
@@ -129,6 +153,7 @@ def run(verb: str, options: argparse.Namespace) -> int:
 
 def show_queue(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq` and `rq q`: prints the queue."""
+    from roundq.faces import bundles as bundle_lines
     from roundq.faces import queue_view, tables
 
     here = _here(environ)
@@ -136,7 +161,9 @@ def show_queue(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     of = _chosen(here, options.user, options.mine)
     is_narrow = options.mine or options.user is not None
     is_whole = options.json or not sys.stdout.isatty()
-    found = _found(here, of, now_ns, is_whole=is_whole, is_of_one=is_narrow)
+    bundles = not (options.json or options.tasks or options.verbose)
+    most = _PROGRAM if options.json else _PIPED if is_whole else _SCREEN
+    found = _found(here, of, now_ns, most, is_of_one=is_narrow, bundles=bundles)
     facts = _facts(here, found, now_ns, is_narrow=is_narrow)
     if options.json:
         from roundq.faces import as_json
@@ -144,7 +171,8 @@ def show_queue(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
         _print_json(now_ns, as_json.jobs(found, facts))
         return
     columns = queue_view.columns_of(facts, is_wordy=options.verbose, is_whole=is_whole)
-    rows = queue_view.rows_of(found, facts, folds=not is_whole, columns=columns)
+    ascii_only = not tables.can_say(bundle_lines.CHARACTERS)
+    rows = queue_view.rows_of(found, facts, is_short=not is_whole, columns=columns, ascii_only=ascii_only)
     notes = queue_view.notes(found, facts)
     if not rows:
         notes = [tables.Line(queue_view.EMPTY), *notes]
@@ -300,23 +328,29 @@ def _chosen(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
     raise RoundqError(f"no user {shown(user)} has a queue here", f"those who have one: {known}")
 
 
-def _found(here: Here, of: Iterable[Spool], now_ns: int, *, is_whole: bool, is_of_one: bool) -> Listing:
+def _found(
+    here: Here, of: Iterable[Spool], now_ns: int, most: Most, *, is_of_one: bool, bundles: bool
+) -> Listing:
     """What is listed: my ended jobs, and those of others that ended just now, or of the one asked for."""
     rows: list[Row] = []
+    bundled: list[Bundle] = []
     both = Listing((), {}, {})
     for spool in of:
-        is_close = is_of_one or spool == here.me
+        is_mine = spool == here.me
+        is_close = is_of_one or is_mine
         one = listing(
             [spool],
             here.me,
             now_ns=now_ns,
-            pending_most=EVERYTHING if is_whole else PENDING_MOST,
-            ended_most=ENDED_PROGRAM if is_whole else ENDED_MINE if is_close else ENDED_THEIRS,
+            pending_most=most.pending if is_mine else most.pending_theirs,
+            ended_most=most.ended if is_close else most.ended_theirs,
             ended_of_all=True,
+            bundles=bundles,
         )
         rows += _still(
             here, spool, [row for row in one.rows if is_close or _is_current(row, now_ns)], one.counts
         )
+        bundled += [bundle for bundle in one.bundles if is_close or _is_current(bundle, now_ns)]
         ending = neighbours.legacy_canceling(spool, here.node)
         rows += [Row(spool, entry, record, None, spool == here.me) for entry, record in ending]
         if ending:
@@ -327,7 +361,8 @@ def _found(here: Here, of: Iterable[Spool], now_ns: int, *, is_whole: bool, is_o
             for state, count in counts.items():
                 kept[state] = kept.get(state, 0) + count
         both.problems.update(one.problems)
-    return replace(both, rows=tuple(rows))
+        both.jobs.update(one.jobs)
+    return replace(both, rows=tuple(rows), bundles=tuple(bundled))
 
 
 def _still(here: Here, spool: Spool, rows: list[Row], counts: dict[str, dict[str, int]]) -> list[Row]:
@@ -343,17 +378,21 @@ def _still(here: Here, spool: Spool, rows: list[Row], counts: dict[str, dict[str
     return [row for row in rows if row not in gone]
 
 
-def _is_current(row: Row, now_ns: int) -> bool:
-    if row.state not in ENDED_STATES:
+def _is_current(item: Row | Bundle, now_ns: int) -> bool:
+    if item.state not in ENDED_STATES:
         return True
-    return row.record is not None and ended_ns(row.record) >= now_ns - RECENT_S * NS
+    since_ns = now_ns - RECENT_S * NS
+    if isinstance(item, Bundle):
+        return item.ended_ns >= since_ns
+    return item.record is not None and ended_ns(item.record) >= since_ns
 
 
 def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts:
     from roundq.faces.queue_view import Facts
 
+    rows = [*found.rows, *(bundle.row for bundle in found.bundles)]
     owned = [row for row in found.rows if row.state in OWNED_STATES]
-    waiting = [row for row in found.rows if row.state == WAITING]
+    waiting = [row for row in rows if row.state == WAITING]
     waits = any(row.is_mine for row in waiting)
     if not owned and not waiting:
         seen: list[Seen] = []
@@ -384,6 +423,7 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
         late=[] if is_narrow else _late(here),
         troubles=[(one.card.node, trouble) for one in mine for trouble in one.card.trouble][:TROUBLES_MOST],
         words=nearest(waiting, seen),
+        held=holding.texts([row for row in rows if row.state == HELD and row.is_mine], found.jobs, now_ns),
     )
 
 
