@@ -28,9 +28,10 @@ from roundq.actors.streams import Streams, open_streams
 from roundq.records import commons, environments
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
-from roundq.words import states, titles
+from roundq.words import retries, states, titles
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import NS, Job, Record
+from roundq.words.sentences import within
 from roundq.world import cgroup, files, notify, procs, spawn
 
 _IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGPIPE, signal.SIGTSTP)
@@ -175,7 +176,7 @@ def _execute(
             life.group.remove()
     given.put_away()
     if streams is not None:
-        streams.say(_end_line(entry, outcome, life))
+        streams.say(f"{_end_line(entry, outcome, life)}{_again(record, outcome)}")
         streams.close()
     return outcome, life.usage() if life is not None and life.pid else None
 
@@ -184,7 +185,7 @@ def _start_line(entry: Entry, record: Record) -> str:
     begun = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(record.started_ns // NS))
     command = " ".join(record.job.command).replace("\n", "\\n")
     named = f" {record.job.jobname!r}" if record.job.jobname else ""
-    again = f", attempt {record.attempt}" if record.attempt > 1 else ""
+    again = f", {retries.attempt_text(record)}" if record.attempt > 1 else ""
     return f"rq: job {entry.id}{named} begins on {record.node}, {begun}{again}: {command}"
 
 
@@ -205,6 +206,16 @@ def _end_line(entry: Entry, outcome: Ending, life: Attempt | None) -> str:
 def _paused(life: Attempt) -> str:
     paused_s = life.paused_s()
     return f", was paused for {paused_s:.1f} s" if paused_s else ""
+
+
+def _again(record: Record, outcome: Ending) -> str:
+    """That it is run again after a failure, and when."""
+    if outcome.state == states.WAITING:
+        return ""
+    wait_ns = retries.again(replace(record, reason=outcome.reason, exit_code=outcome.exit_code), 0)
+    if wait_ns is None:
+        return ""
+    return f"; it is run again{f' in {within(wait_ns / NS)}' if wait_ns else ''}"
 
 
 def _noticed(life: Attempt) -> str:
@@ -242,6 +253,8 @@ def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str |
     )
     if outcome.state == states.WAITING:
         ended = ended.next_attempt(ended.completed_ns, outcome.reason or "restarted")
+    else:
+        ended = retries.retried(ended, ended.completed_ns) or ended
     state = _record_for_sure(spool, running, ended, terms)
     # Nobody waits for that: the end is recorded, and nothing is where it was.
     given.clear()
