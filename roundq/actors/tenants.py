@@ -24,6 +24,7 @@ from roundq.records import spool as spools
 from roundq.records.cards import Occupant
 from roundq.records.spool import Entry, Spool
 from roundq.words import record_format as formats
+from roundq.words import retries
 from roundq.words.copies import Copy, Settling
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.groups import groups_of
@@ -512,6 +513,8 @@ class Tenants:
                 record = replace(record, completed_ns=now_ns, reason=reason, detail=detail)
                 if record.job.restartable:
                     record = record.next_attempt(now_ns, reason)
+                else:
+                    record = retries.retried(record, now_ns) or record
                 state = spools.settle(self.spool, tenant.entry, record, self.node)
             else:
                 # It wrote how it ended, and died before the move.

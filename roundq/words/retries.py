@@ -7,8 +7,10 @@ never retried, and what a node lost is only where the job names that.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from roundq.words.errors import UsageError
-from roundq.words.job import NS, RETRIES_MAX, WORDS_MAX, Job, Record
+from roundq.words.job import NS, RETRIES_MAX, WORDS_MAX, Record
 from roundq.words.quantities import visible
 
 #: The words of `Job.retry_on` beside exit codes, and the reasons of an end that each means.
@@ -95,9 +97,13 @@ def _is_named(record: Record) -> bool:
     return any(reason in ENDS.get(word, ()) for word in named)
 
 
-def is_retry_of_lost(job: Job) -> bool:
-    """Whether a job is retried when nobody knows how it ended, which may run its command twice."""
-    return bool(job.retries) and "lost" in job.retry_on
+def retried(record: Record, ended_ns: int) -> Record | None:
+    """The record of an ended attempt as it waits for its retry, None if there is none; see `again`."""
+    not_before_ns = again(record, ended_ns)
+    if not_before_ns is None:
+        return None
+    waits = record.next_attempt(ended_ns, record.reason)
+    return replace(waits, retried=record.retried + 1, not_before_ns=not_before_ns)
 
 
 def attempt_text(record: Record) -> str:
