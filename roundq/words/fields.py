@@ -151,8 +151,8 @@ Fact = str | float | None | Unread
 
 
 class Field(NamedTuple):
-    """A field: what it needs, its value of a job (None if it has none), and how its values are written if they
-    are numbers."""
+    """A field: what it needs, its value of a job (None if it has none), and for numbers how they are
+    written."""
 
     needs: Needs
     fact: Callable[[Facts], Fact]
@@ -165,6 +165,10 @@ def _of_job(fact: Callable[[Job], Fact]) -> Callable[[Facts], Fact]:
 
 def _of_record(fact: Callable[[Record, Facts], Fact]) -> Callable[[Facts], Fact]:
     return lambda facts: UNREAD if facts.record is None else fact(facts.record, facts)
+
+
+def _asked_cores(job: Job) -> Fact:
+    return math.inf if job.cores == ALL_CORES else job.cores
 
 
 def _age(facts: Facts) -> Fact:
@@ -220,7 +224,7 @@ FIELDS: Mapping[str, Field] = {
     "age": Field(Needs.JOB, _age, _DURATION),
     "waited": Field(Needs.RECORD, _of_record(_waited), _DURATION),
     "ran": Field(Needs.RECORD, _of_record(_ran), _DURATION),
-    "cores": Field(Needs.JOB, _of_job(lambda job: math.inf if job.cores == ALL_CORES else job.cores), _CORES),
+    "cores": Field(Needs.JOB, _of_job(_asked_cores), _CORES),
     "mem": Field(Needs.JOB, _of_job(lambda job: job.memory_required), _MEMORY),
     "gpus": Field(Needs.JOB, _of_job(lambda job: job.gpus), _NUMBER),
     "priority": Field(Needs.JOB, _of_job(lambda job: job.priority), _PRIORITY),

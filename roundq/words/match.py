@@ -254,7 +254,7 @@ class _Parser:
                 char = following
             inner += char
             self.at += 1
-        self.refuse(opened, "this quote is not closed", f'write {name}="..." with a " at the end')
+        return self.refuse(opened, "this quote is not closed", f'write {name}="..." with a " at the end')
 
     # ------------------------------------------------------------ errors
 

@@ -86,3 +86,8 @@ def pattern(text: str) -> Pattern:
     # Two stars in a row are one.
     kept = [group for place, group in enumerate(groups) if group or place in (0, len(groups) - 1)]
     return Pattern(tuple(tuple(group) for group in kept))
+
+
+def literal(text: str) -> Pattern:
+    """The pattern that means exactly this text."""
+    return Pattern(((text,) if text else (),))

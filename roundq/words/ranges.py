@@ -43,6 +43,11 @@ class Indices(NamedTuple):
             and not (index - self.first) % self.step
         )
 
+    def __str__(self) -> str:
+        if self.first == self.last:
+            return str(self.first)
+        return f"{self.first}-{self.last}{f':{self.step}' if self.step > 1 else ''}"
+
 
 class One(NamedTuple):
     """One id: that job, or if there is none all tasks of the array of this id."""
@@ -51,7 +56,11 @@ class One(NamedTuple):
 
     def has(self, job_id: str) -> bool:
         """Whether this means that job, if no job has this very id."""
-        return job_id == self.id or array_of(job_id) == self.id
+        # A hundred thousand others are asked about, too.
+        return job_id == self.id or (job_id.startswith(f"{self.id}_") and array_of(job_id) == self.id)
+
+    def __str__(self) -> str:
+        return self.id
 
 
 class Span(NamedTuple):
@@ -62,8 +71,11 @@ class Span(NamedTuple):
 
     def has(self, job_id: str) -> bool:
         """Whether this means that job."""
-        number = array_of(job_id) or job_id
-        return _is_number(number) and self.first <= int(number) <= self.last
+        number = (array_of(job_id) or job_id) if "_" in job_id else job_id
+        return is_number(number) and self.first <= int(number) <= self.last
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
 
 
 class Tasks(NamedTuple):
@@ -74,10 +86,13 @@ class Tasks(NamedTuple):
 
     def has(self, job_id: str) -> bool:
         """Whether this means that job."""
-        if array_of(job_id) != self.array:
+        if not job_id.startswith(f"{self.array}_") or array_of(job_id) != self.array:
             return False
         index = int(job_id.rpartition("_")[2])
         return any(index in some for some in self.indices)
+
+    def __str__(self) -> str:
+        return f"{self.array}_[{','.join(map(str, self.indices))}]"
 
 
 Part = One | Span | Tasks
@@ -97,10 +112,10 @@ class Ids(NamedTuple):
 def array_of(job_id: str) -> str:
     """The id of the array of which a job is a task, by its own id; "" if it is none."""
     array, _, index = job_id.rpartition("_")
-    return array if _is_number(index) and _is_number(array.partition(".")[0]) else ""
+    return array if is_number(index) and is_number(array.partition(".")[0]) else ""
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
     """Whether this is a number as ids have it: "007" is a name that somebody gave a file."""
     return text.isdecimal() and text.isascii() and len(text) <= DIGITS_MAX and (text[0] != "0" or text == "0")
 
@@ -184,7 +199,7 @@ def brief(ids: Iterable[str]) -> str:
     for job_id in dict.fromkeys(ids):
         if array := array_of(job_id):
             tasks.setdefault(array, []).append(int(job_id.rpartition("_")[2]))
-        elif _is_number(job_id):
+        elif is_number(job_id):
             numbers.append(int(job_id))
         else:
             others.append(job_id)

@@ -52,7 +52,7 @@ VERBS = {
     "show": Verb("telling", "tell everything about jobs"),
     "why": Verb("telling", "say why jobs wait, or how they ended"),
     "log": Verb("telling", "print, or follow, the output of a job"),
-    "wait": Verb("jobs", "wait until jobs have ended"),
+    "wait": Verb("wait", "wait until jobs have ended"),
     "cancel": Verb("jobs", "cancel jobs of yours"),
     "restart": Verb("jobs", "stop running jobs and let them wait again"),
     "lost": Verb("lost", "say that a node will not come back: its jobs go to others"),

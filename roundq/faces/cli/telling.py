@@ -17,7 +17,7 @@ from roundq.actors.part import Part
 from roundq.actors.reasons import attempts, nearest
 from roundq.actors.streams import error_path, output_path
 from roundq.faces.cli.charset import typed
-from roundq.faces.cli.named import find_all, only_current, title
+from roundq.faces.cli.named import JOBS, add_jobs, find_all, looked_at, require, title
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, any_person
 from roundq.faces.cli.stopping import look_for_signals
@@ -45,20 +45,17 @@ def build_parser(verb: str) -> Parser:
 
 
 def _show_parser() -> Parser:
-    parser = Parser("show", "[--json] ID|NAME...", "Tell everything that is known of jobs.", "rq show 17")
-    parser.add_argument(
-        "jobs", metavar="ID|NAME", nargs="+", type=typed, help="an id, or the exact name of jobs"
-    )
+    sentence = "Tell everything that is known of jobs."
+    parser = Parser("show", f"[--json] {JOBS}...", sentence, "rq show 17")
+    add_jobs(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON value, for programs")
     return parser
 
 
 def _why_parser() -> Parser:
     sentence = "Say why jobs wait, in the words of your daemons, or what became of them."
-    parser = Parser("why", "ID|NAME...", sentence, "rq why fit")
-    parser.add_argument(
-        "jobs", metavar="ID|NAME", nargs="+", type=typed, help="an id, or the exact name of jobs"
-    )
+    parser = Parser("why", f"{JOBS}...", sentence, "rq why fit")
+    add_jobs(parser)
     return parser
 
 
@@ -83,7 +80,9 @@ def run(verb: str, options: argparse.Namespace) -> int:
 
 def show(options: argparse.Namespace, asker: Person) -> int:
     """`rq show`: prints every fact of each job."""
-    rows = find_all(asker.spool, options.jobs)
+    require(options, "show")
+    found = looked_at(asker, options.jobs, options.job_name, is_current=False)
+    rows = found.rows
     if options.json:
         print(json.dumps(_as_json(rows, asker), indent=2 if sys.stdout.isatty() else None, allow_nan=False))
         return 0
@@ -278,7 +277,9 @@ def _attempt_json(attempt: Attempt) -> dict[str, Any]:
 
 def why(options: argparse.Namespace, asker: Person) -> int:
     """`rq why`: prints one sentence, or one per node, for each job."""
-    for row in only_current(find_all(asker.spool, options.jobs), options.jobs):
+    require(options, "explain")
+    found = looked_at(asker, options.jobs, options.job_name)
+    for row in found.rows:
         sentences = [*_why(row, asker), *attempts(row, time.time_ns())]
         print(
             f"{visible(title(row))}: {visible(sentences[0])}"

@@ -1,0 +1,344 @@
+"""Which jobs of mine some words mean, as `words.selectors` understands them. Changes nothing.
+
+A look costs the listing of names, as far as is needed, and the records that a word cannot be judged without:
+ids, ranges, `last` and `state=` need none, and of the tasks of an array one tells what was asked for. All
+words are understood before anything is looked for.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from roundq.actors import listing
+from roundq.actors.listing import FOUND_MOST, Row, locate, row_of
+from roundq.records.lookup import Look
+from roundq.records.spool import Entry, Spool
+from roundq.words import ranges, selectors
+from roundq.words.errors import UsageError
+from roundq.words.expressions import Compare, Expression
+from roundq.words.fields import Facts
+from roundq.words.job import Job
+from roundq.words.pattern import literal
+from roundq.words.ranges import Ids, One
+from roundq.words.selectors import Last, Match, Name, Selector, Set
+from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES, STATES
+
+#: A job that moves may be missed by one look.
+LOOKS = 3
+LOOK_AGAIN_S = 0.05
+LIVE_STATES = (*PENDING_STATES, *OWNED_STATES)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The jobs that words mean.
+
+    `rows` have no job twice and are in the order of the words, then by id; where records were not asked for,
+    some have none, and no problem. `unknown` are the words, or parts of lists, that mean no job. `exact` are
+    the ids of those that a word named each by its own id, `named` those that are meant by their name alone,
+    with that name. `undecided` are ids of jobs whose files cannot be read, so that nobody knows whether an
+    expression means them; they have no rows.
+    """
+
+    rows: list[Row]
+    unknown: list[str] = field(default_factory=list)
+    exact: frozenset[str] = frozenset()
+    named: Mapping[str, str] = field(default_factory=dict)
+    undecided: list[str] = field(default_factory=list)
+
+
+def select(
+    spool: Spool,
+    words: Iterable[str],
+    *,
+    names: Iterable[str] = (),
+    now_ns: int,
+    ended: bool = True,
+    read: bool = True,
+    whole: bool = False,
+    pause: Callable[[float], None] = time.sleep,
+) -> Selection:
+    """The jobs that these words mean, and the `names`, which are nothing but names.
+
+    Without `ended` expressions and sets mean only jobs that have not ended, and ranges and arrays those as
+    long as there are any. With `read` every row has its record or a problem. `whole` looks at all states also
+    where an id was met already: for mounts where a job may have two names for a while. What is not met is
+    looked for again, `pause` calls between.
+
+    Raises UsageError if a word can only be meant as ids or as an expression and is wrong.
+    """
+    asked = _Asked(list(dict.fromkeys(words)), list(dict.fromkeys(names)))
+    for tries_left in reversed(range(LOOKS)):
+        look = _Eyes(spool, asked, now_ns, ended=ended, whole=whole)
+        asked.look(look)
+        if not asked.missed:
+            break
+        if tries_left:
+            pause(LOOK_AGAIN_S)
+    return asked.selection(spool, read=read)
+
+
+class _Asked:
+    """What is asked for, and what was found of it."""
+
+    def __init__(self, words: Sequence[str], names: Sequence[str]) -> None:
+        self.meant: list[tuple[str, Selector]] = []
+        #: Words that are wrong, unless they are ids.
+        self.wrong: dict[str, UsageError] = {}
+        for word in words:
+            try:
+                self.meant.append((word, selectors.parse(word)))
+            except UsageError as error:
+                self.wrong[word] = error
+                self.meant.append((word, Name(word)))
+        self.meant += [(name, Name(name)) for name in names]
+        #: Those that are names and never ids, by their place.
+        self.names_only = frozenset(range(len(words), len(self.meant)))
+        self.found: dict[int, dict[str, Row | Entry]] = {}
+        self.missed: dict[int, list[str]] = {place: [] for place in range(len(self.meant))}
+        self.exact: set[str] = set()
+        #: By place, since what one word names another may mean otherwise.
+        self.named: dict[int, str] = {}
+        self.undecided: dict[str, None] = {}
+
+    def look(self, eyes: _Eyes) -> None:
+        """Looks for what was not met so far."""
+        for place in list(self.missed):
+            word, _ = self.meant[place]
+            if place not in self.names_only and (entry := eyes.by_id(word)) is not None:
+                self.found[place] = {entry.id: entry}
+                self.exact.add(entry.id)
+                del self.missed[place]
+                continue
+            if word in self.wrong and place not in self.names_only:
+                raise self.wrong[word]
+            met, missed = self._of(place, eyes)
+            self.found.setdefault(place, {}).update(met)
+            if missed:
+                self.missed[place] = missed
+            else:
+                del self.missed[place]
+
+    def _of(self, place: int, eyes: _Eyes) -> tuple[dict[str, Row | Entry], list[str]]:
+        """What a word means, and what of it means nothing."""
+        word, selector = self.meant[place]
+        met: dict[str, Row | Entry]
+        if isinstance(selector, Ids):
+            met, missed = {}, []
+            for part in selector.parts:
+                if isinstance(part, One) and (entry := eyes.by_id(part.id)) is not None:
+                    met[entry.id] = entry
+                    self.exact.add(entry.id)
+                    continue
+                tasks = eyes.where(part.has)
+                met.update((entry.id, entry) for entry in tasks)
+                if not tasks:
+                    missed.append(str(part))
+            if not missed or len(selector.parts) > 1:
+                return met, missed
+            # A name may look like an id.
+            selector = Name(word)
+        if isinstance(selector, Last):
+            met = {entry.id: entry for entry in eyes.last(selector.back)}
+        elif isinstance(selector, Set):
+            met = self._matching(Compare("set", "=", literal(selector.name)), eyes)
+        elif isinstance(selector, Match):
+            met = self._matching(selector.expression, eyes)
+        else:
+            assert isinstance(selector, Name)
+            met = dict(eyes.named(selector.name))
+            self.named[place] = selector.name
+        return met, [] if met else [word]
+
+    def _matching(self, expression: Expression, eyes: _Eyes) -> dict[str, Row | Entry]:
+        met, undecided = eyes.matching(expression)
+        self.undecided.update(dict.fromkeys(undecided))
+        return met
+
+    def selection(self, spool: Spool, *, read: bool) -> Selection:
+        """What was found, in order."""
+        rows: dict[str, Row] = {}
+        for place in sorted(self.found):
+            of_word = self.found[place]
+            for job_id in sorted(of_word, key=listing.age_key):
+                one = of_word[job_id]
+                if job_id not in rows:
+                    rows[job_id] = one if isinstance(one, Row) else _unread(spool, one)
+        # Two words may mean one job, of which one of them read the record.
+        found = list(rows.values())
+        if read:
+            found = [row_of(spool, row.entry, True) if is_unread(row) else row for row in found]
+        unknown = [part for place in sorted(self.missed) for part in self.missed[place]]
+        otherwise = {job_id for place, met in self.found.items() if place not in self.named for job_id in met}
+        named = {
+            job_id: name
+            for place, name in self.named.items()
+            for job_id in self.found.get(place, {})
+            if job_id not in otherwise
+        }
+        return Selection(found, unknown, frozenset(self.exact), named, list(self.undecided))
+
+
+def is_unread(row: Row) -> bool:
+    """Whether nobody tried to read its record."""
+    return row.record is None and row.problem is None
+
+
+def _unread(spool: Spool, entry: Entry) -> Row:
+    return Row(spool, entry, None, None, True)
+
+
+class _Eyes:
+    """One look at the queue, for all words: what it finds once it need not find again."""
+
+    def __init__(self, spool: Spool, asked: _Asked, now_ns: int, *, ended: bool, whole: bool) -> None:
+        self.spool, self.now_ns, self.ended = spool, now_ns, ended
+        self._look = Look(spool)
+        ids = {word for place, (word, _) in enumerate(asked.meant) if place not in asked.names_only}
+        for _, selector in asked.meant:
+            if isinstance(selector, Ids):
+                ids.update(part.id for part in selector.parts if isinstance(part, One))
+        is_by_id = all(
+            isinstance(selector, Ids) and all(isinstance(part, One) for part in selector.parts)
+            for _, selector in asked.meant
+        )
+        # Where names have to be listed all the same, an id that exists wins over all that a word may mean.
+        met = self._look.of(ids, whole=whole or not is_by_id)
+        self._by_id = _once(spool, met)
+        self._all: dict[str, list[Entry]] = {}
+        self._rows: dict[str, Row] = {}
+        #: What was asked for, of arrays of which one task was read.
+        self._jobs: dict[str, Job] = {}
+
+    def by_id(self, job_id: str) -> Entry | None:
+        """The job of exactly this id, if it was a word."""
+        return self._by_id.get(job_id)
+
+    def where(self, wanted: Callable[[str], bool]) -> list[Entry]:
+        """The jobs of ids that are wanted, ascending."""
+        found = _once(self.spool, self._look.where(wanted)).values()
+        live = [entry for entry in found if entry.state not in ENDED_STATES]
+        return sorted(live if live and not self.ended else found, key=lambda entry: listing.age_key(entry.id))
+
+    def _entries(self, states: Sequence[str]) -> list[Entry]:
+        """All jobs in these states."""
+        key = " ".join(states)
+        if key not in self._all:
+            entries = self._look.where(lambda _: True, states)
+            self._all[key] = list(_once(self.spool, entries).values())
+        return self._all[key]
+
+    # ------------------------------------------------------------ the last
+
+    def last(self, back: int) -> list[Entry]:
+        """The job or array that was submitted `back` submissions before the last; of an array all tasks."""
+        series: dict[str, set[tuple[int, str]]] = {}
+        for entry in self._entries(STATES):
+            first = ranges.array_of(entry.id) or entry.id
+            number, _, node = first.partition(".")
+            # Numbers compare only within one way of giving them; other names do not at all.
+            if ranges.is_number(number) and (not node or not node.isdecimal()):
+                series.setdefault(node, set()).add((int(number), first))
+        newest = {
+            node: [first for _, first in heapq.nlargest(back + 1, found)] for node, found in series.items()
+        }
+        candidates = [first for found in newest.values() for first in found]
+        if len(newest) > 1:
+            candidates.sort(key=self._submitted_ns, reverse=True)
+        if back >= len(candidates):
+            return []
+        return sorted(
+            (entry for entry in self._entries(STATES) if One(candidates[back]).has(entry.id)),
+            key=lambda entry: listing.age_key(entry.id),
+        )
+
+    def _submitted_ns(self, first: str) -> int:
+        entry = next(entry for entry in self._entries(STATES) if One(first).has(entry.id))
+        job = self._job(entry)
+        return 0 if job is None else job.submitted_ns
+
+    # ------------------------------------------------------------ names and expressions
+
+    def named(self, name: str) -> dict[str, Row | Entry]:
+        """The jobs of this name: those that have not ended, and of those that have the newest of each state.
+
+        Where ended ones are of no use, only if no other has the name.
+        """
+        met = self._of_name(name, self._entries(LIVE_STATES))
+        if not met or self.ended:
+            for state in ENDED_STATES:
+                newest = heapq.nlargest(
+                    FOUND_MOST, self._entries((state,)), key=lambda entry: listing.age_key(entry.id)
+                )
+                met.update(self._of_name(name, newest))
+        return met
+
+    def _of_name(self, name: str, entries: Iterable[Entry]) -> dict[str, Row | Entry]:
+        met: dict[str, Row | Entry] = {}
+        for entry in entries:
+            job = self._job(entry)
+            if job is not None and job.name == name:
+                met[entry.id] = self._rows.get(entry.id, entry)
+        return met
+
+    def _job(self, entry: Entry) -> Job | None:
+        """What was asked for: for all tasks of an array the same."""
+        array = ranges.array_of(entry.id)
+        if array in self._jobs:
+            return self._jobs[array]
+        record = self._row(entry).record
+        if record is None:
+            return None
+        if array and record.job.array is not None:
+            self._jobs[array] = record.job
+        return record.job
+
+    def _row(self, entry: Entry) -> Row:
+        row = self._rows.get(entry.id)
+        if row is None:
+            row = self._rows[entry.id] = row_of(self.spool, entry, True)
+        return row
+
+    def matching(self, expression: Expression) -> tuple[dict[str, Row | Entry], list[str]]:
+        """The jobs that an expression means; and ids of those of which that cannot be told."""
+        met: dict[str, Row | Entry] = {}
+        undecided: list[str] = []
+        for entry in self._entries(STATES if self.ended else LIVE_STATES):
+            verdict = expression.verdict(self._facts(entry))
+            if verdict is None and (array := ranges.array_of(entry.id)) in self._jobs:
+                verdict = expression.verdict(self._facts(entry, self._jobs[array]))
+            if verdict is not None:
+                if verdict:
+                    met[entry.id] = self._rows.get(entry.id, entry)
+                continue
+            row = self._row(entry)
+            if row.record is None:
+                # Without its record it is where it is, and may be meant for that.
+                verdict = expression.verdict(self._facts(row.entry))
+            else:
+                self._job(row.entry)
+                facts = self._facts(row.entry, row.record.job)._replace(record=row.record, node=row.node)
+                verdict = expression.verdict(facts)
+            if verdict is None:
+                undecided.append(entry.id)
+            elif verdict and (self.ended or row.state not in ENDED_STATES):
+                met[entry.id] = row
+        return met, undecided
+
+    def _facts(self, entry: Entry, job: Job | None = None) -> Facts:
+        return Facts(entry.id, entry.state, entry.node, self.spool.user, self.now_ns, job)
+
+
+def _once(spool: Spool, entries: Iterable[Entry]) -> dict[str, Entry]:
+    """Each job once, where it is; one that was met twice is looked for again."""
+    met: dict[str, Entry] = {}
+    twice: set[str] = set()
+    for entry in entries:
+        if met.setdefault(entry.id, entry) is not entry:
+            twice.add(entry.id)
+    if twice:
+        met |= locate(spool, twice)
+    return met

@@ -1,0 +1,84 @@
+"""The verb that waits for the end of jobs of mine: `wait`."""
+
+from __future__ import annotations
+
+import argparse
+
+from roundq.actors import outcome, queue
+from roundq.actors.listing import Row
+from roundq.faces.cli import say
+from roundq.faces.cli.named import JOBS, add_jobs, looked_at, require, title
+from roundq.faces.cli.parser import Parser
+from roundq.faces.cli.person import Person, any_person
+from roundq.faces.cli.progress import progress
+from roundq.words import ranges
+from roundq.words.quantities import parse_duration
+
+#: A job that was waited for did not end well.
+SOME_FAILED = 1
+#: Of more that did not end well the others are only counted.
+TOLD_MOST = 10
+
+
+def build_parser(verb: str) -> Parser:
+    """The parser of `wait`."""
+    parser = Parser(
+        verb,
+        f"[--any] [--timeout T] {JOBS}...",
+        "Wait until jobs have ended. Exits with 0 if all went well, 1 if some did not, 124 after the"
+        " timeout.",
+        "rq wait fit && rq run -J plot ./plot fit.out",
+    )
+    add_jobs(parser)
+    add = parser.add_argument
+    add(
+        "--any",
+        action="store_true",
+        help="return when the first has ended, and print the ids of those that have",
+    )
+    add(
+        "--timeout",
+        metavar="T",
+        type=_timeout,
+        help="give up after this: minutes, or as 90s, 2h30m; 0: look once",
+    )
+    return parser
+
+
+def _timeout(text: str) -> float:
+    return 0.0 if text in ("0", "0s") else parse_duration(text)
+
+
+def run(_verb: str, options: argparse.Namespace) -> int:
+    """Does what the verb says; its exit code."""
+    return wait(options, any_person())
+
+
+def wait(options: argparse.Namespace, asker: Person) -> int:
+    """Waits for the end of what is named."""
+    require(options, "wait for")
+    found = looked_at(asker, options.jobs, options.job_name, read=False)
+    with progress(asker) as on_look:
+        ended = queue.wait(
+            asker.spool,
+            [row.id for row in found.rows],
+            options.timeout,
+            node=asker.node,
+            late_s=asker.config.settle_s,
+            on_look=on_look,
+            least=1 if options.any else None,
+        )
+    if options.any:
+        for row in ended.values():
+            print(row.id)
+    bad = [row for row in ended.values() if not outcome.is_well(row)]
+    _tell(bad)
+    return SOME_FAILED if bad else found.code
+
+
+def _tell(bad: list[Row]) -> None:
+    for row in bad[:TOLD_MOST]:
+        say(f"job {title(row)} {outcome.sentence(row)}")
+    if len(bad) > TOLD_MOST:
+        rest = bad[TOLD_MOST:]
+        say(f"{len(rest)} more did not end well: {ranges.brief(row.id for row in rest)}")
