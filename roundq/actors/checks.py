@@ -173,6 +173,16 @@ def check_output(job: Job) -> None:
         if not name:
             continue
         what = f"{kind} file {shown(name)}"
+        if "%" in name:
+            from roundq.words import outputs
+
+            known = outputs.filled(name, job, outputs.Facts("%j", "%u"))
+            if not outputs.is_shared(name):
+                # Its file is a new one, as a rule, and its directory may have to be made by then.
+                if outputs.is_shared(os.path.dirname(name)):
+                    _check_new(os.path.join(job.directory, os.path.dirname(known)), what)
+                continue
+            name = known
         path = os.path.join(job.directory, name)
         if len(os.fsencode(os.path.basename(name))) > NAME_BYTES_MAX:
             raise JobRefused(f"{what} cannot be created: its name has more than {NAME_BYTES_MAX} bytes")

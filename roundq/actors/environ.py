@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from roundq.records.spool import Entry, Spool
 from roundq.words.allocation import AMD, cpus_text
-from roundq.words.job import NS, Identity, Record
+from roundq.words.job import NS, Array, Identity, Record
 
 #: HTCondor's list: what numerical libraries and runtimes read as their number of threads.
 THREAD_VARIABLES = (
@@ -41,8 +41,9 @@ FOREIGN_VARIABLES = frozenset(
 )
 #: Our own variables of a job. Others that begin with RQ_ are configuration, and stay.
 JOB_VARIABLES = frozenset(
-    "RQ_CPUS RQ_CPU_LIST RQ_GPUS RQ_JOB_ID RQ_JOB_NAME RQ_MARK RQ_MEM_MB RQ_NODE RQ_OUTPUT"
-    " RQ_RESTART_COUNT RQ_SUBMIT_DIR RQ_SUBMIT_TIME RQ_USER".split()
+    "RQ_ARRAY_JOB_ID RQ_ARRAY_TASK_COUNT RQ_ARRAY_TASK_ID RQ_ARRAY_TASK_MAX RQ_ARRAY_TASK_MIN"
+    " RQ_ARRAY_TASK_STEP RQ_CPUS RQ_CPU_LIST RQ_GPUS RQ_JOB_ID RQ_JOB_NAME RQ_MARK RQ_MEM_MB"
+    " RQ_NODE RQ_OUTPUT RQ_RESTART_COUNT RQ_SUBMIT_DIR RQ_SUBMIT_TIME RQ_USER".split()
 )
 
 
@@ -98,9 +99,23 @@ def of_job(
         "RQ_SUBMIT_TIME": str(job.submitted_ns // NS),
         "RQ_USER": spool.user,
     }
+    if job.array is not None:
+        given |= of_task(job.array)
     if record.process is not None:
         given["RQ_MARK"] = mark(record.process)
     return given
+
+
+def of_task(array: Array) -> dict[str, str]:
+    """What tells a task its place in its array."""
+    return {
+        "RQ_ARRAY_JOB_ID": array.id,
+        "RQ_ARRAY_TASK_ID": str(array.index),
+        "RQ_ARRAY_TASK_MIN": str(array.first),
+        "RQ_ARRAY_TASK_MAX": str(array.last),
+        "RQ_ARRAY_TASK_COUNT": str(array.count),
+        "RQ_ARRAY_TASK_STEP": str(array.step),
+    }
 
 
 def of_node(

@@ -13,7 +13,8 @@ import select
 import stat
 from dataclasses import dataclass
 
-from roundq.words.job import Job
+from roundq.words import outputs
+from roundq.words.job import NO_NODE, Job, Record
 
 
 @dataclass(slots=True)
@@ -57,14 +58,28 @@ class Streams:
                 os.close(descriptor)
 
 
-def output_path(job: Job, job_id: str) -> str:
-    """The path of the job's output file."""
-    return os.path.join(job.directory, job.output or f"rq-{job_id}.out")
+def output_path(of: Record | Job, job_id: str) -> str:
+    """The path of the job's output file; of a job alone as if it had not begun yet."""
+    return _path(of, job_id, _job_of(of).output or "rq-%j.out")
 
 
-def error_path(job: Job, job_id: str) -> str:
+def error_path(of: Record | Job, job_id: str) -> str:
     """The path of the file for its standard error: that of its output, unless it asked for another."""
-    return output_path(job, job_id) if job.error is None else os.path.join(job.directory, job.error)
+    named = _job_of(of).error
+    return output_path(of, job_id) if named is None else _path(of, job_id, named)
+
+
+def _job_of(of: Record | Job) -> Job:
+    return of.job if isinstance(of, Record) else of
+
+
+def _path(of: Record | Job, job_id: str, name: str) -> str:
+    job = _job_of(of)
+    node, restarts = "", 0
+    if isinstance(of, Record):
+        node, restarts = "" if of.node == NO_NODE else of.node, of.attempt - 1
+    facts = outputs.Facts(job_id, os.path.basename(job.home_dir), node, restarts)
+    return os.path.join(job.directory, outputs.filled(name, job, facts))
 
 
 def _open_stream(path: str) -> int:
@@ -102,13 +117,14 @@ def _open_among_strangers(path: str, flags: int, owners: tuple[int, ...]) -> int
     return descriptor
 
 
-def open_streams(job: Job, job_id: str) -> Streams:
+def open_streams(of: Record | Job, job_id: str) -> Streams:
     """Opens a job's output and error files to append to, with the submitter's umask.
 
     Raises OSError, which names the file.
     """
-    path = output_path(job, job_id)
-    errors = error_path(job, job_id)
+    job = _job_of(of)
+    path = output_path(of, job_id)
+    errors = error_path(of, job_id)
     # Only this, not the spool's files, is to have the submitter's mask.
     before = os.umask(0o022 if job.umask is None else job.umask)
     try:

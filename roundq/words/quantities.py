@@ -279,10 +279,22 @@ def _runs(ids: Iterable[str], least: int) -> Iterator[tuple[str, str]]:
 
 
 def format_ids(ids: Iterable[str]) -> str:
-    """Ids of jobs for people, exactly: "17, 19 to 23"."""
+    """Ids of jobs for people, exactly: "17, 19 to 23"; with tasks of arrays "17_[0-9,12], 19"."""
+    ids = tuple(ids)
+    if any("_" in one for one in ids):
+        from roundq.words.ranges import brief
+
+        return brief(ids)
     return ", ".join(first if first == last else f"{first} to {last}" for first, last in _runs(ids, 3))
 
 
 def shell_ids(ids: Iterable[str]) -> str:
-    """The same as words for a shell: "17 $(seq 19 23)"."""
+    """The same as words for a shell: "17 $(seq 19 23)", "'17_[0-9,12],19'"."""
+    ids = tuple(ids)
+    if any("_" in one for one in ids):
+        import shlex
+
+        from roundq.words.ranges import brief
+
+        return shlex.quote(brief(ids).replace(", ", ","))
     return " ".join(first if first == last else f"$(seq {first} {last})" for first, last in _runs(ids, 5))

@@ -34,10 +34,11 @@ def format_of(name: str) -> str:
     return _BY_SUFFIX.get(name.rpartition(".")[2].lower(), LINES)
 
 
-def split(line: str) -> list[str]:
+def split(line: str, *, comments: bool = True) -> list[str]:
     """The words of a command line as sh(1) would split and unquote it, without what follows a #.
 
-    Nothing is expanded. Raises ValueError for a quote that is not closed.
+    Nothing is expanded. Without `comments` a # is a character like others. Raises ValueError for a quote that
+    is not closed.
     """
     if not any(char in line for char in "'\"\\#"):
         # All that shlex does with such a line, a hundred times as fast.
@@ -50,7 +51,7 @@ def split(line: str) -> list[str]:
     words: list[str] = []
     while True:
         rest = line[stream.tell() :].lstrip(lexer.whitespace)
-        word = None if rest.startswith("#") else lexer.get_token()
+        word = None if comments and rest.startswith("#") else lexer.get_token()
         if word is None:
             return words
         words.append(word)
@@ -59,6 +60,14 @@ def split(line: str) -> list[str]:
 def finding(error: ValueError) -> str:
     """What `split` found wrong with a line."""
     return _FINDINGS.get(str(error), str(error))
+
+
+class RowError(UsageError):
+    """Something is wrong with the line of this number, counted from 1."""
+
+    def __init__(self, number: int, why: str, hint: str | None = None) -> None:
+        super().__init__(f"line {number}: {why}", hint)
+        self.number, self.why = number, why
 
 
 class Row:
@@ -75,7 +84,9 @@ class Row:
         """Its cells, or else its words as sh(1) would split it. Raises UsageError for an open quote."""
         if self._words is None:
             try:
-                self._words = split(self.line) if self.cells is None else list(self.cells.values())
+                self._words = (
+                    split(self.line, comments=False) if self.cells is None else list(self.cells.values())
+                )
             except ValueError as error:
                 raise UsageError(
                     finding(error), "quote words as in sh, or have the whole line as one argument: {}"
@@ -183,7 +194,7 @@ class Template:
 def rows(lines: Iterable[str], how: str) -> tuple[list[str] | None, Iterator[Row]]:
     """The names of the columns, None for lines, and the rows; empty lines are none.
 
-    The lines keep their ends. Raises UsageError, with the number of the line, also while the rows are read.
+    The lines keep their ends. Raises RowError, also while the rows are read.
     The columns of JSON lines are those of the first object.
     """
     if how == LINES:
@@ -223,7 +234,7 @@ def _of_table(lines: Iterable[str], delimiter: str) -> tuple[list[str], Iterator
             except StopIteration:
                 return
             except csv.Error as error:
-                raise UsageError(f"line {number}: {error}") from None
+                raise RowError(number, str(error)) from None
             if cells and any(cells):
                 yield number, cells
 
@@ -238,13 +249,13 @@ def _of_table(lines: Iterable[str], delimiter: str) -> tuple[list[str], Iterator
         from roundq.words.quantities import visible
 
         called = f'two columns are called "{visible(twice)}"' if twice else "two columns have no name"
-        raise UsageError(f"line {number}: {called}", "the first row names the columns")
+        raise RowError(number, called, "the first row names the columns")
 
     def of_cells() -> Iterator[Row]:
         for number, cells in found:
             if len(cells) != len(columns):
                 have = f"{len(cells)} column{'s' * (len(cells) != 1)}"
-                raise UsageError(f"line {number}: it has {have}, and the first row {len(columns)}")
+                raise RowError(number, f"it has {have}, and the first row {len(columns)}")
             yield Row(number, "".join(taken).rstrip("\r\n"), dict(zip(columns, cells, strict=True)))
 
     return columns, of_cells()
@@ -271,11 +282,9 @@ def _objects(lines: Iterable[str]) -> Iterator[Row]:
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
-            raise UsageError(f"line {number}: it is not JSON", "write one object a line") from None
+            raise RowError(number, "it is not JSON", "write one object a line") from None
         if not isinstance(value, dict):
-            raise UsageError(
-                f"line {number}: it is not an object of JSON", 'write as in {"lr": 0.1, "seed": 3}'
-            )
+            raise RowError(number, "it is not an object of JSON", 'write as in {"lr": 0.1, "seed": 3}')
         yield Row(number, text, {name: _text(cell) for name, cell in value.items()})
 
 

@@ -40,7 +40,7 @@ def jobs(
     described: list[Job] = []
     warnings: list[str] = []
     known: set[str] = set()
-    for number, words in _numbered(name):
+    for number, words in numbered(name):
         try:
             job = describe(words)
             if not described:
@@ -70,9 +70,9 @@ def _where(name: str, number: int) -> str:
     return f"line {number} of {_called(name)}"
 
 
-def _numbered(name: str) -> Iterator[tuple[int, list[str]]]:
+def numbered(name: str) -> Iterator[tuple[int, list[str]]]:
     """The words of each line that has some, with its number."""
-    for number, line in enumerate(_lines(name), 1):
+    for number, line in enumerate(lines(name), 1):
         try:
             words = split(line)
         except ValueError as error:
@@ -84,7 +84,8 @@ def _numbered(name: str) -> Iterator[tuple[int, list[str]]]:
             yield number, words
 
 
-def _lines(name: str) -> Iterator[str]:
+def lines(name: str) -> Iterator[str]:
+    """The lines of a file, or of standard input, with their ends. Raises RoundqError, UsageError."""
     try:
         with _opened(name) as stream:
             yield from _bounded(stream, name)

@@ -46,20 +46,20 @@ def run(_verb: str, options: argparse.Namespace) -> int:
         with as_stopped():
             asker = person()
             order = _described(options, asker)
-            submission.admit(asker.spool, asker.config, order.count)
+            submission.admit(asker.spool, asker.config, order.size)
             # From here on something is done that has to be told.
             hold()
     except KeyboardInterrupt as stop:
         say("interrupted; nothing was submitted")
         return interrupted(stop)
     try:
-        with _submitting(order.count) as on_step:
+        with _submitting(order.size) as on_step:
             ids = _submit(order, asker, on_step)
     except SubmissionInterrupted as stop:
-        return _taken_back(stop.__cause__, stop.ids, order.count)
+        return _taken_back(stop.__cause__, stop.ids, order.size)
     except KeyboardInterrupt as stop:
         # It had not come to the jobs.
-        return _taken_back(stop, (), order.count)
+        return _taken_back(stop, (), order.size)
     return _accepted(asker, order, ids, options)
 
 
@@ -73,7 +73,7 @@ class Order(NamedTuple):
     on_hold: bool = False
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """How many jobs will be in the queue."""
         return len(self.parts) or len(self.jobs)
 
@@ -257,7 +257,7 @@ def describe(command: Sequence[str], options: argparse.Namespace, asker: Person)
         gpus=options.gpus,
         scavenge=options.scavenge,
         notice=options.signal,
-        set=options.set,
+        set=options.set or "",
         **asked,
     )
 

@@ -141,9 +141,7 @@ def build_parser(verb: str) -> Parser:
         help="submit a job for each command line of a file, or of standard input (-), all or none",
     )
     _add_array(add)
-    add(
-        "--set", metavar="NAME", type=_set, default="", help="the set of jobs that it belongs to, such as fit"
-    )
+    add("--set", metavar="NAME", type=_set, help="the set of jobs that it belongs to, such as fit")
     add("--wait", action="store_true", help="wait for its end, and exit with its exit code")
     add("--parsable", action="store_true", help="print only the id")
     add("-v", "--verbose", action="store_true", help="say more on standard error")
@@ -152,7 +150,7 @@ def build_parser(verb: str) -> Parser:
 
 def _add_array(add: Callable[..., object]) -> None:
     """Options of arrays, whose module few submissions need."""
-    add("--array", metavar="INDICES", help="an array of tasks: 0-99, 1,5,7-9 or 0-99:2%%8, at most 8 at once")
+    add("--array", metavar="INDICES", help="an array of tasks: 0-99, 1,5,7-9 or 0-99:2%%8 (8 at once)")
     add(
         "--each",
         metavar="FILE",
@@ -170,7 +168,7 @@ def _add_array(add: Callable[..., object]) -> None:
         metavar="NAME=VALUES",
         action="append",
         default=[],
-        help="an array with a task for each combination of values, filled in for {NAME}: lr=0.1,0.01 or seed=1-9",
+        help="an array with a task for each choice of values, filled in for {NAME}: lr=0.1,1 or seed=1-9",
     )
     add("--chunk", metavar="N", type=_chunk, help="run N tasks of an array one after the other in one job")
     add(
