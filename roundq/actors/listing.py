@@ -69,7 +69,8 @@ _ORDER = {state: place for place, state in enumerate(STATES)}
 class Row:
     """A job as it was found: where, and its record if that was read and could be.
 
-    `problem` says why there is no record; with neither, the record was not read.
+    `problem` says why there is no record; with neither, the record was not read. `past` is the file of the
+    history that tells of it, if its record was folded: then nothing lies where its entry says.
     """
 
     spool: Spool
@@ -77,6 +78,7 @@ class Row:
     record: Record | None = None
     problem: str | None = None
     is_mine: bool = False
+    past: str = ""
 
     @property
     def user(self) -> str:

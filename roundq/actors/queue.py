@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from roundq.actors import environ
 from roundq.actors.listing import Listing, Row, find, listing, locate, row_of
 from roundq.actors.reasons import why
+from roundq.actors.selection import past_rows
 from roundq.actors.submission import admit, check, daemon_runs, everybody, mine, start_daemon, submit
 from roundq.records import spool as spools
 from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
 from roundq.words.errors import NoSuchJob, RoundqError, WaitTimeout
+from roundq.words.ranges import One
 from roundq.words.states import CANCELED, ENDED_STATES, HELD, OWNED_STATES, PENDING_STATES, RUNNING, STATES
 
 __all__ = [
@@ -228,7 +230,11 @@ def wait(
             if not missed[job_id]:
                 met_s[job_id] = clock()
             if missed[job_id] >= _LOOKS_IN_VAIN and clock() - met_s.get(job_id, began_s) >= late_s:
-                raise NoSuchJob(f"no such job: {job_id}")
+                # It may have ended long ago.
+                past = past_rows(spool, One(job_id))
+                if not past:
+                    raise NoSuchJob(f"no such job: {job_id}")
+                ended[job_id] = past[0]
         for job_id, entry in met.items():
             if entry.state in ENDED_STATES and job_id not in ended:
                 row = row_of(spool, entry, True)

@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from roundq.actors import listing
 from roundq.actors.listing import FOUND_MOST, Row, locate, row_of
+from roundq.records import history
+from roundq.records.census import age_key
 from roundq.records.lookup import Look
 from roundq.records.spool import Entry, Spool
 from roundq.words import ranges, selectors
@@ -22,13 +23,15 @@ from roundq.words.expressions import Compare, Expression
 from roundq.words.fields import Facts
 from roundq.words.job import Job
 from roundq.words.pattern import literal
-from roundq.words.ranges import Ids, One
+from roundq.words.ranges import Ids, One, Part, Tasks
 from roundq.words.selectors import Last, Match, Name, Selector, Set
 from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES, STATES
 
 #: A job that moves may be missed by one look.
 LOOKS = 3
 LOOK_AGAIN_S = 0.05
+#: Of a range of numbers that are nowhere, so many are looked for in the history.
+PAST_MOST = 100_000
 LIVE_STATES = (*PENDING_STATES, *OWNED_STATES)
 
 
@@ -78,6 +81,7 @@ def select(
             break
         if tries_left:
             pause(LOOK_AGAIN_S)
+    asked.recall(spool)
     return asked.selection(spool, read=read)
 
 
@@ -122,6 +126,22 @@ class _Asked:
             else:
                 del self.missed[place]
 
+    def recall(self, spool: Spool) -> None:
+        """Looks in the history for ids that were not met: their records may have been folded."""
+        for place in list(self.missed):
+            word, selector = self.meant[place]
+            parts = selector.parts if isinstance(selector, Ids) else (One(word),)
+            if place in self.names_only or not isinstance(selector, Ids | Name):
+                continue
+            missed = self.missed[place]
+            pasts = [row for part in parts if str(part) in missed for row in past_rows(spool, part)]
+            if pasts:
+                self.found.setdefault(place, {}).update((row.id, row) for row in pasts)
+                self.exact.update(row.id for row in pasts if row.id in (word, *map(str, parts)))
+                self.named.pop(place, None)
+                met = [part for part in parts if any(part.has(row.id) for row in pasts)]
+                self.missed[place] = [one for one in missed if one not in map(str, met)]
+
     def _of(self, place: int, eyes: _Eyes) -> tuple[dict[str, Row | Entry], list[str]]:
         """What a word means, and what of it means nothing."""
         word, selector = self.meant[place]
@@ -163,7 +183,7 @@ class _Asked:
         rows: dict[str, Row] = {}
         for place in sorted(self.found):
             of_word = self.found[place]
-            for job_id in sorted(of_word, key=listing.age_key):
+            for job_id in sorted(of_word, key=age_key):
                 one = of_word[job_id]
                 if job_id not in rows:
                     rows[job_id] = one if isinstance(one, Row) else _unread(spool, one)
@@ -180,6 +200,26 @@ class _Asked:
             if job_id not in otherwise
         }
         return Selection(found, unknown, frozenset(self.exact), named, list(self.undecided))
+
+
+def past_rows(spool: Spool, part: Part) -> list[Row]:
+    """The jobs of the history that a part of a list means; of very many numbers none."""
+    try:
+        if isinstance(part, Tasks):
+            pasts = [past for past in history.tasks_of(spool, part.array) if part.has(past.id)]
+        elif isinstance(part, One):
+            pasts = list(history.find(spool, [part.id]).values())
+            pasts = pasts or [past for past in history.tasks_of(spool, part.id) if part.has(past.id)]
+        elif part.last - part.first < PAST_MOST:
+            numbers = [str(number) for number in range(part.first, part.last + 1)]
+            found = [*history.find(spool, numbers).values(), *history.tasks_of(spool, *numbers)]
+            pasts = sorted(found, key=lambda past: age_key(past.id))
+        else:
+            pasts = []
+    except OSError:
+        # What can be found all the same is.
+        pasts = []
+    return [Row(spool, history.as_entry(past), past.record, past.problem, True, past.path) for past in pasts]
 
 
 def is_unread(row: Row) -> bool:
@@ -221,7 +261,7 @@ class _Eyes:
         """The jobs of ids that are wanted, ascending."""
         found = _once(self.spool, self._look.where(wanted)).values()
         live = [entry for entry in found if entry.state not in ENDED_STATES]
-        return sorted(live if live and not self.ended else found, key=lambda entry: listing.age_key(entry.id))
+        return sorted(live if live and not self.ended else found, key=lambda entry: age_key(entry.id))
 
     def _entries(self, states: Sequence[str]) -> list[Entry]:
         """All jobs in these states."""
@@ -252,7 +292,7 @@ class _Eyes:
             return []
         return sorted(
             (entry for entry in self._entries(STATES) if One(candidates[back]).has(entry.id)),
-            key=lambda entry: listing.age_key(entry.id),
+            key=lambda entry: age_key(entry.id),
         )
 
     def _submitted_ns(self, first: str) -> int:
@@ -271,7 +311,7 @@ class _Eyes:
         if not met or self.ended:
             for state in ENDED_STATES:
                 newest = heapq.nlargest(
-                    FOUND_MOST, self._entries((state,)), key=lambda entry: listing.age_key(entry.id)
+                    FOUND_MOST, self._entries((state,)), key=lambda entry: age_key(entry.id)
                 )
                 met.update(self._of_name(name, newest))
         return met

@@ -121,10 +121,10 @@ def find(spool: Spool, ids: Iterable[str]) -> dict[str, Past]:
     return found
 
 
-def tasks_of(spool: Spool, array_id: str) -> list[Past]:
-    """What the history knows of the tasks of an array of mine, in order. Raises OSError as `find`."""
+def tasks_of(spool: Spool, *arrays: str) -> list[Past]:
+    """What the history knows of the tasks of arrays of mine, in order. Raises OSError as `find`."""
     found: dict[str, Past] = {}
-    for past in _found(spool, {array_id}, of_tasks=True):
+    for past in _found(spool, set(arrays), of_tasks=True):
         _keep(found, past)
     return sorted(found.values(), key=lambda past: journal.key(past.id))
 
@@ -247,7 +247,7 @@ def _of_all(content: bytes, wanted: set[str], of_tasks: bool) -> list[bytes]:
         found = []
         for text in content.splitlines(keepends=True):
             told = journal.begin_of(text)
-            if told is not None and (told.id.partition("_")[0] if of_tasks else told.id) in wanted:
+            if told is not None and (told.id.rpartition("_")[0] if of_tasks else told.id) in wanted:
                 found.append(text)
         return found
     return [

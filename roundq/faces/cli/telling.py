@@ -97,7 +97,7 @@ def show(options: argparse.Namespace, asker: Person) -> int:
 
 def _facts(row: Row, asker: Person) -> list[tuple[str, str]]:
     record = row.record
-    where = spools.path_of(row.spool, row.entry)
+    where = row.past or spools.path_of(row.spool, row.entry)
     if record is None:
         return [
             ("state", row.state),
@@ -246,7 +246,7 @@ def _as_json(rows: list[Row], asker: Person) -> dict[str, Any]:
     values = as_json.jobs(queue.Listing(tuple(rows)), facts)["jobs"]
     for row, value in zip(rows, values, strict=True):
         record = row.record
-        value["file"] = as_json.text_of(spools.path_of(row.spool, row.entry))
+        value["file"] = as_json.text_of(row.past or spools.path_of(row.spool, row.entry))
         value["output_path"] = None if record is None else as_json.text_of(_output_path(row, is_error=False))
         value["error_path"] = None if record is None else as_json.text_of(_output_path(row, is_error=True))
         value["max_output"] = None if record is None else record.job.max_output

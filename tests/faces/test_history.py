@@ -1,0 +1,79 @@
+"""Transcripts of what tells of jobs whose records were folded: `show`, `why`, `wait`, `history`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from roundq.records import history
+from roundq.records import spool as spools
+from roundq.records.history import Journal
+from roundq.words.job import Array, Record
+from roundq.words.states import CANCELED, COMPLETED, FAILED
+from tests.faces.desk import Desk
+from tests.faces.homes import record
+
+
+def fold(desk: Desk, job_id: str, state: str, ended: Record, node: str = "n1") -> None:
+    """A job of hers, whose record was folded."""
+    desk.homes.put(desk.spool, state, job_id, ended)
+    (entry,) = [entry for entry in spools.scan(desk.spool, (state,)) if entry.id == job_id]
+    moving = history.take(desk.spool, entry, node)
+    assert moving is not None
+    assert Journal(desk.spool, node).fold([moving], 1e9, 1e9) == 1
+
+
+@pytest.fixture
+def past(desk: Desk) -> Desk:
+    """Ann's jobs of last year: one that failed, one that was well, an array, one that was canceled."""
+    fold(desk, "17", FAILED, record("fit", reason="exit", exit_code=3, node="n1", began_s=500, ended_s=400))
+    fold(desk, "18", COMPLETED, record("plot", exit_code=0, node="n2", began_s=300, ended_s=290))
+    for index in (0, 1):
+        of = Array("20", index, 0, 1, 1, 2)
+        task = record("scan", exit_code=0, node="n1", began_s=200, ended_s=100 - index, job_array=of)
+        fold(desk, f"20_{index}", COMPLETED, task)
+    fold(desk, "21", CANCELED, record("fit", reason="canceled", ended_s=50))
+    return desk
+
+
+def test_show_tells_everything_of_a_job_of_last_year(past: Desk) -> None:
+    """As of any job, and in which file that stands."""
+    said = past.rq("show", "17")
+    assert (said.code, said.err) == (0, "")
+    assert 'job 17 "fit"\n  state      failed\n' in said.out
+    assert "  exit code  3\n" in said.out
+    assert f"  file       {past.spool.path}/history/n1.1.jsonl\n" in said.out
+    (job,) = json.loads(past.rq("show", "--json", "17").out)["jobs"]
+    assert (job["id"], job["state"], job["exit_code"]) == ("17", "failed", 3)
+
+
+def test_an_array_of_last_year_is_all_its_tasks(past: Desk) -> None:
+    """And a range finds those that there are."""
+    for words in (("20",), ("20_[0-1]",), ("20_0", "20_1"), ("19-20",)):
+        said = past.rq("show", "--json", *words)
+        ids = [job["id"] for job in json.loads(said.out)["jobs"]]
+        assert ids == ["20_0", "20_1"], words
+
+
+def test_why_and_wait_answer_at_once(past: Desk) -> None:
+    assert past.rq("why", "17").out == '17 "fit": failed: its command ended with a non-zero exit code\n'
+    assert past.rq("wait", "18").code == 0
+    said = past.rq("wait", "17", "18")
+    assert (said.code, said.err) == (
+        1,
+        'rq: job 17 "fit" failed: its command ended with a non-zero exit code\n',
+    )
+
+
+def test_what_ended_long_ago_is_not_canceled(past: Desk) -> None:
+    """It is said how it ended."""
+    said = past.rq("cancel", "17")
+    assert said.code == 1
+    assert '17 "fit" has ended already: failed: its command ended with a non-zero exit code' in said.err
+
+
+def test_what_never_was_is_no_job(past: Desk) -> None:
+    said = past.rq("show", "4711")
+    assert (said.code, said.out) == (1, "")
+    assert said.err.startswith('rq: no such job: "4711"\n')
