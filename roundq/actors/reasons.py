@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from roundq.actors import outcome, preemption
+from roundq.actors import outcome, preemption, targets
 from roundq.actors.ending import way_of
 from roundq.actors.listing import Row
 from roundq.records import cards, changes, neighbours
@@ -18,10 +18,10 @@ from roundq.records import spool as spools
 from roundq.records.cards import HEADS_MAX, LEAVING, UP, Card
 from roundq.records.neighbours import SILENT_S, Seen
 from roundq.records.spool import Spool
-from roundq.words import policy
+from roundq.words import dependencies, policy
 from roundq.words.errors import RoundqError
 from roundq.words.groups import groups_of
-from roundq.words.job import NS, Attempt, Job
+from roundq.words.job import NS, Attempt, Job, Record
 from roundq.words.policy import Shape
 from roundq.words.quantities import format_age, visible
 from roundq.words.sentences import within
@@ -52,18 +52,21 @@ def why(spool: Spool, row: Row, node: str, now_ns: int, of: Iterable[Spool] = ()
         does = _runs(row, now_ns) if row.state == RUNNING else _begins(spool, row)
         return [does, *_asked(spool, row), *_unseen(row, silent_nodes(spool, node, of))]
     seen = neighbours.seen_now([spool, *_others(spool, of)], spool, node, time.monotonic())
-    return _held(row, node) + _waits(row, row.record.job, seen, (node, now_ns))
+    if row.state == HELD:
+        told = _held(row, row.record, node, now_ns)
+        is_alive = any(one.is_alive for one in seen if one.spool.path == row.spool.path)
+        return told if is_alive or row.entry.is_on_hold else [*told, _NO_DAEMON]
+    return _waits(row, row.record.job, seen, (node, now_ns))
 
 
-def _held(row: Row, node: str) -> list[str]:
-    """Who keeps it from waiting: nobody if it waits."""
-    if row.state != HELD:
-        return []
-    if row.entry.is_on_hold:
-        return ["it is on hold, and does not start before you release it"]
+def _held(row: Row, record: Record, node: str, now_ns: int) -> list[str]:
+    """What keeps it from waiting, as the daemons decide it."""
     seal = changes.seal_of(row.entry)
     if seal is None:
-        return ["it is held until what it waits for has come"]
+        when = dependencies.conditions(record)
+        where = targets.now(row.spool, when.after)
+        is_on_hold = row.entry.is_on_hold
+        return [dependencies.decide(row.id, when, where.__getitem__, now_ns, is_on_hold=is_on_hold).text]
     if seal.node == node and not changes.may_live(seal):
         return [f"its change on {seal.node} was interrupted; a daemon of yours there puts it back"]
     return [f"it is being changed on {seal.node}"]

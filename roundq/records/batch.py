@@ -16,7 +16,7 @@ from roundq.records import spool as spools
 from roundq.records.spool import SUFFIX, Spool
 from roundq.words import record_format as formats
 from roundq.words.errors import PartlySubmitted, RecordError, SpoolError, SubmissionInterrupted
-from roundq.words.job import Job, Record, Task
+from roundq.words.job import Dependency, Job, Record, Task
 from roundq.words.seals import ON_HOLD
 from roundq.words.states import HELD, WAITING
 from roundq.world import files
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 TOGETHER_LEAST = 50
 #: Of more of them it is told each so many how far it is.
 STEPS = 50
-
+#: Ends the id in a dependency of an array's tasks that means, for each, the task of the same index of another
+#: array; or, of chunks that are cut alike, the one that begins with it.
+EACH, EACH_CHUNK = "_*", "_^"
 
 T = TypeVar("T")
 TakeIds = Callable[[int], list[str]]
@@ -98,7 +100,18 @@ def tasks_of(job: Job, array_id: str, parts: Sequence[Sequence[Task]]) -> Iterat
         first = part[0]
         array = replace(job.array, id=array_id, index=first.index)
         chunk = tuple(part) if len(part) > 1 else ()
-        yield first.index, replace(job, array=array, command=first.command, chunk=chunk)
+        after = tuple(each for one in job.after for each in _each(one, part)) if job.after else ()
+        yield first.index, replace(job, array=array, command=first.command, chunk=chunk, after=after)
+
+
+def _each(one: Dependency, part: Sequence[Task]) -> Iterator[Dependency]:
+    """What one job of an array comes after where each comes after the one of its index in another array."""
+    if one.job.endswith(EACH):
+        yield from (replace(one, job=f"{one.job[:-1]}{task.index}") for task in part)
+    elif one.job.endswith(EACH_CHUNK):
+        yield replace(one, job=f"{one.job[:-1]}{part[0].index}")
+    else:
+        yield one
 
 
 def _together(spool: Spool) -> Together:

@@ -14,7 +14,7 @@ from roundq.words.begins import begin_text
 from roundq.words.job import NS, Dependency, Record
 from roundq.words.quantities import visible
 from roundq.words.sentences import Why, within
-from roundq.words.states import CANCELED, COMPLETED, FAILED, HELD, ZOMBIE
+from roundq.words.states import CANCELED, COMPLETED, FAILED, ZOMBIE
 
 #: What is waited for is told one by one up to here.
 NAMED_MOST = 4
@@ -151,7 +151,6 @@ class Pending(Holding):
 class Unmet(Holding):
     """A dependency can never be met: it is canceled, or with `keep_held` stays where it is."""
 
-    job_id: str
     dependency: Dependency
     target: Target
     keep_held: bool
@@ -166,8 +165,7 @@ class Unmet(Holding):
         """The same, and what the user may do."""
         if not self.keep_held:
             return f"it is canceled in a moment: {self.detail}"
-        job_id = visible(self.job_id)
-        return f"stays held: {self.detail}; rq release {job_id} starts it all the same"
+        return f"stays held (--keep-held): {self.detail}"
 
 
 def decide(
@@ -186,7 +184,7 @@ def decide(
         target = look(dependency)
         how_far = standing(dependency, target)
         if how_far is Standing.NEVER:
-            return Unmet(job_id, dependency, target, when.keep_held)
+            return Unmet(dependency, target, when.keep_held)
         if how_far is Standing.OPEN:
             open_ones.append((dependency, target))
     if open_ones or when.due_ns > now_ns:
@@ -237,11 +235,3 @@ def unmet_text(dependency: Dependency, target: Target) -> str:
         ended = "and all ended well" if dependency.tasks else "which ended well"
         return f"it was to run after a failure of {what}, {ended}"
     return f"it was to run after {what}, of which nothing is known any more"
-
-
-def held_text(when: Conditions, targets: Mapping[Dependency, Target], now_ns: int, *, on_hold: bool) -> str:
-    """What is said of a job that is held when it is submitted: "waits for 12", "begins at 22:00 (in 3 h)"."""
-    if on_hold:
-        return "on hold"
-    found = decide("", when, lambda one: targets.get(one, Target({HELD: 0})), now_ns)
-    return found.text

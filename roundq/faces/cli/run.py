@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from roundq.actors import submission
@@ -33,6 +34,11 @@ from roundq.words.states import COMPLETED
 __all__ = ["build_parser", "run"]
 
 _CHARS_SHOWN = 200
+#: Options whose module few submissions need, and --begin.
+PATIENCE = (
+    *("hold", "after", "after_any", "after_fail", "after_each", "dependency", "keep_held"),
+    *("retries", "retry_on", "backoff", "unique"),
+)
 #: Of fewer jobs the submission takes no time to speak of.
 MANY = 100
 
@@ -45,7 +51,7 @@ def run(_verb: str, options: argparse.Namespace) -> int:
     try:
         with as_stopped():
             asker = person()
-            order = _described(options, asker)
+            order = _patient(_described(options, asker), options, asker)
             submission.admit(asker.spool, asker.config, order.size)
             # From here on something is done that has to be told.
             hold()
@@ -64,13 +70,17 @@ def run(_verb: str, options: argparse.Namespace) -> int:
 
 
 class Order(NamedTuple):
-    """What is to be submitted: jobs; or an array, what its tasks have in common, and those of each job."""
+    """What is to be submitted: jobs; or an array, what its tasks have in common, and those of each job.
+
+    `waits` says what holds them, empty if nothing does.
+    """
 
     jobs: Sequence[Job]
     warnings: Sequence[str]
     parts: Sequence[Sequence[Task]] = ()
     told: str = ""
     on_hold: bool = False
+    waits: str = ""
 
     @property
     def size(self) -> int:
@@ -112,6 +122,19 @@ def _described(options: argparse.Namespace, asker: Person) -> Order:
         )
     job = of(options.command)
     return Order([job], submission.check(job, os.environ, asker.spool, asker.config, asker.node))
+
+
+def _patient(order: Order, options: argparse.Namespace, asker: Person) -> Order:
+    """The same with what it has to wait for, and how it is retried."""
+    if not any(getattr(options, option) for option in PATIENCE) and options.begin is None:
+        return order
+    from roundq.faces.cli import patience
+
+    found = patience.asked(options, asker, order.parts)
+    jobs = [replace(job, **found.fields) for job in order.jobs]
+    patience.check(jobs, options, asker)
+    warnings = [*order.warnings, *found.warnings]
+    return order._replace(jobs=jobs, warnings=warnings, on_hold=found.on_hold, waits=found.waits)
 
 
 @contextlib.contextmanager
@@ -174,6 +197,8 @@ def _accepted(asker: Person, order: Order, ids: list[str], options: argparse.Nam
 def _print_ids(order: Order, ids: Sequence[str], options: argparse.Namespace) -> None:
     told = zip(ids, order.jobs, strict=True)
     more = f", {order.told}" if order.told else ""
+    if order.waits:
+        more += f", {order.waits}" if order.on_hold else f", held: {order.waits}"
     lines = ids if options.parsable else [f"submitted {job_id} {_named(job)}{more}" for job_id, job in told]
     print("\n".join(lines), flush=True)
 

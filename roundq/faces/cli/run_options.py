@@ -141,6 +141,7 @@ def build_parser(verb: str) -> Parser:
         help="submit a job for each command line of a file, or of standard input (-), all or none",
     )
     _add_array(add)
+    _add_patience(add)
     add("--set", metavar="NAME", type=_set, help="the set of jobs that it belongs to, such as fit")
     add("--wait", action="store_true", help="wait for its end, and exit with its exit code")
     add("--parsable", action="store_true", help="print only the id")
@@ -179,7 +180,61 @@ def _add_array(add: Callable[..., object]) -> None:
     )
 
 
+def _add_patience(add: Callable[..., object]) -> None:
+    """Options of what is waited for, whose module few submissions need."""
+    add("-H", "--hold", action="store_true", help="hold it: it may start when rq release says so")
+    add(
+        "-b",
+        "--begin",
+        metavar="TIME",
+        help="not before this: 22:00, now+2h, tomorrow, 2026-12-24T18:00",
+    )
+    after = {
+        "--after": ("JOBS", "when these have ended well: an id, 17_3, a name, %%SET, or an expression"),
+        "--after-any": ("JOBS", "when these have ended, however they did"),
+        "--after-fail": ("JOBS", "when these have ended, and not well"),
+        "--after-each": ("ARRAY", "each task when the task of the same index there has ended well"),
+    }
+    for option, (value, text) in after.items():
+        add(option, metavar=value, action="append", default=[], help=text)
+    add(
+        "-d",
+        "--dependency",
+        metavar="LIST",
+        action="append",
+        default=[],
+        help="the same as Slurm has it: afterok:17:18,afterany:19, afternotok, aftercorr, singleton",
+    )
+    add("--keep-held", action="store_true", help="keep it held if it can never start after those")
+    add("--retries", metavar="N", type=_retries, help="when it fails run it again, up to N times")
+    add(
+        "--retry-on",
+        metavar="ENDS",
+        type=_retry_on,
+        help="only after these: exit codes, signal, timeout, oom, lost, ..., with commas",
+    )
+    add(
+        "--backoff",
+        metavar="TIME",
+        type=_duration,
+        help="wait so long before it is run again, and twice as long after each further failure",
+    )
+    add("--unique", action="store_true", help="only if no job of this name waits or runs")
+
+
 # Parsers of values are imported when their option is there.
+
+
+def _retries(text: str) -> int:
+    from roundq.words.retries import parse_retries
+
+    return parse_retries(text)
+
+
+def _retry_on(text: str) -> tuple[str, ...]:
+    from roundq.words.retries import parse_retry_on
+
+    return parse_retry_on(text)
 
 
 def _chunk(text: str) -> int:
