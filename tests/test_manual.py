@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 from roundq.actors import environ as job_environ
-from roundq.faces import as_json, cli
-from roundq.faces.cli import stopping, telling
+from roundq.faces import as_json, cli, job_fields
+from roundq.faces.cli import stopping
 from roundq.faces.cli.parser import Parser
 from roundq.words import errors, states
 from roundq.words.errors import RoundqError
@@ -199,11 +199,11 @@ def test_every_variable_is_told() -> None:
 def test_every_name_of_the_json_is_told() -> None:
     """And all are described where programs are promised them."""
     told = set(re.findall(r"[a-z_]+", " ".join(section("rq.1", "JSON"))))
-    for value in ("q", "nodes", "users", "limit", "doctor"):
+    for value in ("q", "nodes", "users", "limit", "sets", "doctor"):
         for name in promised(value):
             assert name in told, name
-    for name in re.findall(r'value\["(\w+)"\]', inspect.getsource(telling)):
-        assert name in told, name
+    for field in job_fields.WHOLE:
+        assert field.name in told, field.name
 
 
 def promised(verb: str) -> set[str]:

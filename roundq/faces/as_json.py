@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from roundq.actors.listing import Listing, Row
-from roundq.faces import queue_view
+from roundq.actors.listing import Listing
+from roundq.actors.sets import Whole
+from roundq.faces import job_fields, values
 from roundq.faces.cluster import NodeFacts, UserFacts
 from roundq.faces.queue_view import Facts
 from roundq.faces.standings import Standing
 from roundq.words.findings import Finding
-from roundq.words.job import NS
-from roundq.words.quantities import ALL_CORES
-from roundq.words.states import ENDED_STATES
+from roundq.words.groups import MARK
 
 SCHEMA = 1
+
+moment, seconds, text_of = values.moment, values.seconds, values.text_of
 
 
 def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
@@ -62,7 +62,17 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             reason, detail     why it ended, see roundqueue(7); one sentence for people
             problem            why its file cannot be read; then all that stands in it is null
             silent             for how long nothing was heard of its node
-            why                of a waiting job: what the node that is nearest to starting it says
+            set                the set that it is in
+            array              null, or of a task: an object of id, index, first, last, step, count, throttle
+                               (null: any number), max_fails
+            index              the same as that of array, by its id
+            on_hold            whether it is held until you release it
+            begin              when it may begin at the earliest, as asked for
+            after              a list of objects: how (ok, any, fail), job, tasks (null of a single job)
+            retries            how often it is run again if it fails
+            retired            whether you count it as settled
+            why                of a waiting job: what the node that is nearest to starting it says; of one
+                               that is held: for what
             starts_within      ... and in how many seconds it starts there at the latest, if nobody comes
                                before it; null if nobody knows
         counts      user -> state -> number of jobs, also of those not listed
@@ -77,7 +87,12 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             output_path, error_path      where its output goes, whole
             max_output, umask, environment, usage
             attempts                     earlier ones: number, node, started, ended, reason,
-                                         exit_code, signal, detail
+                                         exit_code, signal, detail, process
+            keep_held, retry_on, backoff, not_before
+                                         as in roundqueue(7)
+            chunk, results               tasks that it runs one after the other: index and command of each;
+                                         and of those that have ended index and exit_code
+            process, lease               of this attempt, as in roundqueue(7)
 
     `rq nodes --json`:
 
@@ -122,6 +137,25 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
         admin       those that the administrator set for you
         holds       of each the smaller one
 
+    `rq sets --json`:
+
+        sets        a list of objects, in the order of their first submission:
+            group              "%NAME" of a set, or the id of an array
+            name               of a set; null of an array
+            state              empty, not started, running, finished
+            is_well            whether all ended well or were retired; null while that may still be so
+            jobs               how many there are
+            done, running, waiting, held, failed
+                               how many of them; those that a node has taken are running, and of those that
+                               ended otherwise failed are all that still count
+            retired, removed   set aside by you; canceled before they began
+            limit              how many may run at once, null for any number
+            throttle           what an array was submitted with, null for nothing
+            submitted          the first of them
+            ended              the last end so far
+
+    `rq limit GROUP --json`: sets as above, with that one.
+
     `rq doctor --json`:
 
         findings    a list of objects, in the order in which they were made:
@@ -135,96 +169,14 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
     return {"schema": SCHEMA, "now": moment(now_ns), **lists}
 
 
-def moment(ns: int) -> str | None:
-    """A time in UTC as ISO 8601 writes it, with milliseconds; None for the 0 of "never"."""
-    if not ns:
-        return None
-    try:
-        of_day = datetime.datetime.fromtimestamp(ns // NS, datetime.timezone.utc)
-    except (OverflowError, ValueError, OSError):
-        # A stranger may have written any number.
-        return None
-    return f"{of_day:%Y-%m-%dT%H:%M:%S}.{ns % NS // 1_000_000:03}Z" if of_day.year >= 1000 else None
-
-
-def text_of(value: str | None) -> str | None:
-    """The text as valid Unicode: JSON with lone surrogates is refused by many readers."""
-    return None if value is None else value.encode("utf-8", "backslashreplace").decode()
-
-
-def seconds(duration: float | None) -> float | None:
-    """A duration to the millisecond."""
-    return None if duration is None else round(duration, 3)
-
-
 def jobs(found: Listing, facts: Facts) -> dict[str, Any]:
     """The lists of `rq --json`."""
     return {
-        "jobs": [_job(row, facts) for row in found.rows],
+        "jobs": [job_fields.object_of(row, facts) for row in found.rows],
         "counts": {text_of(user): counts for user, counts in found.counts.items()},
         "problems": {text_of(user): text_of(problem) for user, problem in found.problems.items()},
         "hidden": [text_of(home) for home in [*facts.hidden, *facts.late]],
     }
-
-
-def _job(row: Row, facts: Facts) -> dict[str, Any]:
-    record = row.record
-    value: dict[str, Any] = {
-        "id": text_of(row.id),
-        "user": text_of(row.user),
-        "home": None if row.spool.is_commons else text_of(row.spool.path.rpartition("/")[0]),
-        "state": row.state,
-        "is_mine": row.is_mine,
-        "node": text_of(row.node),
-    }
-    names = (
-        "name command directory output error priority restartable attempt cores memory memory_limit"
-        " time_limit gpus licenses nodes exclude features scavenge notice cpus gpu_ids threads"
-        " submitted started ended run_time wait_time exit_code signal reason detail"
-    ).split()
-    value.update(dict.fromkeys(names))
-    if record is not None:
-        job = record.job
-        cores = queue_view.cores_of(record)
-        value.update(
-            name=text_of(job.name),
-            command=[text_of(word) for word in job.command],
-            directory=text_of(job.directory),
-            output=text_of(job.output) or None,
-            error=text_of(job.error),
-            priority=job.priority,
-            restartable=job.restartable,
-            attempt=record.attempt,
-            cores=None if cores == ALL_CORES else cores,
-            memory=job.memory_required,
-            memory_limit=job.memory_limit,
-            time_limit=job.time_limit_s,
-            gpus=job.gpus,
-            licenses={text_of(name): count for name, count in job.licenses},
-            nodes=[text_of(word) for word in job.nodes],
-            exclude=[text_of(word) for word in job.exclude],
-            features=[text_of(word) for word in job.features],
-            scavenge=job.scavenge,
-            notice=job.notice and {"number": job.notice.number, "before": seconds(job.notice.before_s)},
-            cpus=list(record.cpus),
-            gpu_ids=[text_of(word) for word in record.gpus],
-            threads=record.threads,
-            submitted=moment(job.submitted_ns),
-            started=moment(record.started_ns),
-            ended=moment(record.completed_ns) if row.state in ENDED_STATES else None,
-            run_time=seconds(queue_view.run_time_s(row, facts.now_ns)),
-            wait_time=seconds(queue_view.wait_time_s(row, facts.now_ns)),
-            exit_code=record.exit_code,
-            signal=record.signal,
-            reason=text_of(record.reason),
-            detail=text_of(record.detail),
-        )
-    value["problem"] = text_of(row.problem)
-    value["silent"] = None if row.node is None else seconds(facts.silent.get(row.node))
-    word = facts.words.get((row.spool.path, row.id))
-    value["why"] = None if word is None else text_of(f"{word.node}: {word.says}")
-    value["starts_within"] = None if word is None else word.starts_in_s
-    return value
 
 
 def nodes(of: Sequence[NodeFacts], hidden: Sequence[str]) -> dict[str, Any]:
@@ -286,6 +238,29 @@ def findings(found: Sequence[tuple[str, Finding]], skipped: Sequence[str]) -> di
             for group, one in found
         ],
         "skipped": list(skipped),
+    }
+
+
+def of_set(whole: Whole) -> dict[str, Any]:
+    """One of the sets of `rq sets --json`."""
+    name = whole.group.removeprefix(MARK)
+    return {
+        "group": text_of(whole.group),
+        "name": None if name == whole.group else text_of(name),
+        "state": whole.state,
+        "is_well": whole.is_well,
+        "jobs": whole.jobs,
+        "done": whole.done,
+        "running": whole.running,
+        "waiting": whole.waiting,
+        "held": whole.held,
+        "failed": whole.failed,
+        "retired": whole.retired,
+        "removed": whole.removed,
+        "limit": whole.most,
+        "throttle": whole.throttle or None,
+        "submitted": moment(whole.submitted_ns),
+        "ended": moment(whole.ended_ns),
     }
 
 

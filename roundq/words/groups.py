@@ -66,7 +66,7 @@ def parse_set(text: str) -> str:
     """The name of a set, with or without its %. Raises UsageError if no set can have it."""
 
     def refused(why: str, hint: str = "use letters, digits, plain spaces and punctuation") -> UsageError:
-        return UsageError(f"set {visible(repr(text))}: {why}", hint)
+        return UsageError(f'set "{visible(text)}": {why}', hint)
 
     name = text.removeprefix(MARK)
     if not name:

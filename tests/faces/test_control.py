@@ -75,7 +75,7 @@ def drained(desk: Desk) -> dict[str, str]:
             2,
             "rq: option --none: it means no limit at all\nhint: take one away with -c none or -j none\n",
         ),
-        (["limit", "16"], 2, 'rq: unexpected word "16"\nhint: see: rq limit -h\n'),
+        (["limit", "16"], 1, 'rq: no such array: "16"\nhint: to have so many cores: rq limit -c 16\n'),
     ],
     ids=lambda of: " ".join(of)[:40] if isinstance(of, list) else "",
 )

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roundq.words.errors import UsageError
-from roundq.words.groups import GroupLimit, group_text, group_word, groups_of, limits_of, parse_set, throttle_of
+from roundq.words.groups import (
+    GroupLimit,
+    group_text,
+    group_word,
+    groups_of,
+    limits_of,
+    parse_set,
+    throttle_of,
+)
 from roundq.words.job import Array, Job
 
 PLAIN = Job(("true",))
@@ -46,18 +54,18 @@ def test_a_set_may_have_any_plain_name_with_or_without_its_mark(name: str) -> No
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("", "set '': it has no name"),
-        ("%", "set '%': it has no name"),
-        ("a/b", "set 'a/b': its name contains /"),
-        ("..", "set '..': that is a directory"),
-        ("%.", "set '%.': that is a directory"),
-        ("a\nb", r"set 'a\nb': its name contains \n"),
-        ("a\udcff", r"set 'a\udcff': its name is not UTF-8"),
-        ("%%a", "set '%%a': such a name would be taken for something else"),
-        ("-a", "set '-a': such a name would be taken for something else"),
-        (" a", "set ' a': such a name would be taken for something else"),
-        ("a (conflicted copy)", "set 'a (conflicted copy)': such a name would be taken for something else"),
-        ("f" * 101, f"set '{'f' * 101}': its name is longer than 100 bytes"),
+        ("", 'set "": it has no name'),
+        ("%", 'set "%": it has no name'),
+        ("a/b", 'set "a/b": its name contains /'),
+        ("..", 'set "..": that is a directory'),
+        ("%.", 'set "%.": that is a directory'),
+        ("a\nb", r'set "a\nb": its name contains \n'),
+        ("a\udcff", r'set "a\xff": its name is not UTF-8'),
+        ("%%a", 'set "%%a": such a name would be taken for something else'),
+        ("-a", 'set "-a": such a name would be taken for something else'),
+        (" a", 'set " a": such a name would be taken for something else'),
+        ("a (conflicted copy)", 'set "a (conflicted copy)": such a name would be taken for something else'),
+        ("f" * 101, f'set "{"f" * 101}": its name is longer than 100 bytes'),
     ],
 )
 def test_what_no_set_may_be_called_is_told_with_a_hint(name: str, why: str) -> None:

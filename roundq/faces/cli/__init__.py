@@ -51,14 +51,21 @@ VERBS = {
     "q": Verb("looking", "list the jobs of everybody (also: rq alone)"),
     "show": Verb("telling", "tell everything about jobs"),
     "why": Verb("telling", "say why jobs wait, or how they ended"),
-    "log": Verb("telling", "print, or follow, the output of a job"),
+    "log": Verb("log", "print, or follow, the output of jobs"),
+    "watch": Verb("watch", "print what jobs write while they run"),
     "wait": Verb("wait", "wait until jobs have ended"),
     "cancel": Verb("jobs", "cancel jobs of yours"),
     "restart": Verb("jobs", "stop running jobs and let them wait again"),
+    "hold": Verb("holds", "keep jobs from starting"),
+    "release": Verb("holds", "let jobs go that are on hold"),
+    "rerun": Verb("holds", "run jobs again that have ended"),
+    "retire": Verb("holds", "count failed jobs as settled"),
+    "edit": Verb("edit", "change what jobs ask for that have not begun"),
     "lost": Verb("lost", "say that a node will not come back: its jobs go to others"),
     "drain": Verb("drains", "start nothing more of yours on a node"),
     "resume": Verb("drains", "let a drained node start jobs again"),
-    "limit": Verb("limit", "show your limits, or set them"),
+    "sets": Verb("sets", "list your sets of jobs, each as a whole"),
+    "limit": Verb("limit", "show your limits, or set them, also of a set or an array"),
     "nodes": Verb("looking", "list the nodes, and what is in use"),
     "users": Verb("looking", "list the users, and what they use"),
     "daemon": Verb("daemon", "run your daemon on this node"),
@@ -67,7 +74,10 @@ VERBS = {
 #: What else stands where a verb does.
 _HELPERS = ("help", "version")
 #: Options of `q` that may stand before a verb, as for 0.2.9; the value says whether a word follows.
-_GLOBAL = {"-u": True, "--user": True, "--mine": False, "--json": False, "-v": False, "--verbose": False}
+_GLOBAL = {
+    **{"-u": True, "--user": True, "--mine": False, "--json": False, "-v": False, "--verbose": False},
+    "--tasks": False,
+}
 DEFAULT_VERB = "q"
 
 

@@ -1,4 +1,7 @@
-"""The verb `limit`: what one wants to have at most in the whole cluster, what one may have, and has."""
+"""The verb `limit`: what one wants to have at most in the whole cluster, what one may have, and has.
+
+Of oneself, or of a set or an array: how many of its jobs may run at once.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,16 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict, astuple
+from dataclasses import asdict, astuple, replace
 
 from roundq.faces import cluster
+from roundq.faces.cli.charset import typed
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, any_person
 from roundq.records import control
 from roundq.records import spool as spools
-from roundq.words.errors import RecordError, RoundqError, UsageError
+from roundq.words.errors import NoSuchJob, RecordError, RoundqError, UsageError
+from roundq.words.groups import MARK, group_text
 from roundq.words.limits import LIMIT_MAX, Limit
 from roundq.words.quantities import ALL_CORES
 from roundq.words.states import PENDING_STATES
@@ -26,10 +31,21 @@ def build_parser(verb: str) -> Parser:
     """The parser of `limit`."""
     parser = Parser(
         verb,
-        "[-c N] [-j N] [--none] [--json]",
-        "Set what you want to have at most in the whole cluster. Without options: show that, what the"
-        " administrator allows you, and what you have now. Nothing that runs is stopped.",
-        "rq limit -c 16",
+        "[-c N] [-j N] [--none] [--json] | %SET|ARRAY [NUMBER|none] [--json]",
+        "Set what you want to have at most in the whole cluster, or how many jobs of a set or an array may"
+        " run at once. Without a number: show that, what the administrator allows you, and what you have now."
+        " Nothing that runs is stopped.",
+        "rq limit %fit 4",
+    )
+    parser.add_argument(
+        "group", metavar="SET|ARRAY", nargs="?", type=typed, help="a set, or the id of an array"
+    )
+    parser.add_argument(
+        "most",
+        metavar="NUMBER",
+        nargs="?",
+        type=typed,
+        help='how many of its jobs may run at once; "none" for any number',
     )
     parser.add_argument("-c", "--cpus", metavar="N", help='cores of running jobs; "none" for no limit')
     parser.add_argument("-j", "--jobs", metavar="N", help='running jobs; "none" for no limit')
@@ -41,6 +57,8 @@ def build_parser(verb: str) -> Parser:
 def run(_verb: str, options: argparse.Namespace) -> int:
     """Sets what is asked for, and shows what holds then; the exit code."""
     asker = any_person()
+    if options.group is not None:
+        return _of_group(asker, options)
     if options.none and (options.cpus is not None or options.jobs is not None):
         raise UsageError("option --none: it means no limit at all", "take one away with -c none or -j none")
     if options.none:
@@ -59,6 +77,44 @@ def run(_verb: str, options: argparse.Namespace) -> int:
     spools.prepare(asker.spool)
     control.set_limit(asker.spool, own, asker.node)
     _show(asker, own, is_json=options.json)
+    return 0
+
+
+def _of_group(asker: Person, options: argparse.Namespace) -> int:
+    """Shows, or sets, how many jobs of a set or an array may run at once."""
+    from roundq.actors import sets
+    from roundq.faces import sets_view
+    from roundq.faces.cli.sets import group_of, no_such_group
+
+    if options.none or options.cpus is not None or options.jobs is not None:
+        raise UsageError(
+            "options -c, -j and --none are about all of your jobs, not about a set or an array",
+            "for example: rq limit %fit 4",
+        )
+    group = group_of(options.group)
+    whole = sets.look(asker.spool, [group]).get(group)
+    if whole is None or not (whole.jobs or group.startswith(MARK)):
+        if options.most is None and not group.startswith(MARK):
+            # As for programs that have no groups.
+            raise NoSuchJob(f"no such array: {shown(group)}", f"to have so many cores: rq limit -c {group}")
+        if options.most is None or not group.startswith(MARK):
+            raise no_such_group(group)
+        whole = sets.Whole(group)
+    if options.most is not None:
+        most = _number(group_text(group), options.most)
+        spools.prepare(asker.spool)
+        # Of an array that has a throttle it has to be said that there is no limit.
+        control.set_group_limit(asker.spool, group, most, asker.node, keep=bool(whole.throttle))
+        whole = replace(whole, most=most)
+    if options.json:
+        from roundq.faces import as_json
+
+        value = as_json.as_json(time.time_ns(), sets=[as_json.of_set(whole)])
+        print(json.dumps(value, indent=2 if sys.stdout.isatty() else None, allow_nan=False))
+        return 0
+    from roundq.faces import tables
+
+    tables.show((), [tables.Line(sets_view.sentence(whole))])
     return 0
 
 

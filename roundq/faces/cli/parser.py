@@ -58,7 +58,8 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, verb: str, usage: str, sentence: str, example: str) -> None:
         super().__init__(
             prog=f"rq {verb}",
-            usage=f"rq {verb} {usage}".rstrip(),
+            # argparse fills it in.
+            usage=f"rq {verb} {usage}".rstrip().replace("%", "%%"),
             description=sentence,
             epilog=f"For example: {example}",
             allow_abbrev=False,
