@@ -117,6 +117,11 @@ def check(job: Job, environ: Mapping[str, str], me: Spool, of: Config, node: str
     checks.check_command(job, environ)
     checks.check_output(job)
     checks.check_record(job)
+    return warnings(job, me, of, node)
+
+
+def warnings(job: Job, me: Spool, of: Config, node: str) -> list[str]:
+    """Why no node that is known could run a job, in sentences; `of` is the configuration of `node`."""
     limit = of.limits.limit_of(me.user)
     if limit.cores is None and limit.jobs is None and _fits_here(job, me, node):
         # To read everybody's cards would cost as much as all the rest.
