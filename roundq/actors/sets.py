@@ -8,7 +8,7 @@ well, since only their records say whether they still count. It changes nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from roundq.records import census as censuses
@@ -123,19 +123,24 @@ def look(spool: Spool, groups: Collection[str] | None = None) -> dict[str, Whole
     A set is there as long as a job of it or a limit is. Arrays are told only if they are asked for. Raises
     OSError if the spool cannot be listed.
     """
-    return _Look(spool, groups).wholes()
+    members = Members(spool, groups)
+    members.look()
+    return members.wholes()
 
 
-class _Look:
-    """One look, which follows jobs that move on meanwhile."""
+class Members:
+    """The jobs of all sets, or of these `groups`, as of the last look; what was read is not read again."""
 
-    def __init__(self, spool: Spool, groups: Collection[str] | None) -> None:
+    def __init__(self, spool: Spool, groups: Collection[str] | None = None) -> None:
         self.spool, self.wanted = spool, None if groups is None else set(groups)
-        #: By id, of arrays by theirs: what was asked for, None for what is of no set that is wanted.
-        self.jobs: dict[str, Job | None] = {}
-        self.census = Census()
+        #: By id, of arrays by theirs: what was asked for, None for what is of no group that is wanted.
+        self._jobs: dict[str, Job | None] = {}
+        self._census = Census()
+
+    def look(self) -> None:
+        """Looks where they are now, and follows those that move on meanwhile. Raises OSError."""
         for _ in range(LOOKS):
-            self.census = _once(censuses.take(spool))
+            self._census = _once(censuses.take(self.spool))
             if not self._read():
                 break
 
@@ -144,16 +149,16 @@ class _Look:
     def _read(self) -> bool:
         """Reads what is not known yet; whether anything of it has moved on."""
         has_moved = False
-        for array, by_state in self.census.arrays.items():
-            if array not in self.jobs:
+        for array, by_state in self._census.arrays.items():
+            if array not in self._jobs:
                 # Any of them: the last state first, where nothing moves.
                 state = next(state for state in reversed(STATES) if state in by_state)
                 has_moved |= not self._know(array, entry_of(state, by_state[state][0]))
         if self.wanted is not None and not any(group.startswith(MARK) for group in self.wanted):
             return has_moved
         for state in STATES:
-            for entry in _singles(self.census, state):
-                if entry.id not in self.jobs:
+            for entry in _singles(self._census, state):
+                if entry.id not in self._jobs:
                     has_moved |= not self._know(entry.id, entry)
         return has_moved
 
@@ -164,16 +169,16 @@ class _Look:
         except FileNotFoundError:
             return False
         except (OSError, RecordError):
-            self.jobs[known_as] = None
             return True
-        self.jobs[known_as] = None
+        job = None
         if _HAS_SET in data or known_as != entry.id:
             try:
                 job = formats.parse(data).job
             except RecordError:
+                # It may still be being written.
                 return True
-            if any(self._is_wanted(group) for group in groups_of(job)):
-                self.jobs[known_as] = job
+        is_wanted = job is not None and any(self._is_wanted(group) for group in groups_of(job))
+        self._jobs[known_as] = job if is_wanted else None
         return True
 
     def _is_wanted(self, group: str) -> bool:
@@ -185,9 +190,7 @@ class _Look:
         """What was found, by group."""
         found: dict[str, Whole] = {}
         members: dict[str, list[Entry]] = {}
-        for known_as, entries in self._members():
-            job = self.jobs[known_as]
-            assert job is not None
+        for job, entries in self.each():
             for group in filter(self._is_wanted, groups_of(job)):
                 whole = found.get(group, Whole(group, {}))
                 counts = dict(whole.counts)
@@ -210,15 +213,15 @@ class _Look:
             for whole in ordered
         }
 
-    def _members(self) -> Iterable[tuple[str, list[Entry]]]:
-        """The jobs of groups that are wanted, of an array all at once, with what they are known as."""
-        for array, by_state in self.census.arrays.items():
-            if self.jobs.get(array) is not None:
-                yield array, [entry_of(state, job) for state, tasks in by_state.items() for job in tasks]
+    def each(self) -> Iterator[tuple[Job, list[Entry]]]:
+        """What was asked for, and where the jobs are for which it was: one, or all tasks of an array."""
+        for array, by_state in self._census.arrays.items():
+            if (job := self._jobs.get(array)) is not None:
+                yield job, [entry_of(state, task) for state, tasks in by_state.items() for task in tasks]
         for state in STATES:
-            for entry in _singles(self.census, state):
-                if self.jobs.get(entry.id) is not None:
-                    yield entry.id, [entry]
+            for entry in _singles(self._census, state):
+                if (job := self._jobs.get(entry.id)) is not None:
+                    yield job, [entry]
 
     def _ended(self, whole: Whole, members: Iterable[Entry]) -> Whole:
         """With what only the records of ended jobs tell."""
