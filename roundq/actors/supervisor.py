@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from roundq.actors import environ
 from roundq.actors.attempt import WAITED, Attempt, Terms
+from roundq.actors.chunk import Chunk
 from roundq.actors.ending import Ending, classified, signal_name
 from roundq.actors.homewatch import LEASE_STOP, HomeWatch, clock_s
 from roundq.actors.memorywatch import MemoryWatch
@@ -60,9 +61,9 @@ class _CannotStart(Exception):
 # ---------------------------------------------------------------- before the command
 
 
-def _open(job: Job, job_id: str) -> Streams:
+def _open(record: Record, job_id: str) -> Streams:
     try:
-        return open_streams(job, job_id)
+        return open_streams(record, job_id)
     except OSError as error:
         raise _CannotStart("no output", f"cannot open {error.filename}: {error.strerror}") from None
 
@@ -104,9 +105,16 @@ def _reason_of(error: spawn.SpawnError) -> str:
 
 
 def _execute(
-    spool: Spool, entry: Entry, record: Record, terms: Terms, begun_s: float, given: Provision | None = None
+    spool: Spool,
+    entry: Entry,
+    record: Record,
+    terms: Terms,
+    begun_s: float,
+    given: Provision | None = None,
+    chunk: Chunk | None = None,
 ) -> tuple[Ending, dict[str, float] | None]:
-    """Runs the command of a job that has begun, to its verified end, with what it is given of its node."""
+    """Runs the command of a job that has begun, or its chunk of tasks, to its verified end, with what it is
+    given of its node."""
     given = given or Provision()
     job = record.job
     streams: Streams | None = None
@@ -114,7 +122,7 @@ def _execute(
     why: str | None = None
     try:
         _enter(job)
-        streams = _open(job, entry.id)
+        streams = _open(record, entry.id)
         environment = _environment(spool, entry, record, streams.path, given)
         watch = HomeWatch(spool, entry, streams, record, begun_s)
         life = Attempt(spool, entry, record, terms, streams, watch)
@@ -132,10 +140,10 @@ def _execute(
             raise _CannotStart("lost", "its record was taken over by another node before it began")
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         life.pid = spawn.spawn(
-            job.command,
+            job.command if chunk is None else chunk.command,
             cwd=job.directory or "/",
             env=environment,
-            stdin=null,
+            stdin=null if chunk is None else chunk.descriptor,
             stdout=streams.out,
             stderr=streams.err,
             umask=0o022 if job.umask is None else job.umask,
@@ -156,6 +164,8 @@ def _execute(
             by_kernel=by_kernel,
             way=watch.why,
         )
+        if chunk is not None and outcome.exit_code:
+            outcome = replace(outcome, detail=f"exit code {outcome.exit_code}; {chunk.told()}")
     except _CannotStart as error:
         state = states.WAITING if error.reason == "lease" else states.FAILED
         outcome = Ending(state, error.reason, detail=str(error))
@@ -181,9 +191,19 @@ def _execute(
     return outcome, life.usage() if life is not None and life.pid else None
 
 
+def _chunk(record: Record) -> Chunk | None:
+    job = record.job
+    if not job.chunk:
+        return None
+    array_id = job.array.id if job.array is not None else ""
+    return Chunk(array_id, [(task.index, task.command) for task in job.chunk], record.results)
+
+
 def _start_line(entry: Entry, record: Record) -> str:
     begun = time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(record.started_ns // NS))
     command = " ".join(record.job.command).replace("\n", "\\n")
+    if record.job.chunk:
+        command = f"{len(record.job.chunk)} tasks"
     named = f" {record.job.jobname!r}" if record.job.jobname else ""
     again = f", {retries.attempt_text(record)}" if record.attempt > 1 else ""
     return f"rq: job {entry.id}{named} begins on {record.node}, {begun}{again}: {command}"
@@ -241,7 +261,8 @@ def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str |
     if running is None:
         return None
     given = provide(spool, record, terms, os.environ)
-    outcome, usage = _execute(spool, running, record, terms, begun_s, given)
+    chunk = _chunk(record)
+    outcome, usage = _execute(spool, running, record, terms, begun_s, given, chunk)
     ended = replace(
         record,
         completed_ns=time.time_ns(),
@@ -250,6 +271,7 @@ def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str |
         reason=outcome.reason,
         detail=outcome.detail,
         usage=usage,
+        results=record.results if chunk is None else chunk.results(),
     )
     if outcome.state == states.WAITING:
         ended = ended.next_attempt(ended.completed_ns, outcome.reason or "restarted")

@@ -244,10 +244,12 @@ def is_node_name(name: str) -> bool:
 def _highest_number(spool: Spool, ending: str = "") -> int:
     # Numbers of the history count, too: an id is never given twice. It builds on what is here.
     from roundq.records import history
+    from roundq.words.ranges import array_of
 
-    # The tasks of an array are NUMBER_INDEX.
-    found = (entry.id for entry in scan(spool) if entry.id.endswith(ending))
-    stems = (job_id.removesuffix(ending).partition("_")[0] for job_id in found)
+    found = {entry.id for entry in scan(spool)}
+    # The tasks of an array are ID_INDEX; and a node may be called so.
+    found |= {array_of(job_id) for job_id in found if "_" in job_id}
+    stems = (job_id.removesuffix(ending) for job_id in found if job_id.endswith(ending))
     highest = max((int(stem) for stem in stems if stem.isdecimal() and len(stem) < 19), default=0)
     return max(highest, history.highest_number(spool))
 

@@ -51,6 +51,7 @@ class Array:
 
     The indices go from `first` to `last` by `step`, `count` of them. At most `throttle` tasks run at once
     (0: any number), and once more than `max_fails` have failed nothing more of it is begun (None: never).
+    `jobs` is in how many jobs they are, where that are fewer (chunks); 0 for one each.
     """
 
     id: str
@@ -61,6 +62,12 @@ class Array:
     count: int = 1
     throttle: int = 0
     max_fails: int | None = None
+    jobs: int = 0
+
+    @property
+    def size(self) -> int:
+        """How many jobs it has."""
+        return self.jobs or self.count
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,9 +175,10 @@ class Record:
     how long the supervisor may run it without having said so, None for ever. `cpus` are the logical
     CPUs that it is pinned to, none if it is not; `gpus` the ids of its GPUs; `threads`: its cores are
     hardware threads that other jobs' cores left over. `retired`: its user counts it as settled although it
-    did not end well. `results` are the exit codes of the tasks of a chunk that have ended, by index; negative
-    is the signal that killed it. `not_before_ns` is when the next attempt may begin, 0 for at once; `retried`
-    how many attempts were retries of failures (`words/retries`).
+    did not end well. `results` are the exit codes of the tasks of a chunk that have ended, in this attempt or
+    before, by index; negative is the signal that killed it. What ended well is not run again.
+    `not_before_ns` is when the next attempt may begin, 0 for at once; `retried` how many attempts were
+    retries of failures (`words/retries`).
     """
 
     job: Job
@@ -219,6 +227,7 @@ class Record:
             attempt=self.attempt,
             attempts=self.attempts,
             retried=self.retried,
+            results=self.results,
         )
 
     def next_attempt(self, completed_ns: int, reason: str | None) -> Record:
@@ -239,4 +248,5 @@ class Record:
             attempt=self.attempt + 1,
             attempts=(*self.attempts, ended)[-ATTEMPTS_MAX:],
             retried=self.retried,
+            results=self.results,
         )

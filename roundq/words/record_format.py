@@ -46,7 +46,7 @@ FINDING_MAX = 200
 
 # ---------------------------------------------------------------- writing
 
-_ARRAY_FIELDS = ("id", "index", "first", "last", "step", "count", "throttle", "max_fails")
+_ARRAY_FIELDS = ("id", "index", "first", "last", "step", "count", "throttle", "max_fails", "jobs")
 _TEXT_FIELDS = ("home_dir", "directory", "jobname", "output", "error")
 
 
@@ -221,6 +221,7 @@ def _validator() -> SchemaValidator:
         count=of.fallback(of.whole(1, TASKS_MAX), 1),
         throttle=of.fallback(of.natural(TASKS_MAX), 0),
         max_fails=of.optional(of.natural(TASKS_MAX)),
+        jobs=of.fallback(of.natural(TASKS_MAX), 0),
     )
     task = of.fields(
         index=of.required(of.natural(1 << 62)),

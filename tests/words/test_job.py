@@ -72,6 +72,7 @@ arrays = st.builds(
     last=naturals,
     step=st.integers(1, 1 << 62),
     count=st.integers(1, 1_000_000),
+    jobs=st.integers(0, 10**6),
     throttle=st.integers(0, 1_000_000),
     max_fails=st.none() | st.integers(0, 1_000_000),
 )
@@ -453,10 +454,17 @@ def test_however_often_a_job_is_run_its_record_can_be_read() -> None:
 @quick
 @given(records)
 def test_a_waiting_record_holds_nothing_of_an_attempt(record: Record) -> None:
-    """Whatever was left in it; an end that it holds becomes history, and the attempt a new one."""
+    """Whatever was left in it; an end that it holds becomes history, and the attempt a new one.
+
+    But for how tasks of a chunk ended: the next attempt goes on where this one came to.
+    """
     waits = record.unbegun()
     assert waits == replace(
-        Record(record.job), attempt=waits.attempt, attempts=waits.attempts, extra=record.extra
+        Record(record.job),
+        attempt=waits.attempt,
+        attempts=waits.attempts,
+        results=record.results,
+        extra=record.extra,
     )
     assert waits.attempt == record.attempt + bool(record.completed_ns)
     assert len(waits.attempts) == len(record.attempts) + bool(record.completed_ns)

@@ -100,7 +100,8 @@ def _plan(options: argparse.Namespace, describe: Describe, asker: Person) -> Pla
         parts[-1].append(task)
     assert job is not None
     first_index, last_index, count = parts[0][0].index, parts[-1][-1].index, sum(map(len, parts))
-    array = Array("", first_index, first_index, last_index, step, count, throttle, options.max_fails)
+    jobs = len(parts) if options.chunk else 0
+    array = Array("", first_index, first_index, last_index, step, count, throttle, options.max_fails, jobs)
     job = replace(job, array=array)
     _check_chunks(job, parts)
     if options.output and "/dev/" not in options.output and count > 1:
