@@ -23,7 +23,7 @@ from roundq.records.spool import Entry, Spool
 from roundq.words import dependencies
 from roundq.words.dependencies import Conditions, Released, Standing, Unmet, standing
 from roundq.words.errors import RecordError, RoundqError
-from roundq.words.job import NS, Array, Dependency
+from roundq.words.job import NS, Dependency
 from roundq.words.quantities import visible
 from roundq.words.seals import ON_HOLD
 from roundq.words.states import CANCELED, HELD, WAITING
@@ -44,7 +44,6 @@ class _Held:
     entry: Entry
     when: Conditions
     known_s: float
-    array: Array | None
     environment: str | None
     open: set[Dependency] = field(default_factory=set)
 
@@ -70,6 +69,7 @@ class HeldList:
         self._broken: dict[Entry, tuple[float, str]] = {}
         #: Why one cannot be canceled that should be: told to the user, and tried again.
         self._stuck: dict[str, str] = {}
+        self._max_fails: dict[str, int] = {}
         self._is_unread = False
         self._look_again_s = 0.0
         self._late_s = 0.0
@@ -81,8 +81,8 @@ class HeldList:
 
     @property
     def has_targets(self) -> bool:
-        """Whether what it holds waits for the ends of jobs."""
-        return bool(self._dependents)
+        """Whether anything here waits for the ends of jobs."""
+        return len(self.targets) > 0
 
     def expect_late(self, late_s: float) -> None:
         """Says how late a name may be seen after it was given."""
@@ -119,9 +119,13 @@ class HeldList:
         """All that was last listed, also what is on hold."""
         return self._shelf.entries.values()
 
-    def arrays(self) -> dict[str, Array]:
-        """One task of each array of which tasks are held and were read, by the array's id."""
-        return {one.array.id: one.array for one in self._by_file.values() if one.array is not None}
+    def max_fails(self) -> dict[str, int]:
+        """How many tasks may fail of arrays of which some are held, where that is limited; to be cleared."""
+        return self._max_fails
+
+    def look_at_targets(self, now_s: float) -> None:
+        """Looks at once at what is newly waited for. Raises OSError."""
+        self._follow_targets(self.targets.look(now_s))
 
     def forget(self, entry: Entry) -> None:
         """The caller moved it elsewhere; if it comes back, the next look finds it."""
@@ -144,7 +148,7 @@ class HeldList:
             read_s = time.monotonic()
             # After the listing of what is held: what a job waited for when it was submitted is seen as it was
             # then, or later.
-            self._follow_targets(self.targets.look(now_s))
+            self.look_at_targets(now_s)
             took_s = listed_s - began_s + time.monotonic() - read_s
             self._look_again_s = now_s + min(10 * took_s, look_most_s)
         while self._times and self._times[0][0] <= now_ns:
@@ -184,7 +188,9 @@ class HeldList:
             return
         self._broken.pop(entry, None)
         environment = record.job.environment and sys.intern(record.job.environment)
-        one = _Held(entry, dependencies.conditions(record), now_s, record.job.array, environment)
+        one = _Held(entry, dependencies.conditions(record), now_s, environment)
+        if record.job.array is not None and record.job.array.max_fails is not None:
+            self._max_fails[record.job.array.id] = record.job.array.max_fails
         self._by_file[entry.file] = one
         for dependency in one.when.after:
             known_ones = self._dependents.get(dependency)

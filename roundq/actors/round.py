@@ -8,6 +8,7 @@ around it is in `daemon`.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import time
@@ -24,6 +25,7 @@ from roundq.actors.courtesy import Courtesy
 from roundq.actors.grants import Grants
 from roundq.actors.held import HeldList
 from roundq.actors.leases import Leases
+from roundq.actors.maxfails import MaxFails
 from roundq.actors.mending import Mending
 from roundq.actors.survey import Scene
 from roundq.actors.sweeping import Sweeping
@@ -42,6 +44,7 @@ from roundq.words.groups import groups_of, limits_of, throttle_of
 from roundq.words.limits import Limit
 from roundq.words.policy import Decision, Ruling, Snapshot, Want
 from roundq.words.quantities import format_memory, visible
+from roundq.words.ranges import array_of
 from roundq.words.room import cores_text
 from roundq.words.states import (
     CLAIMED,
@@ -103,6 +106,7 @@ class Round:
         self.meter = Meter(spool, self.name, node.machine())
         self.waiting = WaitingList(spool, log)
         self.held = HeldList(spool, self.name, log, self.held_shelf)
+        self.max_fails = MaxFails(spool, self.name, log, self.held.targets)
         self.asked = Asked(spool, self.name, self.tenants, self.waiting, self.held)
         self.homes: list[Spool] = [spool]
         self.seen: list[Seen] = []
@@ -164,6 +168,7 @@ class Round:
         self.meter.look(self.tenants, now_s, time.time_ns(), self.config.half_life_s, self._cores())
         self.waiting.keep_to(self.control.groups)
         self.waiting.look(now_s, self.config.poll_max_s)
+        self._look_at_fails(now_s)
         self.asked.look(now_s, self.config.settle_s, has_card=self.card is not None)
         again_s = self._again_s(now_s)
         self.decision = None
@@ -207,7 +212,7 @@ class Round:
         soon = [self.board.again_s(now_s), self.waiting.again_s(now_s), self.leases.again_s(now_s)]
         soon.append(self.mending.again_s(now_s))
         if self.unsafe is None and not self.is_contested:
-            soon.append(self.held.again_s(now_s, time.time_ns()))
+            soon += [self.held.again_s(now_s, time.time_ns()), self.max_fails.again_s(now_s)]
         if self.gpus.is_awaited:
             soon.append(self.gpus.again_s(now_s))
         if self.waiting and now_s < self.waiting.newest_s + survey.LEAVE_S:
@@ -224,6 +229,26 @@ class Round:
         if self.unsafe is None:
             self.held.look(now_s, time.time_ns(), self.config.poll_max_s)
         self.mending.look(now_s, lists=self.unsafe is not None)
+
+    def _look_at_fails(self, now_s: float) -> None:
+        """Has nothing more begin of arrays of which too many tasks failed."""
+        watched = (self.held.max_fails(), self.waiting.max_fails())
+        entries = itertools.chain(self.waiting.entries(), self.held.entries())
+        for array in self.max_fails.idle(entries, now_s):
+            for arrays in watched:
+                arrays.pop(array, None)
+        if self.max_fails.watch({**watched[0], **watched[1]}):
+            self.held.look_at_targets(now_s)
+        over = self.max_fails.look()
+        self.waiting.bar(over)
+        if not over or self.unsafe is not None or self.is_contested:
+            return
+        for tenant in self.tenants:
+            if not tenant.is_born and array_of(tenant.entry.id) in over:
+                self.tenants.withdraw(tenant, "too many tasks of its array failed")
+        entries = itertools.chain(self.waiting.entries(), self.held.entries())
+        for entry in self.max_fails.cancel(entries, now_s, time.time_ns()):
+            self.held.forget(entry)
 
     def _look_at_drains(self, now_s: float) -> None:
         self.control.freshness.late_s = self.config.settle_s

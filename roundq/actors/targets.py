@@ -57,8 +57,8 @@ class Targets:
         """Begins to look for a job, or an array of so many tasks; the next look tells what became of it."""
         self._wanted[key] = self._wanted.get(key, 0) + 1
         if self._wanted[key] == 1:
-            self._tasks[key] = max(1, tasks)
             self._new.add(key)
+        self._tasks[key] = max(1, tasks, self._tasks.get(key, 1))
 
     def drop(self, key: Key) -> None:
         """One holder less wants it."""

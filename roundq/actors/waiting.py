@@ -19,6 +19,7 @@ from roundq.words.errors import RecordError
 from roundq.words.groups import groups_of, limits_of, throttle_of
 from roundq.words.policy import Shape, Want
 from roundq.words.quantities import visible
+from roundq.words.ranges import array_of
 from roundq.words.states import WAITING
 from roundq.world import files
 
@@ -58,6 +59,9 @@ class WaitingList:
         #: Since when the newest of them is known.
         self.newest_s = float("-inf")
         self._is_unread = False
+        #: Arrays of which nothing may begin; and by array how many of its tasks may fail.
+        self._barred: frozenset[str] = frozenset()
+        self._max_fails: dict[str, int] = {}
         #: What was said of groups: how many jobs of one may run at once, None for any number.
         self._asked: Mapping[str, int | None] = {}
 
@@ -103,6 +107,22 @@ class WaitingList:
         if len(self) < known:
             self._thin_out()
 
+    def bar(self, arrays: Iterable[str]) -> None:
+        """Says of which arrays nothing may begin: their tasks are none of those that wait here."""
+        before, self._barred = self._barred, frozenset(arrays)
+        if self._barred - before:
+            self.remove(
+                [one.entry for one in self._by_file.values() if array_of(one.entry.id) in self._barred]
+            )
+
+    def entries(self) -> Iterable[Entry]:
+        """All that was last listed."""
+        return self._shelf.entries.values()
+
+    def max_fails(self) -> dict[str, int]:
+        """How many tasks may fail of arrays of which some wait, where that is limited; to be cleared."""
+        return self._max_fails
+
     def trouble(self) -> list[str]:
         """What the user should know: files that are not jobs."""
         said = [text for _, text in self._broken.values() if text]
@@ -137,6 +157,8 @@ class WaitingList:
         for entry in [entry for entry in self._broken if entries.get(entry.file) is not entry]:
             del self._broken[entry]
         fresh = [entry for file, entry in entries.items() if file not in self._by_file]
+        if self._barred:
+            fresh = [entry for entry in fresh if array_of(entry.id) not in self._barred]
         self._is_unread = False
         until_s = listed_s + PARSE_MOST_S
         for entry in sorted(fresh, key=_age_first):
@@ -171,6 +193,8 @@ class WaitingList:
                 submitted_ns = files.signature(spools.path_of(self.spool, entry))[1]
             except OSError:
                 return
+        if job.array is not None and job.array.max_fails is not None:
+            self._max_fails[job.array.id] = job.array.max_fails
         groups, throttle = groups_of(job), throttle_of(job)
         want = policy.want_of(entry.id, job, submitted_ns, self._limited(groups, throttle))
         self.newest_s = now_s

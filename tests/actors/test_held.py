@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from roundq.actors.held import HeldList
+from roundq.actors.round import Round
 from roundq.actors.targets import MISSED_MOST, MISSED_S, SOMEWHERE_S
 from roundq.records import changes
 from roundq.records import spool as spools
@@ -25,6 +26,8 @@ from roundq.words.states import (
     WAITING,
     ZOMBIE,
 )
+from roundq.world.config import Config
+from roundq.world.node import Node
 
 NOW_NS = 1_800_000_000 * NS
 
@@ -333,3 +336,59 @@ def test_a_job_that_the_history_knows_has_ended_as_it_says(
     for _ in range(MISSED_MOST):
         house.look(after_s=MISSED_S)
     assert house.states()["2"] == WAITING
+
+
+# ---------------------------------------------------------------- arrays of which too many tasks fail
+
+
+def put_array(house: House, states: list[str], max_fails: int) -> None:
+    for index, state in enumerate(states):
+        array = Array("7", index, 0, len(states) - 1, 1, len(states), 0, max_fails)
+        house.put(f"7_{index}", state, array=array)
+
+
+def round_in(house: House) -> Round:
+    config = Config((str(Path(house.spool.path).parent.parent),), cores=4)
+    environ = {"HOME": os.path.dirname(house.spool.path), "RQ_NODE": "n1"}
+    return Round(house.spool, Node(environ), lambda: (config, None), logging.getLogger("test"), 1)
+
+
+def test_of_an_array_of_which_too_many_tasks_failed_nothing_begins_any_more(house: House) -> None:
+    """What waits and what is held, on hold or not, is canceled, and says why; what ended stays as it is."""
+    put_array(house, [FAILED, ZOMBIE, COMPLETED, WAITING, WAITING, HELD], max_fails=1)
+    os.rename(f"{house.spool.directory(HELD)}/7_5.job", f"{house.spool.directory(HELD)}/7_5@user.job")
+    house.put("8", begin_ns=1 << 62, array=Array("7", 6, 0, 6, 1, 7, 0, 1))
+    daemon = round_in(house)
+    for place in range(4):
+        daemon.run(1000.0 + place)
+        assert not list(daemon.tenants)
+    ended = {"7_0": FAILED, "7_1": ZOMBIE, "7_2": COMPLETED}
+    assert house.states() == {**ended, **dict.fromkeys(("7_3", "7_4", "7_5"), CANCELED), "8": HELD}
+    record = house.record("7_4")
+    assert (record.reason, record.detail) == ("max fails", "2 tasks of 7 failed, and --max-fails allows 1")
+
+
+def test_as_many_failures_as_are_allowed_stop_nothing(house: House) -> None:
+    put_array(house, [FAILED, FAILED, HELD, CANCELED, WAITING], max_fails=2)
+    # More than the node has: it waits.
+    os.remove(f"{house.spool.directory(WAITING)}/7_4.job")
+    house.put("7_4", WAITING, cores=1000, array=Array("7", 4, 0, 4, 1, 5, 0, 2))
+    os.rename(f"{house.spool.directory(HELD)}/7_2.job", f"{house.spool.directory(HELD)}/7_2@user.job")
+    daemon = round_in(house)
+    for place in range(3):
+        daemon.run(1000.0 + 3 * place)
+    assert house.states()["7_4"] == WAITING
+    house.move("7_2", FAILED)
+    for place in range(3):
+        daemon.run(1100.0 + 3 * place)
+    assert house.states()["7_4"] == CANCELED
+
+
+def test_what_is_run_again_has_failed_no_longer(house: House) -> None:
+    put_array(house, [FAILED, FAILED, HELD], max_fails=1)
+    os.rename(f"{house.spool.directory(HELD)}/7_2.job", f"{house.spool.directory(HELD)}/7_2@user.job")
+    house.move("7_0", RUNNING)
+    daemon = round_in(house)
+    for place in range(3):
+        daemon.run(1000.0 + 3 * place)
+    assert house.states()["7_2"] == HELD

@@ -657,7 +657,7 @@ def test_why_tells_of_jobs_that_do_not_wait(homes: Homes, ann: Spool) -> None:
     ]
     assert why(ann, "2") == ["n1 has taken it and is about to start it"]
     assert why(ann, "3") == ["failed: its command ended with a non-zero exit code"]
-    assert why(ann, "4")[0] == "it is held until what it waits for has come"
+    assert why(ann, "4")[0] == "all that it waited for is there; a daemon of yours releases it in a moment"
     assert why(ann, "5") == ["its job file cannot be read: it is empty; no daemon will start it"]
 
 

@@ -1,0 +1,108 @@
+"""Arrays of which too many tasks failed: nothing more of them begins, and what has not begun is canceled.
+
+How many failed is told by the names of files, as for all that is waited for: see `targets`. A task that is
+retried has not failed yet, and one that is run again by its user has failed no longer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from collections.abc import Iterable, Mapping
+
+from roundq.actors.held import MOVE_MOST_S, cancel
+from roundq.actors.targets import Targets
+from roundq.records import changes
+from roundq.records.spool import Entry, Spool
+from roundq.words.errors import RoundqError
+from roundq.words.quantities import visible
+from roundq.words.ranges import array_of
+from roundq.words.states import CANCELED, FAILED, ZOMBIE
+
+#: What could not be canceled is tried again after this; and so soon if somebody else was faster.
+AGAIN_S, LOST_RACE_S = 10.0, 0.5
+#: Whether anything is left of what is watched is looked at this often.
+IDLE_S = 60.0
+
+
+class MaxFails:
+    """What one daemon remembers of them. Times are monotonic, in seconds."""
+
+    def __init__(self, spool: Spool, node: str, log: logging.Logger, targets: Targets) -> None:
+        self.spool, self.node, self.log, self.targets = spool, node, log, targets
+        #: How many tasks of each array may fail, and of those of which more did, how many.
+        self._most: dict[str, int] = {}
+        self.over: dict[str, int] = {}
+        self._is_unfinished = False
+        self._again_s = self._idle_s = float("-inf")
+        self._turn = zlib.crc32(node.encode()) / 2**32
+
+    def watch(self, most: Mapping[str, int]) -> bool:
+        """Says which arrays have tasks that have not begun, and how many of each may fail.
+
+        Whether there are new ones: these are known after the next look at the targets.
+        """
+        new = most.keys() - self._most.keys()
+        for array in new:
+            self.targets.want((array, True), 1)
+        for array in self._most.keys() - most.keys():
+            self.targets.drop((array, True))
+        self._most = dict(most)
+        return bool(new)
+
+    def look(self) -> set[str]:
+        """The arrays of which too many tasks failed by now."""
+        self.over = {}
+        for array, allowed in self._most.items():
+            counts = self.targets.target((array, True)).counts
+            failed = counts.get(FAILED, 0) + counts.get(ZOMBIE, 0)
+            if failed > allowed:
+                self.over[array] = failed
+        return set(self.over)
+
+    def idle(self, entries: Iterable[Entry], now_s: float) -> set[str]:
+        """Now and then: the arrays that are watched, and of which nothing is left among `entries`."""
+        if not self._most or now_s < self._idle_s:
+            return set()
+        self._idle_s = now_s + IDLE_S
+        return self._most.keys() - {array_of(entry.id) for entry in entries}
+
+    def again_s(self, now_s: float) -> float:
+        """Seconds until the next look is wanted at the latest."""
+        return max(0.0, self._again_s - now_s) if self._is_unfinished else float("inf")
+
+    def cancel(self, entries: Iterable[Entry], now_s: float, now_ns: int) -> list[Entry]:
+        """Cancels what has not begun of arrays that are over, a part in each round; what is canceled now."""
+        self._is_unfinished = False
+        if not self.over or now_s < self._again_s:
+            return []
+        left = sorted(
+            (entry for entry in entries if not entry.is_sealed and array_of(entry.id) in self.over),
+            key=lambda entry: entry.id,
+        )
+        first = int(self._turn * len(left))
+        until_s = time.monotonic() + MOVE_MOST_S
+        canceled: list[Entry] = []
+        for entry in left[first:] + left[:first]:
+            if time.monotonic() > until_s:
+                self._is_unfinished = True
+                break
+            array = array_of(entry.id)
+            many = "1 task" if self.over[array] == 1 else f"{self.over[array]} tasks"
+            detail = f"{many} of {visible(array)} failed, and --max-fails allows {self._most[array]}"
+            try:
+                if not cancel(self.spool, self.node, entry, "max fails", detail, now_ns):
+                    # Somebody else is at it, too: what is left is seen in the next listing.
+                    self._is_unfinished, self._again_s = True, now_s + LOST_RACE_S
+                    break
+            except (OSError, RoundqError) as error:
+                self.log.warning("job %s cannot be canceled: %s", visible(entry.id), error)
+                self._is_unfinished, self._again_s = True, now_s + AGAIN_S
+                break
+            canceled.append(entry)
+            fields = {"ROUNDQ_JOB": entry.id, "ROUNDQ_STATE": CANCELED, "ROUNDQ_NODE": self.node}
+            self.log.info("job %s is canceled: %s", visible(entry.id), detail, extra=fields)
+        if canceled:
+            changes.sync(self.spool, (CANCELED,))
+        return canceled
