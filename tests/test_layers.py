@@ -31,8 +31,8 @@ FOREIGN = {
 }
 #: Pure: neither files nor clock nor processes.
 PURE = set(
-    "__future__ abc base64 bisect collections csv dataclasses enum fnmatch fractions functools io itertools"
-    " json math operator re shlex typing".split()
+    "__future__ abc base64 bisect collections csv dataclasses difflib enum fnmatch fractions functools io itertools"
+    " json math operator re shlex typing unicodedata".split()
 )
 
 
@@ -197,6 +197,9 @@ def test_only_procs_killing_and_spawn_send_signals() -> None:
     assert users(SIGNALS, {"world/procs.py", "world/killing.py", "world/spawn.py"}) == {
         # A thread wakes the main thread of its own process.
         ("actors/homewatch.py", "_wake", "os.kill"),
+        # To its own child, which nobody else reaps; and to itself.
+        ("actors/chunk.py", "_pass_on", "os.kill"),
+        ("actors/chunk.py", "run", "os.kill"),
     }
 
 

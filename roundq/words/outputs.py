@@ -5,7 +5,6 @@ As in other queues. `%%` is a %, and what else follows a % stays as it is, as do
 
 from __future__ import annotations
 
-import os
 import re
 from typing import NamedTuple
 
@@ -56,7 +55,7 @@ def filled(name: str, job: Job, facts: Facts) -> str:
         "j": facts.id,
         "A": facts.id if array is None else array.id,
         "a": "0" if array is None else str(array.index),
-        "x": job.jobname or os.path.basename(job.command[0]),
+        "x": job.jobname or job.command[0].rpartition("/")[2],
         "N": facts.node or "%N",
         "u": facts.user,
         "r": str(facts.restarts),
