@@ -15,7 +15,7 @@ from typing import NamedTuple
 from roundq.actors.listing import Row
 from roundq.actors.streams import output_path
 from roundq.words.job import Record
-from roundq.words.states import CANCELED, COMPLETED, FAILED
+from roundq.words.states import CANCELED, COMPLETED, FAILED, ZOMBIE
 from roundq.world import files
 
 _CHUNK_BYTES = 1 << 20
@@ -32,49 +32,71 @@ class Part(NamedTuple):
     end: int | None
 
 
-def find(row: Row) -> Part | None:
-    """The part of the job's output that its present attempt wrote, or the last; None if it cannot be told.
+def find(row: Row, attempt: int | None = None) -> Part | None:
+    """The part of the job's output that an attempt wrote; None if it cannot be told, or has not begun.
 
-    It is never smaller than that. Raises OSError if the output cannot be read.
+    Without its number the present attempt is meant, or the last. The part is never smaller than what was
+    written. Raises OSError if the output cannot be read.
     """
     record = row.record
-    if record is None or not (began := _begins(row.id, record)):
+    number = None if record is None else attempt or last_attempt(record)
+    if record is None or number is None or (node := _node_of(record, number)) is None:
         return None
-    path = output_path(record.job, row.id)
+    path = output_path(record, row.id)
     descriptor = files.open_fresh(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
-        begin = next(_found(descriptor, began, 0), None)
+        begin = next(_found(descriptor, _begins(row.id, record, number, node), 0), None)
         if begin is None:
             return None
-        end = None
-        if row.state in (COMPLETED, FAILED, CANCELED):
+        until = None
+        if number < record.attempt and (next_on := _node_of(record, number + 1)) is not None:
+            # What the next attempt wrote to the same file is not of this one.
+            follows = _found(descriptor, _begins(row.id, record, number + 1, next_on), begin[1])
+            until = next((at for at, _ in follows), None)
+        end = until
+        if row.state in (COMPLETED, FAILED, CANCELED) or number < record.attempt:
             # A job may print what looks like this; the last one is ours, written when it was dead.
-            for _, at in _found(descriptor, _ends(row.id), begin[1]):
+            for _, at in _found(descriptor, ends(row.id), begin[1]):
+                if until is not None and at > until:
+                    break
                 end = at
         return Part(os.fstat(descriptor).st_ino, begin[0], end)
     finally:
         os.close(descriptor)
 
 
-def _begins(job_id: str, record: Record) -> re.Pattern[bytes] | None:
-    """What the first line of the attempt looks like, None if none has begun."""
-    number, node = record.attempt, record.node
-    if not record.started_ns:
-        if not record.attempts:
-            return None
-        number, node = record.attempts[-1].number, record.attempts[-1].node
+def last_attempt(record: Record) -> int | None:
+    """The number of the present attempt, or of the last that has begun; None if none has."""
+    if record.started_ns:
+        return record.attempt
+    return record.attempts[-1].number if record.attempts else None
+
+
+def _node_of(record: Record, number: int) -> str | None:
+    """Where an attempt ran or runs; None if it has not begun, or nobody knows any more."""
+    if number == record.attempt and record.started_ns:
+        return record.node
+    return next((one.node for one in record.attempts if one.number == number), None)
+
+
+def _begins(job_id: str, record: Record, number: int, node: str) -> re.Pattern[bytes]:
+    """What the first line of an attempt looks like."""
     named = f" {record.job.jobname!r}" if record.job.jobname else ""
     again = f", attempt {number}" if number > 1 else ""
     return re.compile(
-        _escaped(f"rq: job {job_id}{named} begins on {node}, ") + _TIME + _escaped(f"{again}: ")
+        _escaped(f"rq: job {job_id}{named} begins on {node}, ") + _TIME + _escaped(again) + _OF + b": "
     )
 
 
-def _ends(job_id: str) -> re.Pattern[bytes]:
+#: Of how many attempts it is one, if it may be retried: `retries.attempt_text`.
+_OF = rb"(?: of [0-9]+|, retry [0-9]+ of [0-9]+)?"
+
+
+def ends(job_id: str) -> re.Pattern[bytes]:
     """What the last line of an ended attempt looks like."""
-    how = f"(?:{COMPLETED}|{FAILED}|{CANCELED}|could not start)"
+    how = f"(?:{COMPLETED}|{FAILED}|{CANCELED}|{ZOMBIE}|requeued|could not start)"
     return re.compile(_escaped(f"rq: job {job_id} ") + how.encode() + rb": [^\n]*\n")
 
 

@@ -54,7 +54,25 @@ TRANSCRIPTS = [
         "rq: argument --wait: ignored explicit argument '1'\nhint: see: rq run -h\n",
     ),
     (["show"], 2, "rq: the following arguments are required: ID|NAME\nhint: see: rq show -h\n"),
-    (["log", "1", "2"], 2, 'rq: unexpected word "2"\nhint: see: rq log -h\n'),
+    *[
+        (
+            [verb],
+            2,
+            f"rq: which jobs to {what}?\nhint: name them by id or name; last is what you submitted last\n",
+        )
+        for verb, what in (("log", "print the output of"), ("watch", "watch"))
+    ],
+    (
+        ["log", "-n", "x", "1"],
+        2,
+        'rq: --lines "x": not a number of lines\nhint: for example: rq log -n 20 fit\n',
+    ),
+    (
+        ["log", "--attempt", "0", "1"],
+        2,
+        'rq: --attempt "0": not the number of an attempt\nhint: the first one is 1\n',
+    ),
+    (["watch", "1"], 1, 'rq: no such job: "1"\nhint: rq q --mine lists your jobs\n'),
     (["daemon", "start"], 2, 'rq: unexpected word "start"\nhint: see: rq daemon -h\n'),
     # The command.
     (

@@ -49,6 +49,8 @@ class Verb(NamedTuple):
 VERBS = {
     "run": Verb("run", "put a command into the queue"),
     "q": Verb("looking", "list the jobs of everybody (also: rq alone)"),
+    "list": Verb("listed", "list all jobs of yours, or those that match"),
+    "dump": Verb("dump", "print everything about jobs as JSON"),
     "show": Verb("telling", "tell everything about jobs"),
     "why": Verb("telling", "say why jobs wait, or how they ended"),
     "log": Verb("log", "print, or follow, the output of jobs"),

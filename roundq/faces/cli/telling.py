@@ -1,47 +1,34 @@
-"""The verbs that tell of jobs of mine: `show`, `why`, `log`. They change nothing."""
+"""The verbs that tell of jobs of mine: `show`, `why`. They change nothing."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import stat
 import sys
 import time
 from collections.abc import Iterable
 from typing import Any
 
-from roundq.actors import part, queue
+from roundq.actors import queue
 from roundq.actors.listing import Row
-from roundq.actors.part import Part
 from roundq.actors.reasons import attempts, nearest
 from roundq.actors.streams import error_path, output_path
-from roundq.faces.cli.charset import typed
-from roundq.faces.cli.named import JOBS, add_jobs, find_all, looked_at, require, title
-from roundq.faces.cli.parser import Parser, shown
+from roundq.faces.cli.named import JOBS, add_jobs, looked_at, require, title
+from roundq.faces.cli.parser import Parser
 from roundq.faces.cli.person import Person, any_person
-from roundq.faces.cli.stopping import look_for_signals
 from roundq.faces.queue_view import signal_name
 from roundq.records import neighbours
 from roundq.records import spool as spools
 from roundq.records.neighbours import Seen
-from roundq.records.spool import Spool
-from roundq.words.errors import NoSuchJob, RoundqError, UsageError
 from roundq.words.job import NS, Attempt, Job, Notice, Record
 from roundq.words.quantities import ALL_CORES, format_age, format_duration, format_memory, visible
 from roundq.words.room import cores_text, gpus_text, licenses_text
 from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES, WAITING
-from roundq.world import files
-
-#: How much of an output file is copied at once.
-_CHUNK_BYTES = 1 << 18
-#: How often a followed output is looked at, in seconds.
-_LOOK_S = 0.25
 
 
 def build_parser(verb: str) -> Parser:
-    """The parser of `show`, `why` or `log`."""
-    return {"show": _show_parser, "why": _why_parser, "log": _log_parser}[verb]()
+    """The parser of `show` or `why`."""
+    return {"show": _show_parser, "why": _why_parser}[verb]()
 
 
 def _show_parser() -> Parser:
@@ -59,20 +46,9 @@ def _why_parser() -> Parser:
     return parser
 
 
-def _log_parser() -> Parser:
-    sentence = "Print the output of a job. Of a name, the job that was submitted last is meant."
-    parser = Parser("log", "[-f] [-e] ID|NAME", sentence, "rq log -f fit")
-    parser.add_argument("job", metavar="ID|NAME", type=typed, help="an id, or the exact name of a job")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on printing until the job has ended")
-    parser.add_argument(
-        "-e", "--error", action="store_true", help="its standard error, if that has a file of its own"
-    )
-    return parser
-
-
 def run(verb: str, options: argparse.Namespace) -> int:
     """Does what the verb says; its exit code."""
-    return {"show": show, "why": why, "log": log}[verb](options, any_person())
+    return {"show": show, "why": why}[verb](options, any_person())
 
 
 # ---------------------------------------------------------------- show
@@ -233,7 +209,7 @@ def _earlier(attempt: Attempt) -> str:
 
 def _as_json(rows: list[Row], asker: Person) -> dict[str, Any]:
     """As `rq --json` has them, and more facts of each."""
-    from roundq.faces import as_json
+    from roundq.faces import as_json, job_fields
     from roundq.faces.queue_view import Facts
 
     now_ns = time.time_ns()
@@ -243,33 +219,8 @@ def _as_json(rows: list[Row], asker: Person) -> dict[str, Any]:
         seen = neighbours.seen_now(of, asker.spool, asker.node, time.monotonic())
     waiting = [row for row in rows if row.state == WAITING]
     facts = Facts(now_ns, neighbours.silence(seen, asker.node), words=nearest(waiting, seen))
-    values = as_json.jobs(queue.Listing(tuple(rows)), facts)["jobs"]
-    for row, value in zip(rows, values, strict=True):
-        record = row.record
-        value["file"] = as_json.text_of(row.past or spools.path_of(row.spool, row.entry))
-        value["output_path"] = None if record is None else as_json.text_of(_output_path(row, is_error=False))
-        value["error_path"] = None if record is None else as_json.text_of(_output_path(row, is_error=True))
-        value["max_output"] = None if record is None else record.job.max_output
-        value["umask"] = None if record is None else record.job.umask
-        value["environment"] = None if record is None else record.job.environment
-        value["usage"] = None if record is None else record.usage
-        value["attempts"] = [] if record is None else [_attempt_json(one) for one in record.attempts]
+    values = [job_fields.object_of(row, facts, job_fields.WHOLE) for row in rows]
     return as_json.as_json(now_ns, jobs=values)
-
-
-def _attempt_json(attempt: Attempt) -> dict[str, Any]:
-    from roundq.faces import as_json
-
-    return {
-        "number": attempt.number,
-        "node": as_json.text_of(attempt.node),
-        "started": as_json.moment(attempt.started_ns),
-        "ended": as_json.moment(attempt.completed_ns),
-        "reason": as_json.text_of(attempt.reason),
-        "exit_code": attempt.exit_code,
-        "signal": attempt.signal,
-        "detail": as_json.text_of(attempt.detail),
-    }
 
 
 # ---------------------------------------------------------------- why
@@ -301,100 +252,7 @@ def _why(row: Row, asker: Person) -> list[str]:
     return queue.why(asker.spool, row, asker.node, time.time_ns(), of)
 
 
-# ---------------------------------------------------------------- log
-
-
 def _output_path(row: Row, *, is_error: bool) -> str:
     assert row.record is not None
     job = row.record.job
     return error_path(job, row.id) if is_error else output_path(job, row.id)
-
-
-def log(options: argparse.Namespace, asker: Person) -> int:
-    """`rq log`: copies the output to standard output, byte by byte as it is."""
-    row = find_all(asker.spool, [options.job])[-1]
-    if row.record is None:
-        raise RoundqError(f"the job file of {row.id} cannot be read: {row.problem}")
-    if options.error and row.record.job.error is None:
-        raise UsageError(
-            f"job {title(row)} has no error file: both streams go to its output",
-            f"rq log {visible(options.job)}",
-        )
-    copy = _Copy(_output_path(row, is_error=options.error), None if options.error else _part(row))
-    if options.follow:
-        row = _follow(asker.spool, row, asker.node, copy)
-    is_there = copy.go_on()
-    if not is_there and not copy.printed:
-        if row.state in PENDING_STATES:
-            raise RoundqError(f"job {title(row)} has not begun: it has no output yet", f"rq why {row.id}")
-        raise RoundqError(f"job {title(row)}: there is no file {shown(copy.path)}: {copy.problem}")
-    return 0
-
-
-def _part(row: Row) -> Part | None:
-    try:
-        return part.find(row)
-    except OSError:
-        # Whoever prints it says why it cannot be read.
-        return None
-
-
-def _follow(spool: Spool, row: Row, node: str, copy: _Copy) -> Row:
-    """Prints what comes until the job has ended; its row then."""
-
-    def pause(seconds: float) -> None:
-        until_s = time.monotonic() + seconds
-        while (left_s := until_s - time.monotonic()) > 0:
-            look_for_signals()
-            copy.go_on()
-            time.sleep(min(left_s, _LOOK_S))
-
-    try:
-        return queue.wait(spool, [row.id], node=node, pause=pause)[row.id]
-    except NoSuchJob:
-        # Its record was swept away after it ended; what it wrote is there all the same.
-        return row
-
-
-class _Copy:
-    """Prints a file, or a part of it, from where it left off; all of a new file, or of one that was cut."""
-
-    def __init__(self, path: str, of: Part | None) -> None:
-        self.path = path
-        self.problem = ""
-        self.printed = False
-        self._inode, self._offset, self._end = of or Part(-1, 0, None)
-
-    def go_on(self) -> bool:
-        """Prints what is new; whether the file is there."""
-        try:
-            # Opened anew each time: only then does an NFS client ask how long it is. Not blocking: it may
-            # be a FIFO by now.
-            descriptor = files.open_fresh(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        except OSError as error:
-            self.problem = error.strerror or str(error)
-            return False
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                self.problem = "it is not a regular file, so nothing of it was kept"
-                return False
-            if status.st_ino != self._inode or status.st_size < self._offset:
-                self._inode, self._offset, self._end = status.st_ino, 0, None
-            while chunk := os.pread(descriptor, self._most(), self._offset):
-                self._offset += len(chunk)
-                self.printed = True
-                _write(chunk)
-        finally:
-            os.close(descriptor)
-        return True
-
-    def _most(self) -> int:
-        return _CHUNK_BYTES if self._end is None else min(_CHUNK_BYTES, self._end - self._offset)
-
-
-def _write(chunk: bytes) -> None:
-    # What was printed as text before comes before it.
-    sys.stdout.flush()
-    sys.stdout.buffer.write(chunk)
-    sys.stdout.buffer.flush()
