@@ -319,7 +319,7 @@ def _words(words: tuple[str, ...]) -> str:
 
 def _memory(job: Job) -> str:
     size = format_memory(job.memory_required) if job.memory_required else "none"
-    return f"{size}, kept to" if job.memory_limit is not None else size
+    return f"{size} (a limit)" if job.memory_limit is not None else size
 
 
 def _time(job: Job) -> str:
