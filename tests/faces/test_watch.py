@@ -78,18 +78,25 @@ def test_one_job_is_printed_byte_by_byte(home: SpoolHome) -> None:
 
 def test_several_jobs_are_lines_with_names_and_can_be_had_back(home: SpoolHome) -> None:
     """Interleaved, and each of them whole; the exit code tells of all."""
+    first = home.shell(
+        "while [ ! -e go ]; do sleep 0.05; done; printf bad; exit 3", output="o0", jobname="fit0"
+    )
     jobs = [
         home.submit(*python(WRITES.format(seed=seed, errors=0)), output=f"o{seed}", jobname=f"fit{seed}")
         for seed in (1, 2)
     ]
-    jobs.append(home.shell("echo bad; exit 3", output="o3", jobname="fit3"))
+    home.supervise(first)
     with watched(home, "watch", 'name="fit*"') as watching:
+        assert watching.stdout is not None
+        # It has begun to watch.
+        line = watching.stdout.readline()
         for job in jobs:
             home.supervise(job)
+        (home.home / "go").touch()
         out, err = watching.communicate(timeout=60)
-    names = {f"{job} fit{number}".encode(): number for number, job in enumerate(jobs, 1)}
-    got = undone(out, names)
-    for number in (1, 2, 3):
+    names = {f"{job} fit{number}".encode(): number for number, job in enumerate([first, *jobs])}
+    got = undone(line + out, names)
+    for number in range(3):
         text = (home.home / f"o{number}").read_bytes()
         assert got[number] in (text, text + b"\n")
     assert err == b""
