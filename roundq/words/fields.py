@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-import signal
 from collections.abc import Callable, Mapping
 from enum import IntEnum
 from typing import NamedTuple
@@ -45,6 +44,17 @@ STATE_WORDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+#: Signals by name, as Linux numbers them on most machines.
+SIGNALS: Mapping[str, int] = {
+    name: number
+    for number, name in enumerate(
+        "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP"
+        " TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO PWR SYS".split(),
+        start=1,
+    )
+}
+
+
 class Needs(IntEnum):
     """What has to be known of a job to judge it: its name in the spool, what was asked for, or all of it.
 
@@ -58,8 +68,9 @@ def suggestion(word: str, known: Mapping[str, object]) -> str | None:
     """A hint that names the known word which may have been meant."""
     import difflib
 
-    near = difflib.get_close_matches(word.lower(), [name.lower() for name in known], n=1, cutoff=0.55)
-    return f"did you mean {near[0]}?" if near else None
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.55)
+    return f"did you mean {by_lower[near[0]]}?" if near else None
 
 
 class Facts(NamedTuple):
@@ -110,13 +121,10 @@ def _signal(text: str) -> float:
     if text.isdecimal():
         return whole(text)
     name = text.upper().removeprefix("SIG")
-    known = {one.name.removeprefix("SIG"): one for one in signal.Signals}
-    if name not in known:
-        raise UsageError(
-            f'there is no signal "{visible(text)}"',
-            suggestion(name, known) or "write a number or a name, such as KILL",
-        )
-    return known[name].value
+    if name not in SIGNALS:
+        hint = suggestion(name, SIGNALS) or "write a number or a name, such as KILL"
+        raise UsageError(f'there is no signal "{visible(text)}"', hint)
+    return SIGNALS[name]
 
 
 def _number_text(value: float) -> str:

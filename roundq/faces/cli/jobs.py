@@ -204,7 +204,7 @@ class _Cancel:
         if self.gone:
             print(f"canceled {which(self.gone)}")
         if self.asked and not self.options.wait:
-            print(f"canceling {which(self.asked)}{_on(self.asked)}")
+            print(f"canceling {which(self.asked, _on(self.asked))}")
 
     def tell(self) -> None:
         """Says what was done, and of which jobs nothing was since they had ended."""
@@ -335,7 +335,7 @@ def restart(options: argparse.Namespace, asker: Person) -> int:
             queue.start_daemon(asker.spool, os.environ, asker.node)
     code = tell_ended(asker, ended, found, is_alone=not asked) or code
     if asked:
-        print(f"restarting {which(asked)}{_on(asked)}")
+        print(f"restarting {which(asked, _on(asked))}")
     if (stop := noted()) is not None and left:
         return _left(left, "restarted", stop)
     return code

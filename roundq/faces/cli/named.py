@@ -17,7 +17,7 @@ from roundq.faces.cli.charset import typed
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person
 from roundq.records.spool import Spool
-from roundq.words import match, ranges
+from roundq.words import match, ranges, selectors
 from roundq.words.errors import NoSuchJob, UsageError
 from roundq.words.job import NS
 from roundq.words.states import ENDED_STATES
@@ -114,15 +114,17 @@ def looked_at(
     *,
     is_current: bool = True,
     read: bool = True,
+    may_be_none: bool = False,
 ) -> Chosen:
     """The jobs to tell of, with their records unless `read` is false; with `is_current` a name means its
-    current batch alone.
+    current batch alone, with `may_be_none` an expression or a set may mean none.
 
     Raises NoSuchJob for a word that means none, UsageError for one that is wrong.
     """
     found = _select(asker.spool, asker, words, names, ended=True, read=read)
-    if found.unknown:
-        raise no_such_job(found.unknown[0])
+    for word in found.unknown:
+        if not (may_be_none and (match.is_meant(word) or word.startswith(selectors.SET))):
+            raise no_such_job(word)
     if found.undecided:
         _tell_undecided(found.undecided)
     rows = _only_current(found) if is_current else found.rows
@@ -235,9 +237,12 @@ def title(row: Row) -> str:
     return row.id if row.record is None else f"{row.id} {shown(row.record.job.name)}"
 
 
-def which(rows: Sequence[Row]) -> str:
-    """Jobs in a sentence: the one with its name, of several how many and which."""
+def which(rows: Sequence[Row], where: str = "") -> str:
+    """Jobs in a sentence: the one with its name, of several how many and which, so that they can be typed.
+
+    `where` begins with a blank.
+    """
     if len(rows) == 1:
         (row,) = rows
-        return title(read(row))
-    return f"{len(rows)} jobs: {ranges.brief(row.id for row in rows)}"
+        return f"{title(read(row))}{where}"
+    return f"{len(rows)} jobs{where}: {ranges.brief(row.id for row in rows)}"
