@@ -13,9 +13,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from roundq.records import ids
+from roundq.records import changes, ids
 from roundq.records import spool as spools
 from roundq.records.spool import Entry
+from roundq.words import record_format as formats
 from roundq.words.job import NO_NODE, Identity, Job, Record
 from roundq.words.states import (
     CANCELED,
@@ -29,7 +30,7 @@ from roundq.words.states import (
     WAITING,
     ZOMBIE,
 )
-from roundq.world import files
+from roundq.world import files, procs
 from tests.records.crowd import drop, leftovers, new_spool
 from tests.world.refusing import LOST, Refusing
 
@@ -55,6 +56,9 @@ class Known:
     #: Whether the record says how the attempt ended, although it lies in running/.
     told: str | None = None
     asked: bool = False
+    on_hold: bool = False
+    #: Where it was before a process that died sealed it, and where its record belongs.
+    sealed: tuple[str, str] | None = None
 
 
 class SpoolModel(RuleBasedStateMachine):
@@ -73,11 +77,15 @@ class SpoolModel(RuleBasedStateMachine):
 
     # ------------------------------------------------------------ helpers
 
-    def some(self, number: int, *states: str, told: bool | None = None) -> tuple[str, Known] | None:
+    def some(
+        self, number: int, *states: str, told: bool | None = None, sealed: bool = False
+    ) -> tuple[str, Known] | None:
         fit = [
             (job_id, known)
             for job_id, known in sorted(self.jobs.items())
-            if known.state in states and (told is None or (known.told is not None) is told)
+            if known.state in states
+            and (told is None or (known.told is not None) is told)
+            and (known.sealed is not None) is sealed
         ]
         return fit[number % len(fit)] if fit else None
 
@@ -255,7 +263,7 @@ class SpoolModel(RuleBasedStateMachine):
             job_id, known = found
             assert spools.cancel(self.spool, self.entry(job_id), self.now_ns(), "nodeA")
             self.moved(known, CANCELED)
-            known.asked = False
+            known.asked = known.on_hold = False
 
     @rule(number=which)
     def ask(self, number: int) -> None:
@@ -263,6 +271,113 @@ class SpoolModel(RuleBasedStateMachine):
         if found is not None:
             spools.request(self.spool, found[0], "cancel", "nodeA")
             found[1].asked = True
+
+    # ------------------------------------------------------------ hold, release, change
+
+    @rule(number=which)
+    def hold(self, number: int) -> None:
+        found = self.some(number, HELD, WAITING)
+        if found is not None:
+            job_id, known = found
+            entry = self.entry(job_id)
+            assert changes.hold(self.spool, entry)
+            if entry.state == WAITING:
+                self.stale.append(entry)
+            self.moved(known, HELD)
+            known.on_hold = True
+
+    @rule(number=which, state=st.sampled_from([HELD, WAITING]))
+    def release(self, number: int, state: str) -> None:
+        found = self.some(number, HELD)
+        if found is not None:
+            job_id, known = found
+            assert changes.release(self.spool, self.entry(job_id), state)
+            self.moved(known, state)
+            known.on_hold = False
+
+    def seal(self, found: tuple[str, Known], node: str, process: Identity | None = None) -> Entry:
+        """Sealed by this process, or by one that is dead, as nobody else could be."""
+        job_id, known = found
+        entry = self.entry(job_id)
+        own = procs.own_identity
+        try:
+            if process is not None:
+                vars(procs)["own_identity"] = lambda: process
+            sealed = changes.change(self.spool, entry, node)
+        finally:
+            vars(procs)["own_identity"] = own
+        assert sealed is not None
+        assert (known.state, HELD) in MOVES
+        # Nobody else can move it, whatever he saw.
+        assert not changes.hold(self.spool, sealed)
+        assert not changes.release(self.spool, sealed, WAITING)
+        assert not spools.cancel(self.spool, sealed, self.now_ns(), "nodeA")
+        assert changes.change(self.spool, entry, "nodeC") is None
+        return sealed
+
+    @rule(number=which, node=NODES)
+    def edit(self, number: int, node: str) -> None:
+        found = self.some(number, HELD, WAITING)
+        if found is None:
+            return
+        job_id, known = found
+        sealed = self.seal(found, node)
+        record = spools.read(self.spool, sealed)
+        new = replace(record, job=replace(record.job, priority=self.now_ns()))
+        assert changes.put(self.spool, sealed, new, known.state, node, on_hold=known.on_hold)
+        assert spools.read(self.spool, self.entry(job_id)) == new
+
+    @rule(number=which, node=NODES, held=st.booleans())
+    def rerun(self, number: int, node: str, held: bool) -> None:
+        found = self.some(number, *ENDED_STATES)
+        if found is None:
+            return
+        _, known = found
+        sealed = self.seal(found, node)
+        record = spools.read(self.spool, sealed)
+        assert changes.put(self.spool, sealed, record.unbegun(), HELD if held else WAITING, node)
+        self.moved(known, HELD)
+        known.state = HELD if held else WAITING
+        known.attempt += 1
+
+    @rule(number=which, node=NODES)
+    def think_better_of_a_change(self, number: int, node: str) -> None:
+        found = self.some(number, HELD, WAITING, *ENDED_STATES)
+        if found is not None:
+            assert changes.unseal(self.spool, self.seal(found, node))
+
+    @rule(number=which, node=NODES, is_written=st.booleans())
+    def die_while_changing(self, number: int, node: str, is_written: bool) -> None:
+        """An edit, or a rerun, whose process dies before it wrote anything, or before it moved the record."""
+        found = self.some(number, HELD, WAITING, *ENDED_STATES)
+        if found is None:
+            return
+        _, known = found
+        origin = known.state
+        sealed = self.seal(found, node, Identity("b", 7, self.now_ns()))
+        if is_written:
+            record = spools.read(self.spool, sealed)
+            new = record.unbegun() if origin in ENDED_STATES else replace(record, retired=True)
+            data = formats.dump(new)
+            files.replace(spools.temporary_of(self.spool, node, data), spools.path_of(self.spool, sealed))
+            known.attempt += origin in ENDED_STATES
+        belongs = WAITING if is_written and origin in ENDED_STATES else origin
+        known.state, known.node, known.sealed = HELD, node, (origin, belongs)
+
+    @rule(number=which)
+    def mend(self, number: int) -> None:
+        found = self.some(number, HELD, sealed=True)
+        if found is None:
+            return
+        job_id, known = found
+        assert known.sealed is not None
+        entry = self.entry(job_id)
+        seal = changes.seal_of(entry)
+        assert seal is not None
+        assert not changes.may_live(seal)
+        assert changes.put_back(self.spool, entry) == known.sealed[1]
+        self.moved(known, known.sealed[1])
+        known.sealed = None
 
     @rule()
     def lose_the_token(self) -> None:
@@ -274,8 +389,12 @@ class SpoolModel(RuleBasedStateMachine):
 
     @invariant()
     def every_job_is_in_its_one_place(self) -> None:
-        listed = [(entry.id, entry.state, entry.node) for entry in spools.scan(self.spool)]
-        assert sorted(listed) == sorted((id_, known.state, known.node) for id_, known in self.jobs.items())
+        listed = {entry.id: (entry.state, entry.node, entry.is_on_hold) for entry in spools.scan(self.spool)}
+        assert len(listed) == len(spools.scan(self.spool))
+        assert listed == {
+            id_: (known.state, known.node, known.on_hold and known.sealed is None)
+            for id_, known in self.jobs.items()
+        }
 
     @invariant()
     def every_record_is_whole_and_tells_its_attempt(self) -> None:
