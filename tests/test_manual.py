@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -198,12 +198,25 @@ def test_every_variable_is_told() -> None:
 
 def test_every_name_of_the_json_is_told() -> None:
     """And all are described where programs are promised them."""
-    told = set(re.findall(r"[a-z_]+", " ".join(section("rq.1", "JSON"))))
+    told = set(re.findall(r"[a-z_]+", " ".join([*section("rq.1", "JSON"), *page("rq-json.5")])))
     for value in ("q", "nodes", "users", "limit", "sets", "doctor"):
         for name in promised(value):
             assert name in told, name
-    for field in job_fields.WHOLE:
-        assert field.name in told, field.name
+
+
+@pytest.mark.parametrize(
+    ("title", "fields"), [("JOBS", job_fields.JOB), ("MORE OF EACH JOB", job_fields.MORE)]
+)
+def test_every_field_of_a_job_is_told_and_no_other(title: str, fields: Sequence[job_fields.JobField]) -> None:
+    """In the order in which they are printed, so that it is easy to find them."""
+    listed = items(section("rq-json.5", title))
+    told = [name for item in listed for name in re.findall(r"[a-z_]{2,}", item)]
+    assert sorted(told) == sorted(field.name for field in fields)
+
+
+def test_the_number_of_the_json_is_told() -> None:
+    """As it is printed."""
+    assert f"is a number, now {as_json.SCHEMA}." in page("rq-json.5")
 
 
 def promised(verb: str) -> set[str]:

@@ -39,6 +39,8 @@ from roundq.words.states import (
 
 #: What people read for the name of a state; the others are called as they are.
 WORDS = {CLAIMED: "starting", ZOMBIE: "lost"}
+#: The order in which they are counted.
+COUNTED = (RUNNING, CLAIMED, WAITING, HELD, COMPLETED, FAILED, CANCELED, ZOMBIE)
 STYLES = {
     RUNNING: "green",
     CLAIMED: "cyan",
@@ -69,10 +71,11 @@ MORE_LEAST = 2
 #: Nodes that nothing is heard of that are told one by one.
 SILENT_MOST = 5
 #: The columns of the list; on a narrow terminal NAME keeps some room, and the last rank goes first.
+USER = Column("USER", least=6, rank=2)
 COLUMNS = (
     Column("STATE"),
     Column("ID"),
-    Column("USER", least=6, rank=2),
+    USER,
     Column("NODE", least=8, rank=3),
     Column("CPUS", is_right=True, rank=4),
     Column("RTIME", is_right=True, rank=1),
@@ -211,6 +214,8 @@ def _cells(row: Row, facts: Facts, columns: Sequence[Column]) -> list[Cell]:
     ]
     if NEEDS in columns:
         cells.insert(-1, Cell((record and asked_text(record.job)) or "-", dim))
+    if USER not in columns:
+        del cells[2]
     if len(cells) < len(columns):
         cells.append(Cell(reason_text(row, facts) or "-", dim))
     return cells
@@ -230,8 +235,10 @@ def _bundle_cells(bundle: Bundle, facts: Facts, columns: Sequence[Column], ascii
     cells = [Cell("-", dim) for _ in columns]
     cells[0] = Cell(WORDS.get(bundle.state, bundle.state), style)
     cells[1] = Cell(bundle.id, dim)
-    cells[2] = Cell(bundle.user, "bold" if bundle.is_mine else dim)
-    cells[4] = Cell("-" if bundle.record is None else cores_text(cores_of(bundle.record)), dim)
+    stand = 3 if USER in columns else 2
+    if stand == 3:
+        cells[2] = Cell(bundle.user, "bold" if bundle.is_mine else dim)
+    cells[stand + 1] = Cell("-" if bundle.record is None else cores_text(cores_of(bundle.record)), dim)
     place = next(number for number, column in enumerate(columns) if column.title == "NAME")
     cells[place] = Cell(f"{name.text} ({bundle_lines.counts_text(bundle.counts)})", dim)
     reason = reason_text(bundle.row, facts) if bundle.state in PENDING_STATES else ""
@@ -239,7 +246,7 @@ def _bundle_cells(bundle: Bundle, facts: Facts, columns: Sequence[Column], ascii
     def rest(room: int) -> list[Cell]:
         return bundle_lines.line(name, bundle.counts, room, ascii_only=ascii_only, more=reason)
 
-    return Spread(cells, 3, rest)
+    return Spread(cells, stand, rest)
 
 
 def _name(row: Row, style: str) -> Cell:
@@ -292,12 +299,12 @@ def rows_of(
             # Of those that ended only the recent ones are meant to be listed.
             counted = 0 if state in ENDED_STATES else found.counts.get(user, {}).get(state, 0)
             more = max(counted, _count(items, state)) - _count(visible, state)
-            rows += [_shown(item, facts, columns, ascii_only) for item in first]
+            rows += [line_of(item, facts, columns, ascii_only=ascii_only) for item in first]
             if more > 0:
                 of = f" -u {user}" if is_other else ""
                 how = f"rq list{of} -t {state}"
                 rows.append(Line(f"... {more:,} more {WORDS.get(state, state)}: {how}", STYLES[state]))
-            rows += [_shown(item, facts, columns, ascii_only) for item in rest]
+            rows += [line_of(item, facts, columns, ascii_only=ascii_only) for item in rest]
     return rows
 
 
@@ -318,7 +325,8 @@ def _count(items: Iterable[Item], state: str) -> int:
     return single + sum(bundle.counts.get(state, 0) for bundle in arrays.values())
 
 
-def _shown(item: Item, facts: Facts, columns: Sequence[Column], ascii_only: bool) -> TableRow:
+def line_of(item: Item, facts: Facts, columns: Sequence[Column], *, ascii_only: bool = False) -> TableRow:
+    """The row of a job or an array."""
     if isinstance(item, Bundle):
         return _bundle_cells(item, facts, columns, ascii_only)
     return _cells(item, facts, columns)
@@ -375,11 +383,16 @@ def footer(found: Listing) -> str:
     """ "3 running (7 cores), 4,817 waiting, 12 completed, 1 failed"; empty if there is nothing."""
     counts = totals(found)
     parts = []
-    for state in (RUNNING, CLAIMED, WAITING, HELD, COMPLETED, FAILED, CANCELED, ZOMBIE):
+    for state in COUNTED:
         if counts[state]:
             cores = f" ({_running_cores(found.rows)})" if state == RUNNING else ""
             parts.append(f"{counts[state]:,} {WORDS.get(state, state)}{cores}")
     return ", ".join(parts)
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """ "3 running, 12 completed" of numbers by state; empty if there is nothing."""
+    return ", ".join(f"{counts[state]:,} {WORDS.get(state, state)}" for state in COUNTED if counts.get(state))
 
 
 def _running_cores(rows: Iterable[Row]) -> str:

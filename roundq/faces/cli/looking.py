@@ -156,19 +156,19 @@ def show_queue(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from roundq.faces import bundles as bundle_lines
     from roundq.faces import queue_view, tables
 
-    here = _here(environ)
+    here = here_of(environ)
     now_ns = time.time_ns()
-    of = _chosen(here, options.user, options.mine)
+    of = spools_of(here, options.user, options.mine)
     is_narrow = options.mine or options.user is not None
     is_whole = options.json or not sys.stdout.isatty()
     bundles = not (options.json or options.tasks or options.verbose)
     most = _PROGRAM if options.json else _PIPED if is_whole else _SCREEN
     found = _found(here, of, now_ns, most, is_of_one=is_narrow, bundles=bundles)
-    facts = _facts(here, found, now_ns, is_narrow=is_narrow)
+    facts = facts_of(here, found, now_ns, is_narrow=is_narrow)
     if options.json:
         from roundq.faces import as_json
 
-        _print_json(now_ns, as_json.jobs(found, facts))
+        print_json(now_ns, as_json.jobs(found, facts))
         return
     columns = queue_view.columns_of(facts, is_wordy=options.verbose, is_whole=is_whole)
     ascii_only = not tables.can_say(bundle_lines.CHARACTERS)
@@ -186,12 +186,12 @@ def show_nodes(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq nodes`: prints the nodes."""
     from roundq.faces import nodes_view, tables
 
-    looked, unseen = _cluster(_here(environ))
+    looked, unseen = _cluster(here_of(environ))
     found = cluster.nodes_of(looked)
     if options.json:
         from roundq.faces import as_json
 
-        _print_json(time.time_ns(), as_json.nodes(found, unseen.homes))
+        print_json(time.time_ns(), as_json.nodes(found, unseen.homes))
         return
     if not found:
         tables.show((), [tables.Line("No daemon has ever run on any node. Start one here: rq daemon")])
@@ -205,14 +205,14 @@ def show_users(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq users`: prints who uses what."""
     from roundq.faces import nodes_view, tables
 
-    here = _here(environ)
+    here = here_of(environ)
     looked, unseen = _cluster(here)
     of, on = cluster.users_of(looked), cluster.nodes_of(looked)
     standings = _standings(here.config, looked, on)
     if options.json:
         from roundq.faces import as_json
 
-        _print_json(time.time_ns(), as_json.users(of, on, standings, unseen.homes))
+        print_json(time.time_ns(), as_json.users(of, on, standings, unseen.homes))
         return
     is_ascii = not tables.can_say(nodes_view.FULL + nodes_view.EMPTY)
     _show_table(nodes_view.USER_COLUMNS, nodes_view.user_rows(of, on, standings, ascii_only=is_ascii))
@@ -262,7 +262,7 @@ def _show_unseen(unseen: Unseen) -> None:
         tables.show((), [tables.Line(""), *lines])
 
 
-def _print_json(now_ns: int, lists: dict[str, Any], out: TextIO | None = None) -> None:
+def print_json(now_ns: int, lists: dict[str, Any], out: TextIO | None = None) -> None:
     from roundq.faces.as_json import as_json
 
     out = sys.stdout if out is None else out
@@ -273,7 +273,8 @@ def _print_json(now_ns: int, lists: dict[str, Any], out: TextIO | None = None) -
 # ---------------------------------------------------------------- what is there
 
 
-def _here(environ: Mapping[str, str]) -> Here:
+def here_of(environ: Mapping[str, str]) -> Here:
+    """Who asks, and who else there is."""
     asker = any_person(environ)
     homes, commons = asker.config.homes, asker.config.commons
     everybody = submission.everybody(asker.spool, homes, commons)
@@ -310,7 +311,8 @@ def _late(here: Here) -> list[str]:
     return [os.path.basename(home) for home in late if home != here.commons]
 
 
-def _chosen(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
+def spools_of(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
+    """The spools of everybody, of one user, or mine. Raises RoundqError for a user who cannot be seen."""
     if is_mine:
         return [here.me]
     if user is None:
@@ -371,7 +373,7 @@ def _still(here: Here, spool: Spool, rows: list[Row], counts: dict[str, dict[str
     if not spool.is_commons:
         return rows
     gone = [
-        row for row in rows if row.node == here.node and row.record is not None and _is_dead(row, row.record)
+        row for row in rows if row.node == here.node and row.record is not None and is_dead(row, row.record)
     ]
     for row in gone:
         counts[spool.user][row.state] -= 1
@@ -387,7 +389,13 @@ def _is_current(item: Row | Bundle, now_ns: int) -> bool:
     return item.record is not None and ended_ns(item.record) >= since_ns
 
 
-def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts:
+def facts_of(
+    here: Here, found: Listing, now_ns: int, *, is_narrow: bool, known: list[Seen] | None = None
+) -> Facts:
+    """What is known beside the records of what is listed; with `is_narrow` nothing of homes that are closed.
+
+    `known` are the cards of everybody, if they were read before.
+    """
     from roundq.faces.queue_view import Facts
 
     rows = [*found.rows, *(bundle.row for bundle in found.bundles)]
@@ -397,7 +405,7 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
     if not owned and not waiting:
         seen: list[Seen] = []
     else:
-        seen = neighbours.seen_now(here.everybody, here.me, here.node, time.monotonic())
+        seen = cards_of(here) if known is None else known
     mine = [one for one in seen if one.is_alive and one.spool == here.me]
     asked = _asked(here.me)
     return Facts(
@@ -427,6 +435,11 @@ def _facts(here: Here, found: Listing, now_ns: int, *, is_narrow: bool) -> Facts
     )
 
 
+def cards_of(here: Here) -> list[Seen]:
+    """The cards of everybody, as they are now."""
+    return neighbours.seen_now(here.everybody, here.me, here.node, time.monotonic())
+
+
 def _asked(me: Spool) -> dict[str, set[str]]:
     """What my jobs are asked for."""
     try:
@@ -439,7 +452,7 @@ def _gone(owned: Iterable[Row], here: str) -> frozenset[tuple[str, str]]:
     """Which jobs that are recorded as running on this very node have a supervisor that lives no more."""
     dead: dict[Spool, list[Row]] = {}
     for row in owned:
-        if row.state == RUNNING and row.node == here and row.record is not None and _is_dead(row, row.record):
+        if row.state == RUNNING and row.node == here and row.record is not None and is_dead(row, row.record):
             dead.setdefault(row.spool, []).append(row)
     gone: set[tuple[str, str]] = set()
     for spool, rows in dead.items():
@@ -450,7 +463,8 @@ def _gone(owned: Iterable[Row], here: str) -> frozenset[tuple[str, str]]:
     return frozenset(gone)
 
 
-def _is_dead(row: Row, record: Record) -> bool:
+def is_dead(row: Row, record: Record) -> bool:
+    """Whether the process that has a job on this node lives no more."""
     if record.process is not None:
         return procs.liveness(record.process) is procs.Liveness.DEAD
     # 0.2.9 keeps the pid of the command only.

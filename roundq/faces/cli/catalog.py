@@ -1,0 +1,335 @@
+"""Which jobs a list is of: found by names where they tell enough, read one by one, and put in order.
+
+What the verbs `list` and `dump` share. A record is read when its turn comes, so that the first of a hundred
+thousand jobs are told at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from roundq.actors import listing as listings
+from roundq.actors.listing import Bundle, Listing, Row
+from roundq.faces.cli import named
+from roundq.faces.cli.looking import Here, cards_of, facts_of, here_of, spools_of
+from roundq.faces.cli.parser import Parser, shown, suggestion
+from roundq.faces.cli.person import Person
+from roundq.faces.since import parse_since
+from roundq.records.spool import Spool
+from roundq.words import ranges, selectors
+from roundq.words.errors import UsageError
+from roundq.words.fields import STATE_WORDS
+from roundq.words.fields import Facts as JobFacts
+from roundq.words.ranges import Ids
+from roundq.words.selectors import Last, Match, Set
+from roundq.words.states import ENDED_STATES, STATES
+
+if TYPE_CHECKING:
+    from roundq.faces.job_fields import JobField
+    from roundq.faces.queue_view import Facts
+    from roundq.records.neighbours import Seen
+
+#: Rows that are read, laid out and printed together; the first ones say how wide columns are.
+PART = 1000
+#: What cards are read for.
+_OF_CARDS = frozenset({"silent", "why", "starts_within"})
+
+
+class ListParser(Parser):
+    """A parser in which a word that begins with a dash may follow `--sort`."""
+
+    def parse(self, words: list[str]) -> argparse.Namespace:
+        """The options that these words give."""
+        joined: list[str] = []
+        for word in words:
+            if joined and joined[-1] == "--sort":
+                joined[-1] = f"--sort={word}"
+            else:
+                joined.append(word)
+        return super().parse(joined)
+
+
+def add_which(parser: Parser) -> None:
+    """Declares the words that say which jobs a list is of."""
+    named.add_jobs(parser, "jobs to list", some=True)
+    states = parser.add_mutually_exclusive_group()
+    states.add_argument(
+        "-t",
+        "--state",
+        metavar="STATE",
+        help="only jobs in this state, or in one of several: running,waiting",
+    )
+    states.add_argument("-a", "--all", action="store_true", help="jobs in every state, as without it")
+    whose = parser.add_mutually_exclusive_group()
+    whose.add_argument("-u", "--user", metavar="USER", help="jobs of this user instead of mine")
+    whose.add_argument("--all-users", action="store_true", help="jobs of everybody")
+    parser.add_argument(
+        "--since", metavar="TIME", help="without what ended before: 2h, 7d, 9:00, yesterday, 2026-12-24"
+    )
+    parser.add_argument(
+        "--sort",
+        metavar="COLUMNS",
+        default="",
+        help="sort by these columns, backwards with a - before the name",
+    )
+    parser.add_argument("-n", "--limit", metavar="N", help="at most N of them, the first ones")
+
+
+class Catalog:
+    """The jobs that a list is of. `problems` are why queues of users cannot be listed, once that was tried.
+
+    Raises UsageError, before anything is looked for, for a word of an option that is wrong.
+    """
+
+    def __init__(self, options: argparse.Namespace, environ: Mapping[str, str]) -> None:
+        from roundq.faces import job_fields
+
+        self.options = options
+        self.now_ns = time.time_ns()
+        self.states = _states(options.state)
+        self.since_ns = 0 if options.since is None else parse_since(options.since, self.now_ns)
+        self.most = _limit(options)
+        columns = getattr(options, "columns", None)
+        self.columns = None if columns is None else job_fields.chosen(columns, "-o")
+        self.sorts = _sorts(options.sort)
+        self.here = here_of(environ)
+        self.problems: dict[str, str] = {}
+        self._cards: list[Seen] | None = None
+        self._allowances: dict[str, listings.Allowance] = {}
+
+    # ------------------------------------------------------------ found
+
+    def rows(self) -> list[Row]:
+        """The jobs that are asked for, most of them unread: mine first, by their ids."""
+        whose = self.options.user, self.options.all_users
+        words, names = self.options.jobs, self.options.job_name
+        rows: list[Row] = []
+        for spool in _mine_first(self.here, spools_of(self.here, whose[0], whose == (None, False))):
+            try:
+                if spool == self.here.me and (words or names):
+                    rows += self._chosen(words, names)
+                elif words or names:
+                    rows += self._of_others(spool, words, names)
+                else:
+                    rows += self._all(spool)
+            except OSError as error:
+                self.problems[spool.user] = f"{spool.path} cannot be listed: {error.strerror or error}"
+        return [row for row in rows if row.state in self.states]
+
+    def _chosen(self, words: Sequence[str], names: Sequence[str]) -> list[Row]:
+        here = self.here
+        asker = Person(here.me, here.node, here.config)
+        found = named.looked_at(asker, words, names, is_current=False, read=False, may_be_none=True)
+        return sorted(found.rows, key=lambda row: listings.age_key(row.id))
+
+    def _all(self, spool: Spool) -> list[Row]:
+        is_mine = spool == self.here.me
+        if spool.is_commons:
+            return list(listings.listing([spool], self.here.me, now_ns=self.now_ns).rows)
+        jobs = listings.taken(spool, is_mine, self._allowance(spool))
+        entries = [entry for state in self.states for entry in jobs.all(state)]
+        entries.sort(key=lambda entry: listings.age_key(entry.id))
+        return [Row(spool, entry, None, None, is_mine) for entry in entries]
+
+    def _of_others(self, spool: Spool, words: Sequence[str], names: Sequence[str]) -> list[Row]:
+        """The jobs of somebody else that words mean: expressions alone, ids, and names."""
+        meant = [selectors.parse(word) for word in words]
+        found = []
+        for row in self._all(spool):
+            if any(isinstance(one, Ids) and one.has(row.id) for one in meant):
+                found.append(row)
+                continue
+            for one in meant:
+                if isinstance(one, Last):
+                    raise UsageError("of the jobs of others none is the last", "name them by their ids")
+                verdict = self._verdict(one, row)
+                if verdict is None:
+                    row = self.read(row)
+                    verdict = self._verdict(one, row)
+                if verdict:
+                    break
+            else:
+                if not names:
+                    continue
+                row = self.read(row)
+                if row.record is None or row.record.job.name not in names:
+                    continue
+            found.append(row)
+        return found
+
+    def _verdict(self, one: selectors.Selector, row: Row) -> bool | None:
+        record = row.record
+        job = None if record is None else record.job
+        if isinstance(one, Match):
+            facts = JobFacts(row.id, row.state, row.node, row.user, self.now_ns, job)
+            return one.expression.verdict(facts if record is None else facts._replace(record=record))
+        if isinstance(one, Ids):
+            return False
+        if job is None:
+            return None if row.problem is None else False
+        return job.set == one.name if isinstance(one, Set) else job.name == getattr(one, "name", None)
+
+    # ------------------------------------------------------------ read
+
+    def _allowance(self, spool: Spool) -> listings.Allowance | None:
+        if spool == self.here.me:
+            return None
+        return self._allowances.setdefault(spool.path, listings.Allowance())
+
+    def read(self, row: Row) -> Row:
+        """The row with its record, or with why there is none."""
+        if row.record is not None or row.problem is not None:
+            return row
+        return listings.row_of(row.spool, row.entry, row.is_mine, self._allowance(row.spool))
+
+    def read_all(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows with their records, one by one, but those that ended too early or left the states."""
+        for part in parts(rows):
+            by_spool: dict[str, list[Row]] = {}
+            for row in part:
+                if row.record is None and row.problem is None and not row.is_mine:
+                    by_spool.setdefault(row.spool.path, []).append(row)
+            for unread in by_spool.values():
+                allowance = self._allowance(unread[0].spool)
+                if allowance is not None:
+                    allowance.expect(row.entry for row in unread)
+            for row in part:
+                found = self.read(row)
+                if found.state in self.states and not self._is_old(found):
+                    yield found
+
+    def _is_old(self, row: Row) -> bool:
+        if not self.since_ns or row.state not in ENDED_STATES or row.record is None:
+            return False
+        return listings.ended_ns(row.record) < self.since_ns
+
+    def facts(self, rows: Sequence[Row], fields: Iterable[JobField] | None = None) -> Facts:
+        """What is known beside the records of these rows, as far as these fields need it, if they are told."""
+        from roundq.faces.queue_view import Facts
+
+        if fields is not None and not any(field.name in _OF_CARDS for field in fields):
+            return Facts(self.now_ns)
+        if self._cards is None and any(row.state not in ENDED_STATES for row in rows):
+            self._cards = cards_of(self.here)
+        held = any(row.record is not None and row.record.job.after for row in rows)
+        jobs = {self.here.me.path: listings.taken(self.here.me, True)} if held else {}
+        found = Listing(tuple(rows), jobs=jobs)
+        return facts_of(self.here, found, self.now_ns, is_narrow=True, known=self._cards)
+
+    # ------------------------------------------------------------ in order
+
+    def stream(self) -> Iterator[Row]:
+        """The jobs that are asked for, in the order and the number that are; read one by one if need be."""
+        found = self.rows()
+        return islice(self._sorted(self.read_all(found) if self._needs() else iter(found)), self.most)
+
+    def _needs(self) -> bool:
+        """Whether records have to be read."""
+        if self.since_ns or not self.columns:
+            return True
+        return not all(field.of_name for field in [*self.columns, *(field for field, _ in self.sorts)])
+
+    def _sorted(self, rows: Iterator[Row]) -> Iterator[Row]:
+        """The rows in the order that --sort asks for; without it they are not collected."""
+        if not self.sorts:
+            return rows
+        from roundq.faces import job_fields
+
+        found = list(rows)
+        facts = self.facts(found, [field for field, _ in self.sorts])
+        for field, is_backwards in reversed(self.sorts):
+            keys = {id(row): job_fields.order(field, row, facts) for row in found}
+            # What has no value is last, whatever the direction.
+            known = [row for row in found if not keys[id(row)][0]]
+            known.sort(key=lambda row: keys[id(row)][1], reverse=is_backwards)
+            found = known + [row for row in found if keys[id(row)][0]]
+        return iter(found)
+
+    def bundled(self) -> Iterator[Row | Bundle]:
+        """The rows, each array as one line where its first task stands, at most as many as are asked for."""
+        rows = self.rows()
+        arrays: dict[tuple[str, str], list[Row]] = {}
+        for row in rows:
+            if array := ranges.array_of(row.id):
+                arrays.setdefault((row.spool.path, array), []).append(row)
+        left = self.most
+        for row in rows:
+            tasks = arrays.get((row.spool.path, ranges.array_of(row.id)), ())
+            if len(tasks) > 1 and row is not tasks[0]:
+                continue
+            if left is not None and left <= 0:
+                return
+            if len(tasks) > 1:
+                items: Iterable[Row | Bundle] = self._bundle(tasks)
+            else:
+                items = self.read_all([row])
+            for item in items:
+                left = None if left is None else left - 1
+                yield item
+
+    def _bundle(self, tasks: Sequence[Row]) -> list[Bundle]:
+        counts: dict[str, int] = {}
+        last: dict[str, Row] = {}
+        first: dict[str, Row] = {}
+        for row in tasks:
+            counts[row.state] = counts.get(row.state, 0) + 1
+            last[row.state] = row
+            first.setdefault(row.state, row)
+        state = listings.state_of(counts)
+        of = self.read(first[state])
+        ended = [self.read(row) for ended, row in last.items() if ended in ENDED_STATES]
+        ended_ns = max((listings.ended_ns(row.record) for row in ended if row.record), default=0)
+        if self.since_ns and state in ENDED_STATES and ended_ns < self.since_ns:
+            return []
+        return [Bundle(ranges.array_of(tasks[0].id), counts, of, ended_ns)]
+
+
+def parts(items: Iterable[Any], size: int = PART) -> Iterator[list[Any]]:
+    """The items, so many at a time."""
+    left = iter(items)
+    while part := list(islice(left, size)):
+        yield part
+
+
+def _mine_first(here: Here, of: Sequence[Spool]) -> list[Spool]:
+    return sorted(of, key=lambda spool: (spool != here.me, spool.user, spool.path))
+
+
+def _states(text: str | None) -> Sequence[str]:
+    """The states that -t names. Raises UsageError for a word that is none."""
+    if text is None:
+        return STATES
+    found: set[str] = set()
+    for word in text.split(","):
+        name = word.strip().lower()
+        if name not in STATE_WORDS:
+            near = suggestion(name, STATE_WORDS)
+            raise UsageError(
+                f"-t: there is no state {shown(word)}", near or f"states are {', '.join(STATE_WORDS)}"
+            )
+        found.update(STATE_WORDS[name])
+    return [state for state in STATES if state in found]
+
+
+def _limit(options: argparse.Namespace) -> int | None:
+    text = options.limit
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 19):
+        raise UsageError(f"-n: {shown(text)} is no number", "give a whole number: -n 20")
+    return int(text)
+
+
+def _sorts(text: str) -> list[tuple[JobField, bool]]:
+    """The fields to sort by, and whether backwards."""
+    from roundq.faces import job_fields
+
+    found = []
+    for word in text.split(",") if text else ():
+        name = word.strip()
+        found.append((job_fields.chosen(name.removeprefix("-"), "--sort")[0], name.startswith("-")))
+    return found
