@@ -223,6 +223,25 @@ class SpoolModel(RuleBasedStateMachine):
         assert state == known.told
         self.arrived(known, state)
 
+    @rule(number=which, node=NODES, state=st.sampled_from(list(OUTCOMES)))
+    def run_to_the_end(self, number: int, node: str, state: str) -> None:
+        """Several steps, so that what ended is met often."""
+        found = self.some(number, WAITING)
+        if found is None:
+            return
+        job_id, known = found
+        claimed = spools.claim(self.spool, self.entry(job_id), node)
+        assert claimed is not None
+        record = replace(
+            spools.read(self.spool, claimed), node=node, process=Identity("b", 7, self.now_ns()), started_ns=1
+        )
+        assert spools.rewrite(self.spool, claimed, record, node) is not None
+        running = spools.begin(self.spool, self.entry(job_id), node)
+        assert running is not None
+        assert spools.settle(self.spool, running, self.ended(record, state), node) == state
+        known.state = RUNNING
+        self.arrived(known, state)
+
     # ------------------------------------------------------------ another node, for one that is lost
 
     @rule(number=which)
@@ -346,30 +365,41 @@ class SpoolModel(RuleBasedStateMachine):
         if found is not None:
             assert changes.unseal(self.spool, self.seal(found, node))
 
-    @rule(number=which, node=NODES, is_written=st.booleans())
-    def die_while_changing(self, number: int, node: str, is_written: bool) -> None:
+    @rule(
+        number=which,
+        node=NODES,
+        is_written=st.booleans(),
+        has_ended=st.booleans(),
+        is_mended=st.sampled_from([True, True, False]),
+    )
+    def die_while_changing(
+        self, number: int, node: str, is_written: bool, has_ended: bool, is_mended: bool
+    ) -> None:
         """An edit, or a rerun, whose process dies before it wrote anything, or before it moved the record."""
-        found = self.some(number, HELD, WAITING, *ENDED_STATES)
+        found = self.some(number, *(ENDED_STATES if has_ended else (HELD, WAITING)))
         if found is None:
             return
-        _, known = found
+        job_id, known = found
         origin = known.state
         sealed = self.seal(found, node, Identity("b", 7, self.now_ns()))
         if is_written:
             record = spools.read(self.spool, sealed)
-            new = record.unbegun() if origin in ENDED_STATES else replace(record, retired=True)
+            new = record.unbegun() if has_ended else replace(record, retired=True)
             data = formats.dump(new)
             files.replace(spools.temporary_of(self.spool, node, data), spools.path_of(self.spool, sealed))
-            known.attempt += origin in ENDED_STATES
-        belongs = WAITING if is_written and origin in ENDED_STATES else origin
+            known.attempt += has_ended
+        belongs = WAITING if is_written and has_ended else origin
         known.state, known.node, known.sealed = HELD, node, (origin, belongs)
+        if is_mended:
+            self.mend_one(job_id, known)
 
     @rule(number=which)
     def mend(self, number: int) -> None:
         found = self.some(number, HELD, sealed=True)
-        if found is None:
-            return
-        job_id, known = found
+        if found is not None:
+            self.mend_one(*found)
+
+    def mend_one(self, job_id: str, known: Known) -> None:
         assert known.sealed is not None
         entry = self.entry(job_id)
         seal = changes.seal_of(entry)
@@ -441,6 +471,6 @@ class LossySpoolModel(SpoolModel):
 
 
 TestSpoolModel = SpoolModel.TestCase
-TestSpoolModel.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestSpoolModel.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 TestLossySpoolModel = LossySpoolModel.TestCase
-TestLossySpoolModel.settings = settings(max_examples=50, stateful_step_count=30, deadline=None)
+TestLossySpoolModel.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
