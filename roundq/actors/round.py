@@ -24,6 +24,7 @@ from roundq.actors.clearing import Clearing
 from roundq.actors.courtesy import Courtesy
 from roundq.actors.grants import Grants
 from roundq.actors.held import HeldList
+from roundq.actors.herald import Herald
 from roundq.actors.leases import Leases
 from roundq.actors.maxfails import MaxFails
 from roundq.actors.mending import Mending
@@ -97,6 +98,7 @@ class Round:
         self.mending = Mending(self.held_shelf, self.name, log)
         self.board = Board(spool, commons.Publisher(self.name, helpers))
         self.sweeping = Sweeping(spool, self.name, log, self.board.publisher)
+        self.herald = Herald(spool, self.name, log)
         self.clearing = Clearing(spool.path, log, os.environ)
         self.neighbourhood = Neighbourhood(self.name)
         self.supervisors = Bearers(titles.SUPERVISOR)
@@ -188,6 +190,7 @@ class Round:
             self._emptied = survey.emptied(mine, self.spool, self.name)
         self._publish(now_s)
         self.sweeping.run(now_s, self.config.keep_for_s, self.waiting.environments, self.config.history_s)
+        self.herald.run(now_s, self.config.sendmail, self.config.settle_s)
         if self.tenants.has_buried:
             self.tenants.has_buried = False
             self.clearing.ask()
@@ -196,6 +199,7 @@ class Round:
             return 0.0
         again_s = min(again_s, settling.again_s(self.tenants, now_s, self.config.settle_s))
         again_s = min(again_s, self.tenants.burial.again_s(), self.sweeping.folding.again_s())
+        again_s = min(again_s, self.herald.again_s(now_s))
         return min(again_s, UNDECIDED_S) if undecided else again_s
 
     @property
@@ -561,6 +565,7 @@ class Round:
         """The last card: this daemon starts nothing more; what runs here still counts."""
         self.tenants.leave()
         self.board.leave(self._new_card(), self.config)
+        self.herald.leave()
 
 
 def _size(verdict: policy.Verdict) -> tuple[str, int]:

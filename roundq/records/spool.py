@@ -45,11 +45,14 @@ DIRECTORY = ".roundqueue"
 SUFFIX = ".job"
 #: What became of the jobs whose records were folded, see `history`.
 HISTORY = "history"
+#: Who is to be told when what has ended.
+NEWS = "news"
 #: Other directories of a spool, with their modes.
 _OTHERS = {
     "requests": 0o755,
     "control": 0o755,
     HISTORY: 0o755,
+    NEWS: 0o755,
     "tmp": 0o755,
     ids.DIRECTORY: 0o755,
     "env": 0o700,

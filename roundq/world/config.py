@@ -50,7 +50,7 @@ class Config:
     by default the parent of one's own home, or /home if that is the root directory;
     `cores` how many cores of this node to offer: a number, "physical" or "logical" for all of them;
     times are in seconds and `max_output` in bytes, 0 for no limit; `history_s` is 0 for ever, `lease_s` for
-    no lease,
+    no lease, `sendmail` is the program that sends mail,
     `settle_s` is 0 where a rename has one winner; `commons` is the directory in which cards are published
     for users who cannot read each other's homes, empty for none; `card_names` is whether names of jobs stand
     on the cards there. `limits` are what users may have at most, `shares` their weights; after `half_life_s`
@@ -66,6 +66,7 @@ class Config:
     poll_max_s: float = 15.0
     keep_for_s: float = 14 * 86_400.0
     history_s: float = 0.0
+    sendmail: str = "/usr/sbin/sendmail"
     auto_start: bool = True
     max_output: int = 1 << 20
     grace_s: float = 30.0
@@ -436,6 +437,13 @@ def _directory(found: object) -> str:
     return path
 
 
+def _program(found: object) -> str:
+    path = _home(found)
+    if any(sign in path for sign in "*?["):
+        raise ValueError("it is a pattern")
+    return path
+
+
 def _cores(found: object) -> int | str:
     # `type` and not isinstance: true is a number to Python, and 2.0 a whole one.
     if (type(found) is int and 1 <= found <= _CORES_MAX) or found in ("physical", "logical"):
@@ -550,6 +558,7 @@ _KEYS = {
     "history": _Key(
         "history_s", 'a duration with its unit, such as "365d", or 0 for ever', _duration_or_none
     ),
+    "sendmail": _Key("sendmail", 'an absolute path of a program, such as "/usr/sbin/sendmail"', _program),
     "auto_start": _Key("auto_start", "true or false", _truth),
     "max_output": _Key("max_output", 'a size with its unit, such as "1M", or 0 for no limit', _size),
     "grace": _Key("grace_s", f"seconds from 0 to {_GRACE_MAX_S}", _grace),

@@ -17,7 +17,7 @@ from tests.cluster import checkers
 from tests.cluster.checkers import ENDED, OPEN, SPOOL, STATES, Found
 
 #: What a spool consists of, beside cards and logs.
-PARTS = {*STATES, "requests", "control", "history", "tmp", "ids", "env"}
+PARTS = {*STATES, "requests", "control", "history", "news", "tmp", "ids", "env"}
 #: Fields of records and cards that differ each time.
 DIFFERENT = frozenset(
     "secs nanos pid start stamp since until begun ended load memory_available beat"

@@ -38,7 +38,7 @@ from tests.world.refusing import LOST, Refusing
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
-PARTS = (*STATES, "requests", "control", "history", "tmp", "ids", "env")
+PARTS = (*STATES, "requests", "control", "history", "news", "tmp", "ids", "env")
 PROCESS = Identity("boot", 4711, 99)
 
 

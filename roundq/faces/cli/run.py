@@ -52,6 +52,10 @@ def run(_verb: str, options: argparse.Namespace) -> int:
         with as_stopped():
             asker = person()
             order = _patient(_described(options, asker), options, asker)
+            if options.mail:
+                from roundq.faces.cli import news
+
+                order = order._replace(warnings=[*order.warnings, *news.check(options, asker)])
             submission.admit(asker.spool, asker.config, order.size)
             # From here on something is done that has to be told.
             hold()
@@ -179,6 +183,10 @@ def _accepted(asker: Person, order: Order, ids: list[str], options: argparse.Nam
         # Programs that read the id may read standard error with it.
         for warning in order.warnings:
             say(f"warning: {warning}")
+    if options.on_end or options.mail:
+        from roundq.faces.cli import news
+
+        news.ask(options, asker, order.jobs, ids, len(order.parts))
     if asker.config.auto_start:
         _start_daemon(asker, options)
     if unsaid is None and stop is None:

@@ -143,6 +143,13 @@ def build_parser(verb: str) -> Parser:
     _add_array(add)
     _add_patience(add)
     add("--set", metavar="NAME", type=_set, help="the set of jobs that it belongs to, such as fit")
+    add(
+        "--on-end",
+        metavar="CMD",
+        type=_command,
+        help="run this command when it has ended: the job, all of the array, or all of the set",
+    )
+    add("--mail", metavar="ADDRESS", type=_address, action="append", default=[], help="mail there likewise")
     add("--wait", action="store_true", help="wait for its end, and exit with its exit code")
     add("--parsable", action="store_true", help="print only the id")
     add("-v", "--verbose", action="store_true", help="say more on standard error")
@@ -291,6 +298,18 @@ def _notice(text: str) -> Notice:
     from roundq.faces.cli.notice import parse_notice
 
     return parse_notice(text)
+
+
+def _command(text: str) -> tuple[str, ...]:
+    from roundq.words.news import parse_command
+
+    return parse_command(typed(text))
+
+
+def _address(text: str) -> str:
+    from roundq.words.news import parse_address
+
+    return parse_address(text)
 
 
 def _output(text: str) -> int:
