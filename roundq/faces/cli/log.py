@@ -21,6 +21,7 @@ from roundq.faces.cli.person import Person, any_person
 from roundq.faces.cli.stopping import look_for_signals
 from roundq.records.spool import Spool
 from roundq.words.errors import NoSuchJob, RoundqError, UsageError
+from roundq.words.groups import MARK
 from roundq.words.quantities import visible
 from roundq.words.states import CANCELED, CLAIMED, PENDING_STATES
 
@@ -38,6 +39,7 @@ def build_parser(verb: str) -> Parser:
     parser = Parser(verb, "[OPTION...] JOBS...", sentence, "rq log -f fit")
     add_jobs(parser)
     add = parser.add_argument
+    add("--events", action="store_true", help="what happened to the jobs, line by line; of a %%SET always")
     add("-f", "--follow", action="store_true", help="go on printing until the job has ended")
     add("-e", "--error", action="store_true", help="its standard error, if that has a file of its own")
     add("--attempt", metavar="N", type=_number, help="what its attempt N wrote, not the last one")
@@ -61,6 +63,10 @@ def run(_verb: str, options: argparse.Namespace) -> int:
     """Copies the output to standard output; the exit code."""
     require(options, "print the output of")
     asker = any_person()
+    if options.events or any(word.startswith(MARK) for word in options.jobs):
+        from roundq.faces.cli import set_log
+
+        return set_log.run(options, asker)
     rows = _rows(options, asker)
     if options.follow:
         return _followed(rows, options, asker)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import time
+from collections.abc import Mapping
 
-from roundq.actors import outcome, queue
+from roundq.actors import outcome, queue, sets
 from roundq.actors.listing import Row
 from roundq.faces.cli import say
 from roundq.faces.cli.named import JOBS, add_jobs, looked_at, require, title
@@ -12,7 +14,9 @@ from roundq.faces.cli.parser import Parser
 from roundq.faces.cli.person import Person, any_person
 from roundq.faces.cli.progress import progress
 from roundq.words import ranges
+from roundq.words.groups import MARK
 from roundq.words.quantities import parse_duration
+from roundq.words.states import ENDED_STATES
 
 #: A job that was waited for did not end well.
 SOME_FAILED = 1
@@ -58,22 +62,45 @@ def wait(options: argparse.Namespace, asker: Person) -> int:
     """Waits for the end of what is named."""
     require(options, "wait for")
     found = looked_at(asker, options.jobs, options.job_name, read=False)
-    with progress(asker) as on_look:
-        ended = queue.wait(
-            asker.spool,
-            [row.id for row in found.rows],
-            options.timeout,
-            node=asker.node,
-            late_s=asker.config.settle_s,
-            on_look=on_look,
-            least=1 if options.any else None,
-        )
+    until_s = None if options.timeout is None else time.monotonic() + options.timeout
+    ended: dict[str, Row] = {}
+    rows = found.rows
+    while rows:
+        with progress(asker) as on_look:
+            ended |= queue.wait(
+                asker.spool,
+                [row.id for row in rows],
+                # Of what is added later there is as much less.
+                options.timeout if until_s is None or not ended else max(0.0, until_s - time.monotonic()),
+                node=asker.node,
+                late_s=asker.config.settle_s,
+                on_look=on_look,
+                least=1 if options.any else None,
+            )
+        rows = [] if options.any else _more(options, asker, ended)
     if options.any:
         for row in ended.values():
             print(row.id)
-    bad = [row for row in ended.values() if not outcome.is_well(row)]
+    bad = [row for row in ended.values() if not (outcome.is_well(row) or _counts_no_more(row, options))]
     _tell(bad)
     return SOME_FAILED if bad else found.code
+
+
+def _more(options: argparse.Namespace, asker: Person, ended: Mapping[str, Row]) -> list[Row]:
+    """The jobs of sets that were added meanwhile, or that wait or run again."""
+    words = [word for word in options.jobs if word.startswith(MARK)]
+    if not words:
+        return []
+    again = looked_at(asker, words, read=False).rows
+    return [row for row in again if row.id not in ended or row.state not in ENDED_STATES]
+
+
+def _counts_no_more(row: Row, options: argparse.Namespace) -> bool:
+    """Whether its user has set it aside, or took it out of a set, which is waited for, before it began."""
+    record = row.record
+    if record is None:
+        return False
+    return record.retired or (f"{MARK}{record.job.set}" in options.jobs and sets.removed(row.state, record))
 
 
 def _tell(bad: list[Row]) -> None:
