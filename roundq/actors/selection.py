@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from roundq.actors.listing import FOUND_MOST, Row, locate, row_of
-from roundq.records import history
-from roundq.records.census import age_key
+from roundq.records import census, history
+from roundq.records.census import NUMBERED, Census, age_key
 from roundq.records.lookup import Look
 from roundq.records.spool import Entry, Spool
 from roundq.words import ranges, selectors
@@ -248,7 +248,7 @@ class _Eyes:
         # Where names have to be listed all the same, an id that exists wins over all that a word may mean.
         met = self._look.of(ids, whole=whole or not is_by_id)
         self._by_id = _once(spool, met)
-        self._all: dict[str, list[Entry]] = {}
+        self._census: Census | None = None
         self._rows: dict[str, Row] = {}
         #: What was asked for, of arrays of which one task was read.
         self._jobs: dict[str, Job] = {}
@@ -258,46 +258,48 @@ class _Eyes:
         return self._by_id.get(job_id)
 
     def where(self, wanted: Callable[[str], bool]) -> list[Entry]:
-        """The jobs of ids that are wanted, ascending."""
-        found = _once(self.spool, self._look.where(wanted)).values()
+        """The jobs of ids that are wanted; without `ended` those that have not ended, if there are any."""
+        found = list(_once(self.spool, self._look.where(wanted)).values())
         live = [entry for entry in found if entry.state not in ENDED_STATES]
-        return sorted(live if live and not self.ended else found, key=lambda entry: age_key(entry.id))
+        return live if live and not self.ended else found
 
-    def _entries(self, states: Sequence[str]) -> list[Entry]:
-        """All jobs in these states."""
-        key = " ".join(states)
-        if key not in self._all:
-            entries = self._look.where(lambda _: True, states)
-            self._all[key] = list(_once(self.spool, entries).values())
-        return self._all[key]
+    @property
+    def _known(self) -> Census:
+        """All jobs, each once."""
+        if self._census is None:
+            self._census = census.of_names(self._look.names())
+            for job_id, entries in self._census.doubles().items():
+                right = _once(self.spool, entries)[job_id]
+                self._census.leave_out(entry for entry in entries if entry.file != right.file)
+        return self._census
 
     # ------------------------------------------------------------ the last
 
     def last(self, back: int) -> list[Entry]:
         """The job or array that was submitted `back` submissions before the last; of an array all tasks."""
-        series: dict[str, set[tuple[int, str]]] = {}
-        for entry in self._entries(STATES):
-            first = ranges.array_of(entry.id) or entry.id
+        known = self._known
+        plain = {first for first in known.arrays if first.isdecimal()}
+        others = {first for first in known.arrays if not first.isdecimal()}
+        for state in STATES:
+            plain.update(heapq.nlargest(back + 1, known.numbers[state], key=int))
+            for entry in known.others[state]:
+                (plain if ranges.is_number(entry.id) else others).add(entry.id)
+        newest = heapq.nlargest(back + 1, plain, key=int)
+        # Where each node gives numbers of its own they compare only with each other.
+        series: dict[str, list[str]] = {}
+        for first in others:
             number, _, node = first.partition(".")
-            # Numbers compare only within one way of giving them; other names do not at all.
-            if ranges.is_number(number) and (not node or not node.isdecimal()):
-                series.setdefault(node, set()).add((int(number), first))
-        newest = {
-            node: [first for _, first in heapq.nlargest(back + 1, found)] for node, found in series.items()
-        }
-        candidates = [first for found in newest.values() for first in found]
-        if len(newest) > 1:
-            candidates.sort(key=self._submitted_ns, reverse=True)
-        if back >= len(candidates):
-            return []
-        return sorted(
-            (entry for entry in self._entries(STATES) if One(candidates[back]).has(entry.id)),
-            key=lambda entry: age_key(entry.id),
-        )
+            if ranges.is_number(number) and node and not node.isdecimal():
+                series.setdefault(node, []).append(first)
+        for found in series.values():
+            newest += heapq.nlargest(back + 1, found, key=lambda first: int(first.partition(".")[0]))
+        if series:
+            newest.sort(key=self._submitted_ns, reverse=True)
+        return self.where(One(newest[back]).has) if back < len(newest) else []
 
     def _submitted_ns(self, first: str) -> int:
-        entry = next(entry for entry in self._entries(STATES) if One(first).has(entry.id))
-        job = self._job(entry)
+        entries = self._look.where(One(first).has)
+        job = self._job(entries[0]) if entries else None
         return 0 if job is None else job.submitted_ns
 
     # ------------------------------------------------------------ names and expressions
@@ -307,14 +309,26 @@ class _Eyes:
 
         Where ended ones are of no use, only if no other has the name.
         """
-        met = self._of_name(name, self._entries(LIVE_STATES))
+        known = self._known
+        met: dict[str, Row | Entry] = {}
+        for state in LIVE_STATES:
+            met.update(self._of_name(name, self._singles(state)))
+        met.update(self._tasks_of_name(name, known.arrays, LIVE_STATES))
         if not met or self.ended:
             for state in ENDED_STATES:
-                newest = heapq.nlargest(
-                    FOUND_MOST, self._entries((state,)), key=lambda entry: age_key(entry.id)
-                )
-                met.update(self._of_name(name, newest))
+                foreign = [entry for entry in known.others[state] if age_key(entry.id)[0] != NUMBERED]
+                met.update(self._of_name(name, [*known.newest(state, FOUND_MOST), *foreign[:FOUND_MOST]]))
+            newest = heapq.nlargest(FOUND_MOST, known.arrays, key=age_key)
+            met.update(self._tasks_of_name(name, newest, ENDED_STATES))
         return met
+
+    def _singles(self, state: str) -> list[Entry]:
+        """The jobs of a state that are no tasks."""
+        known = self._known
+        return [census.entry_of(state, number) for number in known.numbers[state]] + known.others[state]
+
+    def _tasks(self, array: str, state: str) -> list[Entry]:
+        return [census.entry_of(state, job) for job in self._known.arrays[array].get(state, ())]
 
     def _of_name(self, name: str, entries: Iterable[Entry]) -> dict[str, Row | Entry]:
         met: dict[str, Row | Entry] = {}
@@ -322,6 +336,18 @@ class _Eyes:
             job = self._job(entry)
             if job is not None and job.name == name:
                 met[entry.id] = self._rows.get(entry.id, entry)
+        return met
+
+    def _tasks_of_name(
+        self, name: str, arrays: Iterable[str], states: Sequence[str]
+    ) -> dict[str, Row | Entry]:
+        met: dict[str, Row | Entry] = {}
+        for array in arrays:
+            entries = [entry for state in states for entry in self._tasks(array, state)]
+            # The first that can be read tells the name of all.
+            job = next((job for entry in entries if (job := self._job(entry)) is not None), None)
+            if job is not None and job.name == name:
+                met.update((entry.id, self._rows.get(entry.id, entry)) for entry in entries)
         return met
 
     def _job(self, entry: Entry) -> Job | None:
@@ -346,27 +372,41 @@ class _Eyes:
         """The jobs that an expression means; and ids of those of which that cannot be told."""
         met: dict[str, Row | Entry] = {}
         undecided: list[str] = []
-        for entry in self._entries(STATES if self.ended else LIVE_STATES):
-            verdict = expression.verdict(self._facts(entry))
-            if verdict is None and (array := ranges.array_of(entry.id)) in self._jobs:
-                verdict = expression.verdict(self._facts(entry, self._jobs[array]))
-            if verdict is not None:
-                if verdict:
-                    met[entry.id] = self._rows.get(entry.id, entry)
+        by_state = not expression.fields & {"id", "array"}
+        for state in STATES if self.ended else LIVE_STATES:
+            # Of most jobs nothing but the state is known, and that may tell it of all of them.
+            known = expression.verdict(self._facts(Entry("", state, None, "", 0))) if by_state else None
+            if known is False and state not in OWNED_STATES:
                 continue
-            row = self._row(entry)
-            if row.record is None:
-                # Without its record it is where it is, and may be meant for that.
-                verdict = expression.verdict(self._facts(row.entry))
-            else:
-                self._job(row.entry)
-                facts = self._facts(row.entry, row.record.job)._replace(record=row.record, node=row.node)
-                verdict = expression.verdict(facts)
-            if verdict is None:
-                undecided.append(entry.id)
-            elif verdict and (self.ended or row.state not in ENDED_STATES):
-                met[entry.id] = row
+            entries = self._singles(state)
+            for array in self._known.arrays:
+                entries += self._tasks(array, state)
+            for entry in entries:
+                verdict = (
+                    known if entry.node is None and known is not None else self._verdict(expression, entry)
+                )
+                if verdict is None:
+                    undecided.append(entry.id)
+                elif verdict:
+                    row = self._rows.get(entry.id)
+                    if row is None or self.ended or row.state not in ENDED_STATES:
+                        met[entry.id] = entry if row is None else row
         return met, undecided
+
+    def _verdict(self, expression: Expression, entry: Entry) -> bool | None:
+        """Whether a job is meant, told by as little as does; None if its file cannot be read."""
+        verdict = expression.verdict(self._facts(entry))
+        if verdict is None and (array := ranges.array_of(entry.id)) in self._jobs:
+            verdict = expression.verdict(self._facts(entry, self._jobs[array]))
+        if verdict is not None:
+            return verdict
+        row = self._row(entry)
+        if row.record is None:
+            # Without its record it is where it is, and may be meant for that.
+            return expression.verdict(self._facts(row.entry))
+        self._job(row.entry)
+        facts = self._facts(row.entry, row.record.job)
+        return expression.verdict(facts._replace(record=row.record, node=row.node))
 
     def _facts(self, entry: Entry, job: Job | None = None) -> Facts:
         return Facts(entry.id, entry.state, entry.node, self.spool.user, self.now_ns, job)

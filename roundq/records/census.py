@@ -7,7 +7,7 @@ multiply; so only a name that says more than state and id becomes one.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from roundq.records import spool as spools
@@ -181,6 +181,14 @@ def take(spool: Spool, states: Iterable[str] = STATES, *, most: int = files.NAME
     for state, names in zip(states, listings, strict=True):
         if isinstance(names, OSError):
             raise names
+        _sort(census, state, names)
+    return census
+
+
+def of_names(listed: Mapping[str, list[str]]) -> Census:
+    """The same, of the names of each state as somebody has just listed them."""
+    census = Census()
+    for state, names in listed.items():
         _sort(census, state, names)
     return census
 

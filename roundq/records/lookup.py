@@ -1,7 +1,7 @@
 """Where some jobs are: the names of one's own spool, each state listed afresh once, few of them looked at.
 
 Names are listed and never asked for (roundqueue(7)): so this costs what listing costs, and hardly more for a
-name that is not wanted. It reads no records. Who looks at most names takes a `census` instead.
+name that is not wanted. It reads no records. Of most names a `census` is made.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ class Look:
             ]
             met += [entry for entry in self._entries(state, here) if wanted(entry.id)]
         return met
+
+    def names(self) -> dict[str, list[str]]:
+        """The names of the files of all states."""
+        return {state: self._listed(state) for state in STATES}
 
     def _listed(self, state: str) -> list[str]:
         if state not in self._names:

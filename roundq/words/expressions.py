@@ -40,9 +40,14 @@ class Expression:
         return self.verdict(facts) is True
 
     @property
+    def fields(self) -> frozenset[str]:
+        """What of a job it looks at."""
+        raise NotImplementedError
+
+    @property
     def needs(self) -> Needs:
         """What has to be known to judge every job; less may do for some."""
-        raise NotImplementedError
+        return max((FIELDS[name].needs for name in self.fields), default=Needs.NAME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,8 @@ class Every(Expression):
         return True
 
     @property
-    def needs(self) -> Needs:
-        return Needs.NAME
+    def fields(self) -> frozenset[str]:
+        return frozenset()
 
     def __str__(self) -> str:
         return "*"
@@ -90,8 +95,8 @@ class Compare(Expression):
         return fact in STATE_WORDS[str(self.value)]
 
     @property
-    def needs(self) -> Needs:
-        return FIELDS[self.field].needs
+    def fields(self) -> frozenset[str]:
+        return frozenset((self.field,))
 
     def __str__(self) -> str:
         kind = FIELDS[self.field].kind
@@ -115,8 +120,8 @@ class EndedWith(Expression):
         return Compare("code", "=", self.code).verdict(facts)
 
     @property
-    def needs(self) -> Needs:
-        return Needs.RECORD
+    def fields(self) -> frozenset[str]:
+        return frozenset(("state", "code"))
 
     def __str__(self) -> str:
         return f"state=code={self.code}"
@@ -133,8 +138,8 @@ class Not(Expression):
         return None if verdict is None else not verdict
 
     @property
-    def needs(self) -> Needs:
-        return self.part.needs
+    def fields(self) -> frozenset[str]:
+        return self.part.fields
 
     def __str__(self) -> str:
         return f"!{_within(self.part, (All, Either))}"
@@ -151,8 +156,8 @@ class All(Expression):
         return False if False in verdicts else None if None in verdicts else True
 
     @property
-    def needs(self) -> Needs:
-        return max(part.needs for part in self.parts)
+    def fields(self) -> frozenset[str]:
+        return frozenset().union(*(part.fields for part in self.parts))
 
     def __str__(self) -> str:
         return " & ".join(_within(part, (All, Either)) for part in self.parts)
@@ -169,8 +174,8 @@ class Either(Expression):
         return True if True in verdicts else None if None in verdicts else False
 
     @property
-    def needs(self) -> Needs:
-        return max(part.needs for part in self.parts)
+    def fields(self) -> frozenset[str]:
+        return frozenset().union(*(part.fields for part in self.parts))
 
     def __str__(self) -> str:
         return " | ".join(_within(part, (Either,)) for part in self.parts)
