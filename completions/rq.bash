@@ -108,7 +108,7 @@ _rq() {
         ;;
     esac
     case $verb in
-    show | why | log | watch | wait | cancel | restart) COMPREPLY=($(compgen -W "$(_rq_jobs)" -- "$cur")) ;;
+    show | why | log | watch | wait | cancel | restart | pause | cont | signal) COMPREPLY=($(compgen -W "$(_rq_jobs)" -- "$cur")) ;;
     lost | drain | resume) COMPREPLY=($(compgen -W "$(_rq_nodes)" -- "$cur")) ;;
     help) COMPREPLY=($(compgen -W "$(_rq_verbs)" -- "$cur")) ;;
     esac

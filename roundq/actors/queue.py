@@ -88,9 +88,9 @@ def cancel(
                     raise
                 # It is listed, and has moved on: this node learns it late.
                 time.sleep(min(late_s / _TRIES, WAIT_MAX_S))
-        elif not _is_legacy(row):
+        elif not is_legacy(row):
             spools.request(spool, row.id, "cancel", node)
-            _nudge(row, node)
+            nudge(row, node)
             # It may have gone back to waiting before the request was there to be seen.
             entry = refreshed(spool, row, late_s).entry
             if entry.state in OWNED_STATES:
@@ -117,7 +117,7 @@ def restart(spool: Spool, row: Row, node: str, *, late_s: float = 0.0) -> str:
         return ENDED
     if row.state != RUNNING:
         raise RoundqError(f"cannot restart {row.id}: it is {row.state}, not running")
-    if _is_legacy(row):
+    if is_legacy(row):
         raise RoundqError(
             f"cannot restart {row.id}: a daemon of roundqueue 0.2.9 runs it on {row.node or 'some node'}",
             "restart it with the rq 0.2.9 it was submitted with",
@@ -132,7 +132,7 @@ def restart(spool: Spool, row: Row, node: str, *, late_s: float = 0.0) -> str:
     # The attempt that is meant: the request may outlive it.
     process = row.record.process
     spools.request(spool, row.id, "restart", node, "" if process is None else environ.mark(process))
-    _nudge(row, node)
+    nudge(row, node)
     entry = refreshed(spool, row, late_s).entry
     if entry.state not in OWNED_STATES:
         # Its attempt is over; the request must not meet the next one.
@@ -157,7 +157,7 @@ def unsealed(spool: Spool, row: Row, late_s: float, verb: str) -> Row:
     return row
 
 
-def _is_legacy(row: Row) -> bool:
+def is_legacy(row: Row) -> bool:
     """Whether a 0.2.9 daemon owns it: the names of its running records do not say on which node."""
     return row.state in OWNED_STATES and row.entry.node is None
 
@@ -174,7 +174,7 @@ def refreshed(spool: Spool, row: Row, late_s: float) -> Row:
     raise NoSuchJob(f"job {row.id} is no longer in the queue")
 
 
-def _nudge(row: Row, node: str) -> None:
+def nudge(row: Row, node: str) -> None:
     """Makes a supervisor on this node look for requests at once."""
     # One that has not begun yet does not expect the signal.
     if row.state != RUNNING or row.entry.node != node or row.record is None or row.record.process is None:

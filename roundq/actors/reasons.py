@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from roundq.actors import outcome, preemption, targets
+from roundq.actors import outcome, paused, preemption, targets
 from roundq.actors.ending import way_of
 from roundq.actors.listing import Row
 from roundq.records import cards, changes, neighbours
@@ -109,11 +109,23 @@ def _asked(spool: Spool, row: Row) -> list[str]:
         verbs = spools.requests(spool).get(row.id, set())
     except OSError:
         return []
+    still = _paused(spool, row, verbs)
     way = preemption.asked(spool, row.id, row.record) if "preempt" in verbs and row.record else None
     gives_way = [] if way is None else [f"it gives way {way_of(way)}, and will wait again"]
-    verbs.discard("preempt")
+    verbs -= {"preempt", "pause", "paused", "signal"}
     asked = [f"it was asked to {verb}, which its supervisor has not yet done" for verb in sorted(verbs)]
-    return asked + gives_way
+    return still + asked + gives_way
+
+
+def _paused(spool: Spool, row: Row, verbs: set[str]) -> list[str]:
+    """Whether it stands still, or is to."""
+    told = paused.stands(spool, {row.id: verbs})
+    if paused.is_paused(row, told):
+        since_s = max(0.0, time.time() - told[row.id].since_s)
+        return [f"it is paused, for {format_age(since_s)} now; rq cont {row.id} lets it go on"]
+    if "pause" in verbs:
+        return ["it was asked to pause, which its supervisor has not yet done"]
+    return []
 
 
 def _unseen(row: Row, silent: Mapping[str, float]) -> list[str]:

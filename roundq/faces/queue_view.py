@@ -93,9 +93,9 @@ WITH_MORE = (*COLUMNS[:-1], NEEDS, COLUMNS[-1], replace(REASON, rank=0))
 class Facts:
     """What is known beside the records, at `now_ns` of this node's clock.
 
-    `silent` are nodes that nothing is heard of, with for how many seconds. `canceling`, `giving_way` and
-    `gone` are (spool path, id) of jobs that are asked to end, or to give way, and of jobs recorded as running
-    here whose supervisor lives no more. `starts_nothing`: jobs of mine wait, and no daemon of mine lives
+    `silent` are nodes that nothing is heard of, with for how many seconds. `canceling`, `giving_way`, `paused`
+    and `gone` are (spool path, id) of jobs that are asked to end, or to give way, that stand still, and of jobs
+    recorded as running here whose supervisor lives no more. `starts_nothing`: jobs of mine wait, and no daemon of mine lives
     anywhere. `words` are what daemons say of jobs that wait, `held` is why others are held.
     """
 
@@ -103,6 +103,7 @@ class Facts:
     silent: Mapping[str, float] = field(default_factory=dict)
     canceling: frozenset[tuple[str, str]] = frozenset()
     giving_way: frozenset[tuple[str, str]] = frozenset()
+    paused: frozenset[tuple[str, str]] = frozenset()
     gone: frozenset[tuple[str, str]] = frozenset()
     starts_nothing: bool = False
     hidden: Sequence[str] = ()
@@ -154,7 +155,9 @@ def state_text(row: Row, facts: Facts) -> str:
             return f"{word}, not seen for {format_age(facts.silent[row.node])}"
         if key in facts.canceling:
             return "canceling"
-        return "giving way" if key in facts.giving_way else word
+        if key in facts.giving_way:
+            return "giving way"
+        return f"{word}, paused" if key in facts.paused else word
     if row.record is None:
         return f"{word}, unreadable" if row.problem else word
     why = _reason(row.state, row.record)

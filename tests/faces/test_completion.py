@@ -75,7 +75,7 @@ def test_jobs_are_offered_by_id_and_name(desk: Desk, programs: Path) -> None:
     """Names that would have to be quoted are not."""
     for job_id, name in (("7", "fit"), ("8", "a b"), ("9", "sweep.1")):
         desk.homes.put(desk.spool, WAITING, job_id, record(name))
-    for verb in ("show", "why", "log -f", "watch --now", "wait 7", "cancel", "restart"):
+    for verb in ("show", "why", "log -f", "watch --now", "wait 7", "cancel", "restart", "pause", "signal"):
         assert offered(desk, programs, f"rq {verb} ") == ["7", "8", "9", "fit", "sweep.1"]
     assert offered(desk, programs, "rq cancel s") == ["sweep.1"]
 

@@ -118,7 +118,7 @@ def cancel(options: argparse.Namespace, asker: Person) -> int:
     work.tell()
     if not options.wait:
         with interruptible():
-            _tell_silent(asker, work.asked)
+            tell_silent(asker, work.asked)
     elif work.asked:
         return _until_dead(asker, work.asked, options.quiet) or work.code
     return work.code
@@ -204,7 +204,7 @@ class _Cancel:
         if self.gone:
             print(f"canceled {which(self.gone)}")
         if self.asked and not self.options.wait:
-            print(f"canceling {which(self.asked, _on(self.asked))}")
+            print(f"canceling {which(self.asked, on_nodes(self.asked))}")
 
     def tell(self) -> None:
         """Says what was done, and of which jobs nothing was since they had ended."""
@@ -242,7 +242,7 @@ def _left(rows: Iterable[Row], done: str, stop: KeyboardInterrupt) -> int:
     return interrupted(stop)
 
 
-def _on(rows: Sequence[Row]) -> str:
+def on_nodes(rows: Sequence[Row]) -> str:
     nodes = sorted({row.node for row in rows if row.node})
     return f" on {visible(', '.join(nodes))}" if nodes and len(nodes) <= NODES_TOLD else ""
 
@@ -280,7 +280,7 @@ def _until_dead(asker: Person, asked: list[Row], is_quiet: bool) -> int:
     return SOME_FAILED if others else 0
 
 
-def _tell_silent(asker: Person, asked: Iterable[Row]) -> None:
+def tell_silent(asker: Person, asked: Iterable[Row]) -> None:
     """Says of nodes that nothing is heard of that they will not act soon."""
     elsewhere = {row.node for row in asked if row.node not in (None, asker.node)}
     if not elsewhere:
@@ -335,7 +335,7 @@ def restart(options: argparse.Namespace, asker: Person) -> int:
             queue.start_daemon(asker.spool, os.environ, asker.node)
     code = tell_ended(asker, ended, found, is_alone=not asked) or code
     if asked:
-        print(f"restarting {which(asked, _on(asked))}")
+        print(f"restarting {which(asked, on_nodes(asked))}")
     if (stop := noted()) is not None and left:
         return _left(left, "restarted", stop)
     return code

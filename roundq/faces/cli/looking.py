@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
-from roundq.actors import holding, preemption, submission
+from roundq.actors import holding, paused, preemption, submission
 from roundq.actors.listing import (
     ENDED_MOST,
     PENDING_MOST,
@@ -424,6 +424,7 @@ def facts_of(
             and "preempt" in asked.get(row.id, ())
             and preemption.asked(here.me, row.id, row.record) is not None
         ),
+        paused=_paused(here.me, owned, asked),
         gone=_gone(owned, here.node),
         # One that is just starting has no card yet.
         starts_nothing=waits and not mine and not submission.daemon_runs(here.me, here.node),
@@ -446,6 +447,12 @@ def _asked(me: Spool) -> dict[str, set[str]]:
         return spools.requests(me)
     except OSError:
         return {}
+
+
+def _paused(me: Spool, owned: Iterable[Row], asked: Mapping[str, set[str]]) -> frozenset[tuple[str, str]]:
+    """Which jobs of mine stand still."""
+    told = paused.stands(me, asked)
+    return frozenset((me.path, row.id) for row in owned if row.spool == me and paused.is_paused(row, told))
 
 
 def _gone(owned: Iterable[Row], here: str) -> frozenset[tuple[str, str]]:
