@@ -63,6 +63,7 @@ class HeldList:
         self._dependents: dict[Dependency, set[str]] = {}
         self._standing: dict[Dependency, Standing] = {}
         self._dependencies: dict[Key, set[Dependency]] = {}
+        self._unjudged: set[Key] = set()
         #: Times to come, and files of which it is to be decided.
         self._times: list[tuple[int, str]] = []
         self._ready: set[str] = set()
@@ -125,7 +126,9 @@ class HeldList:
 
     def look_at_targets(self, now_s: float) -> None:
         """Looks at once at what is newly waited for. Raises OSError."""
-        self._follow_targets(self.targets.look(now_s))
+        changed = self.targets.look(now_s)
+        unjudged, self._unjudged = self._unjudged, set()
+        self._follow_targets(changed | unjudged)
 
     def forget(self, entry: Entry) -> None:
         """The caller moved it elsewhere; if it comes back, the next look finds it."""
@@ -199,6 +202,8 @@ class HeldList:
                 self._standing[dependency] = Standing.OPEN
                 self._dependencies.setdefault(key_of(dependency), set()).add(dependency)
                 self.targets.want(key_of(dependency), dependency.tasks)
+                # Others may have waited for the same, in another way.
+                self._unjudged.add(key_of(dependency))
             known_ones.add(entry.file)
             if self._standing[dependency] is not Standing.MET:
                 one.open.add(dependency)

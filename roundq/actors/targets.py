@@ -40,6 +40,9 @@ class Targets:
         self._names: dict[str, set[str]] = {}
         #: Of each that is wanted, how many files each state has, and how many holders want it.
         self._counts: dict[Key, dict[str, int]] = {}
+        #: How many jobs of each were seen in two of the directories.
+        self._twice: dict[Key, int] = {}
+        self._changed: set[Key] = set()
         self._wanted: dict[Key, int] = {}
         self._tasks: dict[Key, int] = {}
         self._new: set[Key] = set()
@@ -66,7 +69,7 @@ class Targets:
         if left > 0:
             self._wanted[key] = left
             return
-        for known in (self._wanted, self._tasks, self._counts, self._missed, self._past):
+        for known in (self._wanted, self._tasks, self._counts, self._twice, self._missed, self._past):
             known.pop(key, None)
         self._new.discard(key)
         self._gone.discard(key)
@@ -76,7 +79,7 @@ class Targets:
         counts, past = self._counts.get(key, {}), self._past.get(key)
         if past is not None:
             counts = {state: counts.get(state, 0) + past.get(state, 0) for state in {**counts, **past}}
-        return Target(counts, key in self._gone)
+        return Target(counts, key in self._gone, self._twice.get(key, 0) > 0)
 
     def again_s(self, now_s: float) -> float:
         """Seconds until the next look is wanted at the latest."""
@@ -97,7 +100,8 @@ class Targets:
                     freshness.forget()
             return set()
         self._has_arrays = any(is_array for _, is_array in self._wanted)
-        changed: set[Key] = set()
+        # Kept while a directory cannot be listed: what the others showed must not be forgotten.
+        changed = self._changed
         for state, freshness in self._freshness.items():
             freshness.late_s = self.late_s
             if freshness.is_due(now_s):
@@ -107,6 +111,7 @@ class Targets:
             self._somewhere_s = now_s + SOMEWHERE_S
         elif now_s >= self._somewhere_s:
             changed |= self._look_everywhere(now_s)
+        self._changed = set()
         return changed
 
     def _list(self, state: str, freshness: files.Freshness) -> set[Key]:
@@ -119,40 +124,52 @@ class Targets:
         self._names[state] = names
         changed = set()
         for step, moved in ((1, names - before), (-1, before - names)):
-            for key in (key for name in moved for key in self._keys(name)):
+            for name, key in self._wanted_of(moved):
                 counts = self._counts.get(key)
                 if counts is not None:
                     counts[state] = counts.get(state, 0) + step
+                    if self._is_elsewhere(name, state):
+                        self._twice[key] = self._twice.get(key, 0) + step
                     self._gone.discard(key)
                     changed.add(key)
         return changed
 
-    def _keys(self, name: str) -> Iterator[Key]:
-        """What is wanted of which a file with this name tells."""
-        if not name.endswith(SUFFIX):
-            return
-        job_id = name[: -len(SUFFIX)]
-        if (job_id, False) in self._wanted:
-            yield job_id, False
-        if self._has_arrays and "_" in job_id and ((array := array_of(job_id)), True) in self._wanted:
-            yield array, True
+    def _is_elsewhere(self, name: str, state: str) -> bool:
+        """Whether there is a file of this name in another directory of ended jobs, too."""
+        return any(name in names for other, names in self._names.items() if other != state)
+
+    def _wanted_of(self, names: Iterable[str]) -> Iterator[tuple[str, Key]]:
+        """Those of these names of files that tell of what is wanted, each with that."""
+        for name in names:
+            if not name.endswith(SUFFIX):
+                continue
+            job_id = name[: -len(SUFFIX)]
+            if (job_id, False) in self._wanted:
+                yield name, (job_id, False)
+            if self._has_arrays and "_" in job_id and ((array := array_of(job_id)), True) in self._wanted:
+                yield name, (array, True)
 
     def _count_new(self) -> set[Key]:
         new, self._new = self._new, set()
         arrays = set()
         for key in new:
             job_id, is_array = key
+            self._twice.pop(key, None)
             if is_array:
                 self._counts[key] = {}
                 arrays.add(key)
             else:
                 file = f"{job_id}{SUFFIX}"
                 self._counts[key] = {state: 1 for state, names in self._names.items() if file in names}
+                self._twice[key] = len(self._counts[key]) - 1
         if arrays:
+            met: set[str] = set()
             for state, names in self._names.items():
-                for key in (key for name in names for key in self._keys(name)):
+                for file, key in self._wanted_of(names):
                     if key in arrays:
                         self._counts[key][state] = self._counts[key].get(state, 0) + 1
+                        self._twice[key] = self._twice.get(key, 0) + (file in met)
+                met |= names
         return new
 
     # ------------------------------------------------------------ what is nowhere

@@ -25,11 +25,13 @@ _ILL = (FAILED, CANCELED, ZOMBIE)
 class Target:
     """What is known of a job, or of the tasks of an array: how many lie in each state.
 
-    `gone`: some of them are nowhere, which was looked at more than once.
+    `gone`: some of them are nowhere, which was looked at more than once. `moving`: one was seen in two
+    states, so that it is on its way from one to the other.
     """
 
     counts: Mapping[str, int]
     gone: bool = False
+    moving: bool = False
 
     @property
     def well(self) -> int:
@@ -54,6 +56,8 @@ def standing(dependency: Dependency, target: Target) -> Standing:
     """How far a dependency is, from where its target lies now."""
     tasks = dependency.tasks or 1
     well, ill = target.well, target.ill
+    if target.moving:
+        return Standing.OPEN
     match dependency.how:
         case "ok" if ill:
             return Standing.NEVER

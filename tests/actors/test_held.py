@@ -150,6 +150,18 @@ def test_how_a_job_ended_decides_of_what_comes_after_it(house: House, how: str, 
     assert house.states()["2"] == ENDS[how, end]
 
 
+def test_two_may_wait_for_one_job_in_different_ways(house: House) -> None:
+    """Also if what it became of was known before the second came."""
+    house.put("1", FAILED)
+    house.put("2", after=(Dependency("any", "1"), ok("9")))
+    house.put("9", WAITING)
+    house.look()
+    house.put("3", after=(Dependency("fail", "1"),))
+    house.put("4", after=(ok("1"),))
+    house.look()
+    assert house.states() == {"1": FAILED, "2": HELD, "9": WAITING, "3": WAITING, "4": CANCELED}
+
+
 def test_a_canceled_job_says_after_what_it_was_to_run(house: House) -> None:
     house.put("1", FAILED)
     house.put("2", after=(ok("1"),), environment="a" * 64)
