@@ -12,7 +12,7 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from roundq.words.quantities import visible
 
@@ -40,9 +40,8 @@ class Column:
     is_picture: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A text, as it came from wherever, and a style of rich for it."""
+class Cell(NamedTuple):
+    """A text, as it came from wherever, and a style of rich for it. There may be a million of them."""
 
     text: str
     style: str = ""
@@ -235,10 +234,6 @@ def _plain_width(text: str) -> int:
     return own if own <= PLAIN_WIDTH_MAX else 0
 
 
-def _cut(text: str, most: int | None, ellipsis: str) -> str:
-    return text if most is None else shorten(text, most, ellipsis)
-
-
 def _wrapped(text: str, available: int | None, ellipsis: str) -> list[str]:
     if available is None or width(text) <= available:
         return [text]
@@ -251,10 +246,12 @@ def _wrapped(text: str, available: int | None, ellipsis: str) -> list[str]:
 def _line(
     columns: Sequence[Column], row: Sequence[Cell], widths: dict[int, int], is_whole: bool, ellipsis: str
 ) -> Painted:
-    painted: Painted = []
     last = next(reversed(widths), None)
+    if is_whole:
+        return [Cell(_plain(columns, row, widths, last))]
+    painted: Painted = []
     for number, own in widths.items():
-        text = _cut(row[number].text, None if is_whole else own, ellipsis)
+        text = shorten(row[number].text, own, ellipsis)
         padding = " " * max(0, own - width(text))
         if columns[number].is_right:
             text = padding + text
@@ -264,6 +261,19 @@ def _line(
         if number != last:
             painted.append(Cell(GAP))
     return painted
+
+
+def _plain(columns: Sequence[Column], row: Sequence[Cell], widths: dict[int, int], last: int | None) -> str:
+    """A line for a program, whole and without styles."""
+    texts = []
+    for number, own in widths.items():
+        text = row[number].text
+        if number != last or columns[number].is_right:
+            # What is not ASCII may be wider, or narrower, than it is long.
+            room = own if text.isascii() else own - width(text) + len(text)
+            text = text.rjust(room) if columns[number].is_right else text.ljust(room)
+        texts.append(text)
+    return GAP.join(texts)
 
 
 def _clipped(painted: Painted, available: int) -> Painted:
@@ -298,8 +308,8 @@ def put(lines: Iterable[Painted], out: TextIO | None = None) -> None:
     out = sys.stdout if out is None else out
     encoding = getattr(out, "encoding", None) or "utf-8"
     if not out.isatty():
-        for line in lines:
-            out.write(sayable("".join(cell.text for cell in line).rstrip(), encoding) + "\n")
+        texts = ("".join([cell.text for cell in line]).rstrip() for line in lines)
+        out.writelines(f"{sayable(text, encoding)}\n" for text in texts)
         return
     from rich.console import Console
     from rich.text import Text
@@ -319,4 +329,4 @@ def can_say(text: str, out: TextIO | None = None) -> bool:
 
 def sayable(text: str, encoding: str) -> str:
     """The text with what the encoding lacks written out: a locale must not end a listing in a traceback."""
-    return text.encode(encoding, "backslashreplace").decode(encoding)
+    return text if text.isascii() else text.encode(encoding, "backslashreplace").decode(encoding)

@@ -7,8 +7,9 @@ multiply; so only a name that says more than state and id becomes one.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from roundq.records import spool as spools
 from roundq.records.spool import SUFFIX, Entry, Spool
@@ -125,10 +126,37 @@ class Census:
 
     def all(self, state: str) -> list[Entry]:
         """All jobs of a state, also tasks, in the order of `age_key`."""
-        jobs: list[Ref] = [*self.numbers[state], *self.others[state]]
-        for by_state in self.arrays.values():
-            jobs += by_state.get(state, ())
-        return [entry_of(state, job) for job in sorted(jobs, key=_key)]
+        return [entry_of(state, job) for state, job in self.ordered((state,))]
+
+    def ordered(self, states: Iterable[str], *, is_bundled: bool = False) -> Iterator[tuple[str, Ref]]:
+        """All jobs of these states, each after its state, in the order of `age_key`.
+
+        If `is_bundled`, the tasks of an array are one, in its place: no state, and the id of the array.
+        """
+        states = tuple(states)
+        # A number is its own place: `age_key` for each of a hundred thousand would take a second.
+        placed: list[tuple[int, int, str, str, Ref]] = []
+        before: list[Entry] = []
+        for state in states:
+            placed += [(int(job), -1, job, state, job) for job in self.numbers[state]]
+            for entry in self.others[state]:
+                kind, parts, _ = age_key(entry.id)
+                if kind == NUMBERED:
+                    placed.append((parts[0], parts[1] if len(parts) > 1 else -1, entry.id, state, entry))
+                else:
+                    before.append(entry)
+        for array, by_state in self.arrays.items():
+            number = int(array.partition(".")[0])
+            if not is_bundled:
+                for state in states:
+                    tasks = by_state.get(state, ())
+                    placed += [(number, _index(job), id_of(job), state, job) for job in tasks]
+            elif any(state in by_state for state in states):
+                placed.append((number, 0, array, "", array))
+        for entry in sorted(before, key=_key):
+            yield entry.state, entry
+        for *_, state, job in sorted(placed, key=itemgetter(0, 1, 2)):
+            yield state, job
 
     def first_task(self, array: str, state: str) -> Entry:
         """The task of the lowest index that an array has in a state."""

@@ -7,6 +7,7 @@ thousand jobs are told at once.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -15,11 +16,13 @@ from typing import TYPE_CHECKING, Any
 from roundq.actors import listing as listings
 from roundq.actors.listing import Bundle, Listing, Row
 from roundq.faces.cli import named
-from roundq.faces.cli.looking import Here, cards_of, facts_of, here_of, spools_of
+from roundq.faces.cli.looking import cards_of, facts_of, here_of, spools_of
 from roundq.faces.cli.parser import Parser, shown, suggestion
 from roundq.faces.cli.person import Person
 from roundq.faces.since import parse_since
-from roundq.records.spool import Spool
+from roundq.records import census
+from roundq.records.census import Census
+from roundq.records.spool import Entry, Spool
 from roundq.words import ranges, selectors
 from roundq.words.errors import UsageError
 from roundq.words.fields import STATE_WORDS
@@ -103,37 +106,50 @@ class Catalog:
 
     # ------------------------------------------------------------ found
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> Iterator[Row]:
         """The jobs that are asked for, most of them unread: mine first, by their ids."""
-        whose = self.options.user, self.options.all_users
-        words, names = self.options.jobs, self.options.job_name
-        rows: list[Row] = []
-        for spool in _mine_first(self.here, spools_of(self.here, whose[0], whose == (None, False))):
-            try:
-                if spool == self.here.me and (words or names):
-                    rows += self._chosen(words, names)
-                elif words or names:
-                    rows += self._of_others(spool, words, names)
-                else:
-                    rows += self._all(spool)
-            except OSError as error:
-                self.problems[spool.user] = f"{spool.path} cannot be listed: {error.strerror or error}"
-        return [row for row in rows if row.state in self.states]
+        for spool in self._spools():
+            with self._problem_told(spool):
+                for row in self._chosen(spool):
+                    if row.state in self.states:
+                        yield row
 
-    def _chosen(self, words: Sequence[str], names: Sequence[str]) -> list[Row]:
-        here = self.here
-        asker = Person(here.me, here.node, here.config)
+    def _spools(self) -> list[Spool]:
+        options, me = self.options, self.here.me
+        of = spools_of(self.here, options.user, options.user is None and not options.all_users)
+        return sorted(of, key=lambda spool: (spool != me, spool.user, spool.path))
+
+    @contextlib.contextmanager
+    def _problem_told(self, spool: Spool) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            self.problems[spool.user] = f"{spool.path} cannot be listed: {error.strerror or error}"
+
+    def _chosen(self, spool: Spool) -> Iterable[Row]:
+        words, names = self.options.jobs, self.options.job_name
+        if not words and not names:
+            return self._all(spool)
+        if spool != self.here.me:
+            return self._of_others(spool, words, names)
+        asker = Person(spool, self.here.node, self.here.config)
         found = named.looked_at(asker, words, names, is_current=False, read=False, may_be_none=True)
         return sorted(found.rows, key=lambda row: listings.age_key(row.id))
 
-    def _all(self, spool: Spool) -> list[Row]:
-        is_mine = spool == self.here.me
+    def _all(self, spool: Spool) -> Iterator[Row]:
         if spool.is_commons:
-            return list(listings.listing([spool], self.here.me, now_ns=self.now_ns).rows)
-        jobs = listings.taken(spool, is_mine, self._allowance(spool))
-        entries = [entry for state in self.states for entry in jobs.all(state)]
-        entries.sort(key=lambda entry: listings.age_key(entry.id))
-        return [Row(spool, entry, None, None, is_mine) for entry in entries]
+            yield from listings.listing([spool], self.here.me, now_ns=self.now_ns).rows
+            return
+        for state, job in self._census(spool).ordered(self.states):
+            yield self._unread(spool, census.entry_of(state, job))
+
+    def _census(self, spool: Spool) -> Census:
+        return listings.taken(spool, spool == self.here.me, self._allowance(spool))
+
+    def _unread(self, spool: Spool, entry: Entry) -> Row:
+        return Row(spool, entry, None, None, spool == self.here.me)
 
     def _of_others(self, spool: Spool, words: Sequence[str], names: Sequence[str]) -> list[Row]:
         """The jobs of somebody else that words mean: expressions alone, ids, and names."""
@@ -208,7 +224,7 @@ class Catalog:
         return listings.ended_ns(row.record) < self.since_ns
 
     def facts(self, rows: Sequence[Row], fields: Iterable[JobField] | None = None) -> Facts:
-        """What is known beside the records of these rows, as far as these fields need it, if they are told."""
+        """What is known beside the records of these rows, as far as `fields` need it, if they are given."""
         from roundq.faces.queue_view import Facts
 
         if fields is not None and not any(field.name in _OF_CARDS for field in fields):
@@ -225,7 +241,7 @@ class Catalog:
     def stream(self) -> Iterator[Row]:
         """The jobs that are asked for, in the order and the number that are; read one by one if need be."""
         found = self.rows()
-        return islice(self._sorted(self.read_all(found) if self._needs() else iter(found)), self.most)
+        return islice(self._sorted(self.read_all(found) if self._needs() else found), self.most)
 
     def _needs(self) -> bool:
         """Whether records have to be read."""
@@ -250,42 +266,64 @@ class Catalog:
         return iter(found)
 
     def bundled(self) -> Iterator[Row | Bundle]:
-        """The rows, each array as one line where its first task stands, at most as many as are asked for."""
-        rows = self.rows()
+        """The jobs that are asked for, read, each array as one line, by their ids."""
+        is_of_all = not self.options.jobs and not self.options.job_name
+        return islice(self._bundles_of_all() if is_of_all else self._bundles(list(self.rows())), self.most)
+
+    def _bundles_of_all(self) -> Iterator[Row | Bundle]:
+        """Of all jobs, by their names: arrays need not be taken apart."""
+        for spool in self._spools():
+            with self._problem_told(spool):
+                if spool.is_commons:
+                    yield from self._bundles(list(self._all(spool)))
+                    continue
+                jobs = self._census(spool)
+                for state, job in jobs.ordered(self.states, is_bundled=True):
+                    if state:
+                        yield from self.read_all([self._unread(spool, census.entry_of(state, job))])
+                        continue
+                    array = census.id_of(job)
+                    by_state = jobs.arrays[array]
+                    counts = {state: len(by_state[state]) for state in self.states if state in by_state}
+                    ends = {
+                        state: (jobs.first_task(array, state), jobs.last_task(array, state))
+                        for state in counts
+                    }
+                    yield from self._bundle(spool, array, counts, ends)
+
+    def _bundles(self, rows: Sequence[Row]) -> Iterator[Row | Bundle]:
+        """Of these rows, which are in order."""
         arrays: dict[tuple[str, str], list[Row]] = {}
         for row in rows:
             if array := ranges.array_of(row.id):
                 arrays.setdefault((row.spool.path, array), []).append(row)
-        left = self.most
         for row in rows:
-            tasks = arrays.get((row.spool.path, ranges.array_of(row.id)), ())
-            if len(tasks) > 1 and row is not tasks[0]:
-                continue
-            if left is not None and left <= 0:
-                return
-            if len(tasks) > 1:
-                items: Iterable[Row | Bundle] = self._bundle(tasks)
-            else:
-                items = self.read_all([row])
-            for item in items:
-                left = None if left is None else left - 1
-                yield item
+            array = ranges.array_of(row.id)
+            tasks = arrays.get((row.spool.path, array), ())
+            if len(tasks) < 2:
+                yield from self.read_all([row])
+            elif row is tasks[0]:
+                counts: dict[str, int] = {}
+                ends: dict[str, tuple[Entry, Entry]] = {}
+                for task in tasks:
+                    counts[task.state] = counts.get(task.state, 0) + 1
+                    ends[task.state] = (ends.get(task.state, (task.entry,))[0], task.entry)
+                yield from self._bundle(row.spool, array, counts, ends)
 
-    def _bundle(self, tasks: Sequence[Row]) -> list[Bundle]:
-        counts: dict[str, int] = {}
-        last: dict[str, Row] = {}
-        first: dict[str, Row] = {}
-        for row in tasks:
-            counts[row.state] = counts.get(row.state, 0) + 1
-            last[row.state] = row
-            first.setdefault(row.state, row)
+    def _bundle(
+        self, spool: Spool, array: str, counts: dict[str, int], ends: Mapping[str, tuple[Entry, Entry]]
+    ) -> Iterator[Row | Bundle]:
+        """An array, of which so many tasks are in these states, and these the first and the last there."""
         state = listings.state_of(counts)
-        of = self.read(first[state])
-        ended = [self.read(row) for ended, row in last.items() if ended in ENDED_STATES]
-        ended_ns = max((listings.ended_ns(row.record) for row in ended if row.record), default=0)
-        if self.since_ns and state in ENDED_STATES and ended_ns < self.since_ns:
-            return []
-        return [Bundle(ranges.array_of(tasks[0].id), counts, of, ended_ns)]
+        if sum(counts.values()) == 1:
+            yield from self.read_all([self._unread(spool, ends[state][0])])
+            return
+        # The last index ended last, roughly.
+        last = [self._unread(spool, last) for ended, (_, last) in ends.items() if ended in ENDED_STATES]
+        ended = [listings.ended_ns(row.record) for row in map(self.read, last) if row.record]
+        if not (state in ENDED_STATES and ended and max(ended) < self.since_ns):
+            row = self.read(self._unread(spool, ends[state][0]))
+            yield Bundle(array, counts, row, max(ended, default=0))
 
 
 def parts(items: Iterable[Any], size: int = PART) -> Iterator[list[Any]]:
@@ -293,10 +331,6 @@ def parts(items: Iterable[Any], size: int = PART) -> Iterator[list[Any]]:
     left = iter(items)
     while part := list(islice(left, size)):
         yield part
-
-
-def _mine_first(here: Here, of: Sequence[Spool]) -> list[Spool]:
-    return sorted(of, key=lambda spool: (spool != here.me, spool.user, spool.path))
 
 
 def _states(text: str | None) -> Sequence[str]:
