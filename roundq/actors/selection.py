@@ -147,16 +147,18 @@ class _Asked:
         word, selector = self.meant[place]
         met: dict[str, Row | Entry]
         if isinstance(selector, Ids):
-            met, missed = {}, []
+            met = {}
+            parts: list[Part] = []
             for part in selector.parts:
                 if isinstance(part, One) and (entry := eyes.by_id(part.id)) is not None:
                     met[entry.id] = entry
                     self.exact.add(entry.id)
-                    continue
-                tasks = eyes.where(part.has)
-                met.update((entry.id, entry) for entry in tasks)
-                if not tasks:
-                    missed.append(str(part))
+                else:
+                    parts.append(part)
+            # All at once: a list may be long, and so may the queue.
+            others = eyes.where(Ids("", tuple(parts)).has) if parts else []
+            met.update((entry.id, entry) for entry in others)
+            missed = [str(part) for part in ranges.unmet(parts, (entry.id for entry in others))]
             if not missed or len(selector.parts) > 1:
                 return met, missed
             # A name may look like an id.

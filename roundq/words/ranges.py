@@ -6,7 +6,9 @@ Pure. Whether such jobs exist is not asked here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from roundq.words.errors import UsageError
@@ -98,15 +100,49 @@ class Tasks(NamedTuple):
 Part = One | Span | Tasks
 
 
-class Ids(NamedTuple):
-    """A whole list, as it was written, and its parts."""
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """A whole list, as it was written, and its parts. One question takes no longer of a long list."""
 
     text: str
     parts: tuple[Part, ...]
+    _ones: frozenset[str] = field(init=False, repr=False, compare=False)
+    _tasks: Mapping[str, tuple[Indices, ...]] = field(init=False, repr=False, compare=False)
+    #: Where each run of numbers begins, ascending, and where it ends.
+    _spans: tuple[list[int], list[int]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        tasks: dict[str, tuple[Indices, ...]] = {}
+        spans: list[list[int]] = []
+        for part in self.parts:
+            if isinstance(part, Tasks):
+                tasks[part.array] = (*tasks.get(part.array, ()), *part.indices)
+        for first, last in sorted(part for part in self.parts if isinstance(part, Span)):
+            if spans and first <= spans[-1][1]:
+                spans[-1][1] = max(last, spans[-1][1])
+            else:
+                spans.append([first, last])
+        ones = frozenset(part.id for part in self.parts if isinstance(part, One))
+        object.__setattr__(self, "_ones", ones)
+        object.__setattr__(self, "_tasks", tasks)
+        object.__setattr__(self, "_spans", ([first for first, _ in spans], [last for _, last in spans]))
 
     def has(self, job_id: str) -> bool:
         """Whether one of the parts means that job."""
-        return any(part.has(job_id) for part in self.parts)
+        if job_id in self._ones:
+            return True
+        array = array_of(job_id) if "_" in job_id else ""
+        if array and (
+            array in self._ones
+            or any(int(job_id.rpartition("_")[2]) in some for some in self._tasks.get(array, ()))
+        ):
+            return True
+        begins, ends = self._spans
+        number = array or job_id
+        if not begins or not is_number(number):
+            return False
+        place = bisect_right(begins, int(number))
+        return place > 0 and int(number) <= ends[place - 1]
 
 
 def array_of(job_id: str) -> str:
@@ -118,6 +154,25 @@ def array_of(job_id: str) -> str:
 def is_number(text: str) -> bool:
     """Whether this is a number as ids have it: "007" is a name that somebody gave a file."""
     return text.isdecimal() and text.isascii() and len(text) <= DIGITS_MAX and (text[0] != "0" or text == "0")
+
+
+def unmet(parts: Iterable[Part], ids: Iterable[str]) -> list[Part]:
+    """Those parts that mean none of these jobs."""
+    known = set(ids)
+    of_arrays: dict[str, list[str]] = {}
+    for job_id in known:
+        of_arrays.setdefault(array_of(job_id), []).append(job_id)
+    numbers = sorted(int(one) for one in (*known, *of_arrays) if one and is_number(one))
+
+    def is_met(part: Part) -> bool:
+        if isinstance(part, Tasks):
+            return any(part.has(job_id) for job_id in of_arrays.get(part.array, ()))
+        if isinstance(part, One):
+            return part.id in known or part.id in of_arrays
+        place = bisect_left(numbers, part.first)
+        return place < len(numbers) and numbers[place] <= part.last
+
+    return [part for part in parts if not is_met(part)]
 
 
 def is_meant(text: str) -> bool:

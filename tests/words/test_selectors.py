@@ -82,6 +82,11 @@ def test_a_list_means_exactly_what_is_written(text: str, those: str, others: str
     found = ranges.parse(text)
     assert [job for job in those.split() if not found.has(job)] == []
     assert [job for job in others.split() if found.has(job)] == []
+    # The whole list is asked in another way than its parts.
+    for job in (*those.split(), *others.split()):
+        assert found.has(job) == any(part.has(job) for part in found.parts)
+    assert ranges.unmet(found.parts, those.split()) == []
+    assert ranges.unmet(found.parts, others.split()) == list(found.parts)
 
 
 @pytest.mark.parametrize(
