@@ -1,4 +1,5 @@
-"""Independent judges of what was promised: at no instant cores, CPUs, memory, GPUs or licenses twice.
+"""Independent judges of what was promised: at no instant cores, CPUs, memory, GPUs or licenses twice, and no
+set or array ever over its limit.
 
 A promise is what one attempt of a job has of its node, and of what is counted in the whole cluster. It is
 taken from what the jobs wrote down themselves (ledger) and from what they ask for in their records, or from
@@ -8,6 +9,7 @@ each; an empty list is a pass.
     conflicts    what promises that hold at one instant promise twice
     overbooked   what the jobs of a run had at any instant, by their own account
     untold       a job that was not told what it had, or was told something else
+    over_limits  jobs that began although as many of their set or array ran as its limit allowed then
     CardWatch    what all cards together promise, looked at again and again
 """
 
@@ -32,7 +34,8 @@ WHOLE = 0
 class Promise:
     """What a job has: cores, 0 for all of the node; memory in bytes; CPUs and GPUs that are its own, by name.
 
-    `threads`: it runs on hardware threads that the cores of others leave over, and has no core.
+    `threads`: it runs on hardware threads that the cores of others leave over, and has no core. `groups` are
+    its set and its array, with whose they are.
     """
 
     job: str
@@ -43,6 +46,7 @@ class Promise:
     gpus: tuple[str, ...] = ()
     licenses: Mapping[str, int] = field(default_factory=dict)
     threads: bool = False
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,7 @@ class Supply:
 
     Cores, memory in bytes and the ids of GPUs are those of every node, or of each by name. `licenses` are
     those of the whole cluster, `local` those of nodes, by their names. `pins`: every job has CPUs of its own.
+    `groups` is how many jobs of each set and array may run at once; one that is not named is not judged.
     """
 
     cores: int | Mapping[str, int] | None = None
@@ -59,6 +64,7 @@ class Supply:
     licenses: Mapping[str, int] | None = None
     local: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     pins: bool | Mapping[str, bool] = False
+    groups: Mapping[str, int] = field(default_factory=dict)
 
 
 def conflicts(promises: Iterable[Promise], supply: Supply) -> list[str]:
@@ -66,6 +72,11 @@ def conflicts(promises: Iterable[Promise], supply: Supply) -> list[str]:
     wrong: list[str] = []
     nodes: dict[str, list[Promise]] = {}
     held: Counter[str] = Counter()
+    promises = list(promises)
+    for group, most in supply.groups.items():
+        of_group = [promise for promise in promises if group in promise.groups]
+        if len(of_group) > most:
+            wrong.append(f"{len(of_group)} of {most} jobs of {group} run: {_names(of_group)}")
     for promise in promises:
         nodes.setdefault(promise.node, []).append(promise)
         held.update(promise.licenses)
@@ -178,7 +189,45 @@ def promise_of(run: Interval, record: Mapping[str, Any]) -> Promise:
         run.gpus,
         dict(job.get("licenses") or {}),
         threads,
+        groups_of(run, record),
     )
+
+
+def over_limits(
+    runs: Iterable[Interval],
+    limits: Mapping[str, Iterable[tuple[float, int | None]]],
+    record_of: Records,
+    late_s: float,
+) -> list[str]:
+    """Every beginning of a job of a group that had a limit then: `limits` are from when on which, by group.
+
+    A limit that was lowered ends nothing, so only who begins is judged; and a claim may have been kept, and
+    the limit read, as long as `late_s` before the job began.
+    """
+    wrong = []
+    held = [(run, groups_of(run, record_of(run))) for run in runs if run.is_command]
+    for group, changes in limits.items():
+        changes = sorted(changes)
+        own = [run for run, groups in held if group in groups]
+        for run in own:
+            known = [most for at, most in changes if run.start - late_s < at <= run.start]
+            before = [most for at, most in changes if at <= run.start - late_s]
+            allowed = [*known, *(before[-1:] or [None])]
+            if None in allowed:
+                continue
+            beside = [other for other in own if other.start <= run.start < other.end]
+            if len(beside) > (most := max(filter(None, allowed), default=0)):
+                at = f"at {run.start:.3f} {run.label} began as one of {len(beside)} jobs of {group}"
+                wrong.append(f"{at}, of which {most} may run")
+    return wrong
+
+
+def groups_of(run: Interval, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The set and the array of a run, with the uid of their user."""
+    job = record.get("job") or {}
+    of_set = (f"{run.uid}/%{job['set']}",) if job.get("set") else ()
+    array = (f"{run.uid}/{job['array']['id']}",) if job.get("array") else ()
+    return (*of_set, *array)
 
 
 def untold(runs: Iterable[Interval], supply: Supply, record_of: Records = nothing) -> list[str]:

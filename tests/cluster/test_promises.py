@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 GB = 1 << 30
-ALL = Supply(4, 8 * GB, ("0", "1"), {"matlab": 3}, {"n1": {"fpga": 1}}, pins=True)
+ALL = Supply(
+    4, 8 * GB, ("0", "1"), {"matlab": 3}, {"n1": {"fpga": 1}}, pins=True, groups={"7/%fit": 2, "7/17": 1}
+)
 
 
 def ran(label: str, start: float, end: float, cores: int = 1, node: str = "n1", **more: Any) -> Interval:
@@ -47,6 +49,11 @@ def has(job: str = "a", cores: int = 1, node: str = "n1", **more: Any) -> Promis
         [has("a", gpus=("0",)), has("b", gpus=("1",)), has("c", node="n2", gpus=("0", "1"))],
         [has("a", licenses={"matlab": 2}), has("b", node="n2", licenses={"matlab": 1})],
         [has("a", licenses={"fpga": 1}), has("b", licenses={"matlab": 3})],
+        [
+            has("a", groups=("7/%fit", "7/17")),
+            has("b", node="n2", groups=("7/%fit",)),
+            has("c", groups=("8/%fit",)),
+        ],
     ],
 )
 def test_what_fits_passes(held: list[Promise]) -> None:
@@ -84,6 +91,10 @@ def test_what_fits_passes(held: list[Promise]) -> None:
             "n1 has 1 licenses fpga and gave 2: a, b",
         ),
         ([has("a", node="n2", licenses={"fpga": 1})], "1 licenses fpga of 0 are in use: a"),
+        (
+            [has("a", groups=("7/17",)), has("b", node="n2", groups=("7/%fit", "7/17"))],
+            "2 of 1 jobs of 7/17 run: a, b",
+        ),
     ],
 )
 def test_a_double_promise_is_found(held: list[Promise], wrong: str) -> None:
@@ -115,6 +126,40 @@ def test_who_ends_makes_room_at_that_instant() -> None:
     runs = [ran("a", 0, 1, 2), ran("b", 1, 2, 2), ran("c", 0, 2, 2, "n2"), ran("a+left", 0, 9, 0)]
 
     assert promises.overbooked(runs, Supply(2)) == []
+
+
+def of_sets(run: Interval) -> dict[str, Any]:
+    """The record of a run: those with an x in their label are of a set."""
+    return {"job": {"set": "s", "array": {"id": "17"}}} if "x" in run.label else {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "begun_too_many"),
+    [
+        ([(0.0, 2)], ["x3", "x4"]),
+        ([(0.0, 3)], ["x4"]),
+        ([(0.0, 4)], []),
+        ([(0.0, None)], []),
+        ([], []),
+        # Raised before the third, lowered before the fourth; the end of the first made no room for it.
+        ([(0.0, 2), (25.0, 3)], ["x4"]),
+        ([(0.0, 9), (35.0, 1)], ["x4"]),
+        # It may have been kept before that was known.
+        ([(0.0, 9), (39.0, 1)], []),
+        ([(0.0, 9), (20.0, 0)], ["x3", "x4"]),
+    ],
+)
+def test_who_begins_beyond_the_limit_of_a_group_is_found(
+    limits: list[tuple[float, int | None]], begun_too_many: list[str]
+) -> None:
+    """What runs when a limit is lowered goes on."""
+    runs = [ran("x1", 0, 100), ran("x2", 10, 100, node="n2"), ran("x3", 30, 100), ran("x4", 40, 100)]
+    runs += [ran("other", 5, 100), ran("x1+left", 0, 100)]
+
+    for group in ("%s", "17"):
+        wrong = promises.over_limits(runs, {f"{os.getuid()}/{group}": limits}, of_sets, 2.0)
+        assert [text.split()[2] for text in wrong] == begun_too_many
+    assert promises.over_limits(runs, {"999/%s": limits}, of_sets, 2.0) == []
 
 
 def put(homes: Path, user: str, id_: str, **record: Any) -> None:
