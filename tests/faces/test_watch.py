@@ -37,7 +37,9 @@ def watched(home: SpoolHome, *words: str, **of: object) -> Iterator[subprocess.P
     """`rq watch WORDS` as a process of its own."""
     command = [sys.executable, "-m", "roundq", *words]
     pipe = subprocess.PIPE
-    given = {"env": {**home.environ, "RQ_AUTO_START": "no"}, "stdout": pipe, "stderr": pipe, **of}
+    env = {**home.environ, "RQ_AUTO_START": "no"}
+    # Unbuffered: what is read line by line takes nothing from what is read at the end.
+    given = {"env": env, "cwd": home.home, "stdout": pipe, "stderr": pipe, "bufsize": 0, **of}
     with subprocess.Popen(command, **given) as running:  # type: ignore[call-overload]
         try:
             yield running
@@ -130,6 +132,8 @@ def test_a_restarted_job_is_watched_on(home: SpoolHome) -> None:
     supervisor = home.supervise(job)
     wait_until((home.home / "again").exists, 20)
     with watched(home, "watch", job) as watching:
+        assert watching.stdout is not None
+        line = watching.stdout.readline()
         process = home.record(job).process
         assert process is not None
         spools.request(home.spool, job, "restart", "elsewhere", environ.mark(process))
@@ -137,8 +141,8 @@ def test_a_restarted_job_is_watched_on(home: SpoolHome) -> None:
         supervisor.wait(20)
         home.run(job)
         out, _ = watching.communicate(timeout=60)
-    assert out == (home.home / "o").read_bytes()
-    assert out.count(b"\nattempt\n") == 2
+    assert line + out == (home.home / "o").read_bytes()
+    assert out.count(b"attempt\n") == 2
 
 
 def test_who_stops_watching_stops_no_job(home: SpoolHome) -> None:
@@ -189,6 +193,38 @@ def test_from_now_on(home: SpoolHome) -> None:
     assert b"old" not in out
     assert b"begins" not in out
     assert b"new\n" in out
+
+
+def test_run_watch_prints_from_the_first_byte_and_exits_as_the_job(home: SpoolHome) -> None:
+    """Of one that begins and ends at once, too; several have names."""
+    home.daemon()
+    with watched(
+        home, "run", "--watch", "-J", "fit", "-o", "o", "sh", "-c", "echo at once; exit 3"
+    ) as running:
+        out, err = running.communicate(timeout=60)
+    job = out.split()[1].decode()
+    assert out == f'submitted {job} "fit"\n'.encode() + (home.home / "o").read_bytes()
+    assert b"at once\n" in out
+    assert (running.returncode, err) == (3, b"")
+
+    with watched(home, "run", "--watch", "--array", "1-3", "sh", "-c", "echo $RQ_ARRAY_TASK_ID") as running:
+        out, err = running.communicate(timeout=60)
+    lines = [line.partition(b"| ")[2] for line in out.splitlines()]
+    assert sorted(line for line in lines if line.isdigit()) == [b"1", b"2", b"3"]
+    assert (running.returncode, err) == (0, b"")
+
+
+def test_who_stops_run_watch_is_told_that_the_job_is_in_the_queue(home: SpoolHome) -> None:
+    with watched(home, "run", "--watch", "sleep", "300") as running:
+        assert running.stdout is not None
+        job = running.stdout.readline().split()[1].decode()
+        home.supervise(job)
+        assert running.stdout.readline().startswith(f"rq: job {job} begins".encode())
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert err.startswith(f"rq: interrupted; job {job} stays in the queue\n".encode())
+    assert home.state(job) == RUNNING
 
 
 # ---------------------------------------------------------------- without supervisors

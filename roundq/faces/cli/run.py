@@ -193,9 +193,11 @@ def _accepted(asker: Person, order: Order, ids: list[str], options: argparse.Nam
         if options.verbose and len(order.jobs) == 1:
             say(f"its output goes to {_output_of(order, ids[0])}")
         stop = noted()
-        if stop is None and options.wait:
+        if stop is None and (options.wait or options.watch):
             try:
                 with as_stopped(), interruptible():
+                    if options.watch:
+                        return watch(asker, _followed(order, ids))
                     return follow(asker, _followed(order, ids), options.parsable)
             except KeyboardInterrupt as signaled:
                 stop = signaled
@@ -374,6 +376,14 @@ def _start_daemon(asker: Person, options: argparse.Namespace) -> None:
 
 
 # ---------------------------------------------------------------- --wait
+
+
+def watch(asker: Person, ids: Sequence[str]) -> int:
+    """Prints what jobs of mine write until they have ended; the exit code that tells how, as `follow`."""
+    from roundq.faces.cli import watch as watching
+
+    load_reader()
+    return watching.submitted(asker, ids)
 
 
 def follow(asker: Person, ids: Sequence[str], is_quiet: bool) -> int:

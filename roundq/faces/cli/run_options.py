@@ -151,6 +151,7 @@ def build_parser(verb: str) -> Parser:
     )
     add("--mail", metavar="ADDRESS", type=_address, action="append", default=[], help="mail there likewise")
     add("--wait", action="store_true", help="wait for its end, and exit with its exit code")
+    add("--watch", action="store_true", help="as --wait, and print what it writes meanwhile")
     add("--parsable", action="store_true", help="print only the id")
     add("-v", "--verbose", action="store_true", help="say more on standard error")
     return parser

@@ -211,7 +211,9 @@ def _refused(way: Way, row: Row, error: RoundqError | OSError) -> None:
 
 def _until_done(way: Way, asker: Person, asked: dict[str, tuple[Row, str]]) -> int:
     """Waits until it is done, or the jobs run no more; the exit code."""
-    left, done, gone = dict(asked), [], []
+    left = dict(asked)
+    done: list[Row] = []
+    gone: list[Row] = []
     pause_s = LOOK_S
     try:
         with interruptible(), progress(asker) as on_look:

@@ -72,19 +72,17 @@ def run(_verb: str, options: argparse.Namespace) -> int:
 
 def submitted(asker: Person, ids: Sequence[str]) -> int:
     """Watches jobs that were just submitted, from their first byte on; the exit code that tells how they
-    ended, of several the highest."""
+    ended, of several the highest. Raises KeyboardInterrupt when a signal has come."""
     watching = Watching(asker.spool, asker.node, lambda _: False)
     watching.begin(time.monotonic())
     entries = [Entry(job_id, WAITING, None, f"{job_id}.job", 0) for job_id in ids]
     watching.follow(entries, time.monotonic())
-    code = _watched(asker, watching, is_one=len(ids) == 1)
-    if code > 1:
-        return code
+    _print_all(asker, watching, One() if len(ids) == 1 else Many(watching))
     return max(outcome.exit_code(_row(asker, job)) for job in watching.jobs.values())
 
 
 def _watched(asker: Person, watching: Watching, *, is_one: bool) -> int:
-    """Prints until all have ended; 0 if they did well, 1 if not, more if it was interrupted."""
+    """Prints until all have ended; 0 if they did well, 1 if not. Who interrupts it is told what goes on."""
     screen: Screen = One() if is_one else Many(watching)
     try:
         _print_all(asker, watching, screen)
