@@ -19,7 +19,7 @@ from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
 from roundq.words.errors import RecordError, RoundqError
 from roundq.words.job import Job, Record
-from roundq.words.states import COMPLETED, ENDED_STATES, HELD, PENDING_STATES, WAITING
+from roundq.words.states import COMPLETED, ENDED_STATES, HELD, PENDING_STATES
 
 #: Jobs that can be retired.
 UNWELL = tuple(state for state in ENDED_STATES if state != COMPLETED)
@@ -59,10 +59,14 @@ def release(spool: Spool, row: Row, now_ns: int, late_s: float = 0.0) -> Outcome
 
     What others do is seen after `late_s` at the latest. Raises RoundqError if it cannot be told or done.
     """
+    was_on_hold = False
     for _ in range(_TRIES):
         row = unsealed(spool, row, late_s, "release")
         if not row.entry.is_on_hold:
-            return Outcome(None, row)
+            # Somebody has let it go: another command, or this one, of which the reply was late.
+            is_free = was_on_hold and row.state not in ENDED_STATES
+            return Outcome(row.state if is_free else None, row, row.record if is_free else None)
+        was_on_hold = True
         try:
             record = spools.read(spool, row.entry)
         except RecordError as error:
@@ -211,4 +215,4 @@ def _moving(verb: str, row: Row) -> RoundqError:
 
 def is_waiting(state: str | None) -> bool:
     """Whether a daemon is needed for what was put there."""
-    return state in (WAITING, HELD)
+    return state in PENDING_STATES

@@ -122,14 +122,15 @@ def put(
         # From here on it may be there.
         is_written = True
         files.replace(temporary, spools.path_of(spool, sealed))
-        is_put = files.move(spools.path_of(spool, sealed), target)
+        # Whoever moved it on, since the reply was late: it was put with this content.
+        files.move(spools.path_of(spool, sealed), target)
     except OSError:
         with contextlib.suppress(OSError):
             put_back(spool, sealed) if is_written else unseal(spool, sealed)
         raise
     if is_synced:
         files.sync_directory(spool.directory(state))
-    return is_put
+    return True
 
 
 def unseal(spool: Spool, sealed: Entry) -> bool:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -370,6 +371,9 @@ def _found(user: str, state: str, path: str) -> Found:
     if state in OWNED and "@" in id_:
         id_, _, node = id_.rpartition("@")
         node = node.removesuffix("!")  # Sealed: its owner is rewriting it.
+    elif state == "held":
+        # On hold, or being changed by a process.
+        id_ = re.sub(r"(.)(?:@user|@[0-9]+-[0-9]+-[0-9a-f]{8}-[a-z]+@[^@]+!)$", r"\1", id_)
     try:
         with open(path) as f:
             record = json.load(f)

@@ -122,6 +122,8 @@ def swept(homes: str, node: str) -> list[str]:
     left = {part: os.listdir(f"{spool}/{part}") for part in ("tmp", "requests", "claimed", "running")}
     left["history"] = [name for name in os.listdir(f"{spool}/history") if not name.endswith(".jsonl")]
     wrong = [f"left in {part}: {names}" for part, names in left.items() if names]
+    sealed = [name for name in os.listdir(f"{spool}/held") if name.endswith("!.job")]
+    wrong += [f"nobody changes {name} any more" for name in sealed]
     known = PARTS | {f"{name}{ending}" for name in (node, "other") for ending in ("", ".log")}
     wrong += [f"in the spool: {name}" for name in sorted(set(os.listdir(spool)) - known)]
     tokens = os.listdir(f"{spool}/ids")
@@ -164,6 +166,8 @@ def fingerprint(homes: str) -> str:
 def _plain(name: str, where: str) -> str:
     if where.endswith("/tmp"):
         return re.sub(r"\.\d+\.\d+\.[0-9a-f]{8}$|\.[0-9a-f]{16}$", "", name)
+    # Who changes a record is another one each time.
+    name = re.sub(r"@[0-9]+-[0-9]+-(?=[0-9a-f]{8}-\w+@)", "@", name)
     return re.sub(r"-[0-9a-f]{12}$", "", name) if where.endswith("/ids") else name
 
 

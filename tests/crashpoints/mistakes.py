@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from roundq.records import batch, ids
+from roundq.records import batch, changes, ids
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
 from roundq.words import record_format as formats
@@ -167,6 +167,26 @@ def _what_is_seized_keeps_its_name() -> None:
     spools.seize = seize
 
 
+def _what_was_on_hold_is_let_go() -> None:
+    """Whoever mends does not look where the record was."""
+    belongs = changes._belongs
+
+    def free(origin: str, record: Record | None) -> tuple[str, bool]:
+        return ("waiting", False) if origin == "user" else belongs(origin, record)
+
+    changes._belongs = free
+
+
+def _changes_are_written_after_the_move() -> None:
+    def put(spool: Spool, sealed: Entry, record: Record, state: str, node: str, **_: bool) -> bool:
+        target = f"{spool.directory(state)}/{sealed.id}.job"
+        files.move(spools.path_of(spool, sealed), target)
+        files.replace(spools.temporary_of(spool, node, formats.dump(record)), target)
+        return True
+
+    changes.put = put
+
+
 #: By name: how it is made, and the operation whose test finds it.
 MISTAKES: dict[str, tuple[Callable[[], None], str]] = {
     "contents are not synced": (_contents_are_not_synced, "submit"),
@@ -185,5 +205,7 @@ MISTAKES: dict[str, tuple[Callable[[], None], str]] = {
     "numbers are taken unasked": (_numbers_are_taken_unasked, "take ids"),
     "nothing is taken back": (_nothing_is_taken_back, "submit in bulk"),
     "nothing is swept": (_nothing_is_swept, "submit"),
+    "what was on hold is let go": (_what_was_on_hold_is_let_go, "mend what was on hold"),
+    "changes are written after the move": (_changes_are_written_after_the_move, "rerun: failed"),
     "what is seized keeps its name": (_what_is_seized_keeps_its_name, "seize"),
 }

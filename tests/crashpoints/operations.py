@@ -24,7 +24,7 @@ from roundq.words.policy import Want
 from roundq.words.states import WAITING
 from roundq.world import files, procs
 from tests.cluster import checkers
-from tests.crashpoints import steps
+from tests.crashpoints import changing, letting, steps
 from tests.crashpoints.stage import ALIVE, DEAD, HOLDS, MOVES, RUNS, USERS, Operation, Stage
 from tests.crashpoints.survivors import NODE, PATIENCE_S, environ_of, locks_of, open_daemon
 
@@ -609,4 +609,6 @@ OPERATIONS = [
     Operation("sweep: temporaries", _littered, _sweep_temporaries),
     Operation("sweep: environments", _old_environments, _sweep_environments),
     Operation("sweep: all of it", _littered_everywhere, _sweep_all),
+    *changing.OPERATIONS,
+    *letting.OPERATIONS,
 ]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 
 from roundq.actors import daemon as daemons
-from roundq.actors import queue
+from roundq.actors import mending, queue
 from roundq.actors.daemon import Daemon
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
@@ -56,7 +56,11 @@ def open_daemon(homes: str, node: str = NODE) -> Daemon:
 
 
 def _is_over(homes: str) -> bool:
-    return not any(os.listdir(f"{homes}/ann/{SPOOL}/{state}") for state in ("waiting", "claimed", "running"))
+    spool = f"{homes}/ann/{SPOOL}"
+    if any(os.listdir(f"{spool}/{state}") for state in ("waiting", "claimed", "running")):
+        return False
+    # What was being changed is put back.
+    return not any(name.endswith("!.job") for name in os.listdir(f"{spool}/held"))
 
 
 def daemon(homes: str, node: str = NODE, *, to_the_end: bool = True) -> None:
@@ -64,6 +68,8 @@ def daemon(homes: str, node: str = NODE, *, to_the_end: bool = True) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     spools.prepare(spool_of(homes))
     one = open_daemon(homes, node)
+    # Nothing that was sent before a process died is on its way here.
+    mending.AGAIN_S = 0.02
     until_s = time.monotonic() + PATIENCE_S
     one.round.run(time.monotonic())
     while to_the_end and not _is_over(homes):

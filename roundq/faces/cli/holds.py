@@ -28,6 +28,7 @@ from roundq.words.states import (
     COMPLETED,
     ENDED_STATES,
     HELD,
+    OWNED_STATES,
     PENDING_STATES,
     RUNNING,
     WAITING,
@@ -259,7 +260,7 @@ class Work:
 
     def sync(self) -> None:
         """Makes it durable. Says so if it cannot be: it is done all the same."""
-        states = {one.state for one in self.done if one.state is not None}
+        states = {one.state for one in self.done if one.state is not None} - {*OWNED_STATES}
         try:
             changes.sync(self.asker.spool, states)
         except OSError as error:
