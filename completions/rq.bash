@@ -108,7 +108,8 @@ _rq() {
         ;;
     esac
     case $verb in
-    show | why | log | watch | wait | cancel | restart | pause | cont | signal) COMPREPLY=($(compgen -W "$(_rq_jobs)" -- "$cur")) ;;
+    show | why | log | watch | wait | cancel | restart | pause | cont | signal | hold | release | rerun | retire | edit | \
+        list | dump) COMPREPLY=($(compgen -W "$(_rq_jobs)" -- "$cur")) ;;
     lost | drain | resume) COMPREPLY=($(compgen -W "$(_rq_nodes)" -- "$cur")) ;;
     help) COMPREPLY=($(compgen -W "$(_rq_verbs)" -- "$cur")) ;;
     esac

@@ -53,14 +53,19 @@ TRANSCRIPTS = [
         2,
         "rq: argument --wait: ignored explicit argument '1'\nhint: see: rq run -h\n",
     ),
-    (["show"], 2, "rq: the following arguments are required: ID|NAME\nhint: see: rq show -h\n"),
     *[
         (
             [verb],
             2,
             f"rq: which jobs to {what}?\nhint: name them by id or name; last is what you submitted last\n",
         )
-        for verb, what in (("log", "print the output of"), ("watch", "watch"))
+        for verb, what in (
+            ("log", "print the output of"),
+            ("watch", "watch"),
+            ("show", "show"),
+            ("why", "explain"),
+            ("wait", "wait for"),
+        )
     ],
     (
         ["log", "-n", "x", "1"],
