@@ -236,7 +236,7 @@ def _indices(rows: Iterable[Row]) -> list[tuple[int, ...]]:
 def _difference(mine: set[int], theirs: set[int], array: str) -> str:
     for some, of in ((theirs - mine, "only there"), (mine - theirs, "only here")):
         if some:
-            told = brief(f"{array}_{index}" for index in sorted(some)).removeprefix(f"{array}_")
+            told = brief(f"{array}_{index}" for index in sorted(some)).removeprefix(f"{array}_").strip("[]")
             return (
                 f"{'index' if len(some) == 1 else 'indices'} {told} {'is' if len(some) == 1 else 'are'} {of}"
             )
