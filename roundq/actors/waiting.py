@@ -1,15 +1,16 @@
 """My waiting jobs as the daemon knows them: each file read once, sorted by shape in the order of turns.
 
-A list of ten thousand costs what changed in it. It reads and remembers; it moves nothing.
+Of the tasks of an array, which were submitted alike, only a few are read. A list of a hundred thousand costs
+what changed in it. It reads and remembers; it moves nothing.
 """
 
 from __future__ import annotations
 
+import bisect
 import logging
-import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from roundq.records import spool as spools
 from roundq.records.shelf import Shelf
@@ -27,21 +28,65 @@ from roundq.world import files
 PARSE_MOST_S = 0.2
 #: A file that is no record yet may still be being written; after this it is reported.
 BROKEN_AFTER_S = 5.0
+#: Of so many new tasks of one array, two are read.
+ALIKE_LEAST = 20
+#: So many are tried for that, since they may have moved on.
+SOME = 5
+#: So many jobs that come or go are put in or taken out one by one.
+FEW = 100
+
+_Key = tuple[Want, str | None, tuple[str, ...], int]
 
 
-@dataclass(slots=True)
-class Waiting:
-    """One waiting job that was read: what policy needs of it, and since when we know it.
+class Kind:
+    """What many waiting jobs have in common: all that a daemon knows of a job but its id and its times.
 
     `groups` are all of its groups, `throttle` is that of its array, 0 for none.
     """
 
-    entry: Entry
-    want: Want
-    known_s: float
-    environment: str | None
-    groups: tuple[str, ...] = ()
-    throttle: int = 0
+    __slots__ = ("environment", "groups", "shape", "throttle", "want")
+
+    def __init__(self, want: Want, environment: str | None, groups: tuple[str, ...], throttle: int) -> None:
+        self.want, self.shape = want, want.shape
+        self.environment, self.groups, self.throttle = environment, groups, throttle
+
+    def keep_to(self, limited: tuple[str, ...]) -> None:
+        """Says which of its groups have a limit."""
+        if limited != self.want.groups:
+            self.want = replace(self.want, groups=limited)
+            self.shape = self.want.shape
+
+
+class Waiting:
+    """One waiting job that was read, or that is like one that was: what it is, and since when we know it.
+
+    There may be a hundred thousand: it holds no more than it must.
+    """
+
+    __slots__ = ("entry", "kind", "known_s", "submitted_ns")
+
+    def __init__(self, entry: Entry, kind: Kind, submitted_ns: int, known_s: float) -> None:
+        self.entry, self.kind, self.submitted_ns, self.known_s = entry, kind, submitted_ns, known_s
+
+    @property
+    def want(self) -> Want:
+        """What policy needs of it."""
+        return replace(self.kind.want, id=self.entry.id, submitted_ns=self.submitted_ns)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """All of its groups."""
+        return self.kind.groups
+
+    @property
+    def throttle(self) -> int:
+        """That of its array, 0 for none."""
+        return self.kind.throttle
+
+
+def _turn(one: Waiting) -> tuple[int, tuple[int, int, int, str]]:
+    """What sorts jobs of one shape."""
+    return one.submitted_ns, policy.natural(one.entry.id)
 
 
 class WaitingList:
@@ -59,6 +104,9 @@ class WaitingList:
         #: Since when the newest of them is known.
         self.newest_s = float("-inf")
         self._is_unread = False
+        #: What is the same for many, kept once.
+        self._kinds: dict[_Key, Kind] = {}
+        self._newest_ns = 0
         #: Arrays of which nothing may begin; and by array how many of its tasks may fail.
         self._barred: frozenset[str] = frozenset()
         self._max_fails: dict[str, int] = {}
@@ -86,10 +134,8 @@ class WaitingList:
         if asked == self._asked:
             return
         self._asked = dict(asked)
-        for one in self._by_file.values():
-            groups = self._limited(one.groups, one.throttle)
-            if groups != one.want.groups:
-                one.want = replace(one.want, groups=groups)
+        for kind in self._kinds.values():
+            kind.keep_to(self._limited(kind.groups, kind.throttle))
         self._sort()
 
     def _limited(self, groups: tuple[str, ...], throttle: int) -> tuple[str, ...]:
@@ -101,11 +147,7 @@ class WaitingList:
 
     def remove(self, entries: Iterable[Entry]) -> None:
         """Forgets jobs that the caller moves elsewhere; if they come back, the next look finds them."""
-        known = len(self)
-        for entry in entries:
-            self._by_file.pop(entry.file, None)
-        if len(self) < known:
-            self._thin_out()
+        self._forget([entry.file for entry in entries if entry.file in self._by_file])
 
     def bar(self, arrays: Iterable[str]) -> None:
         """Says of which arrays nothing may begin: their tasks are none of those that wait here."""
@@ -132,7 +174,7 @@ class WaitingList:
         """The environments of what waits; None if some job of the queue was not read or cannot be."""
         if self._is_unread or self._broken:
             return None
-        return {one.environment for one in self._by_file.values() if one.environment}
+        return {one.kind.environment for one in self._by_file.values() if one.kind.environment}
 
     def look(self, now_s: float, list_most_s: float) -> None:
         """Brings the list up to date. `now_s` is monotonic; a long list is relisted within `list_most_s`."""
@@ -151,31 +193,54 @@ class WaitingList:
         is_complete = len(self._by_file) + len(self._broken) == len(entries)
         if not changed and is_complete and not self._is_unread and not self._broken:
             return
-        gone = [file for file in self._by_file if self._by_file[file].entry is not entries.get(file)]
-        for file in gone:
-            del self._by_file[file]
+        gone = self._by_file.keys() - entries.keys()
+        self._forget([*gone, *(file for file in self._shelf.replaced if file in self._by_file)])
         for entry in [entry for entry in self._broken if entries.get(entry.file) is not entry]:
             del self._broken[entry]
-        fresh = [entry for file, entry in entries.items() if file not in self._by_file]
+        fresh = [entries[file] for file in entries.keys() - self._by_file.keys()]
         if self._barred:
             fresh = [entry for entry in fresh if array_of(entry.id) not in self._barred]
         self._is_unread = False
-        until_s = listed_s + PARSE_MOST_S
-        for entry in sorted(fresh, key=_age_first):
+        found: list[Waiting] = []
+        for batch in _together(fresh):
+            self._read_all(batch, now_s, listed_s + PARSE_MOST_S, found)
+            if self._is_unread:
+                break
+        self._put(found)
+
+    def _read_all(self, entries: list[Entry], now_s: float, until_s: float, found: list[Waiting]) -> None:
+        """Reads what is new, single jobs or tasks of one array, for as long as there is time."""
+        alike = self._alike(entries, now_s) if len(entries) >= ALIKE_LEAST else None
+        for entry in entries:
+            if alike is not None:
+                found.append(Waiting(entry, *alike, now_s))
+                continue
             if time.monotonic() > until_s:
                 self._is_unread = True
-                break
-            self._read(entry, now_s)
-        if any(entry.file in self._by_file for entry in fresh):
-            self._sort()
-        elif gone:
-            self._thin_out()
+                return
+            if (facts := self._read(entry, now_s)) is not None:
+                found.append(Waiting(entry, *facts, now_s))
 
-    def _read(self, entry: Entry, now_s: float) -> None:
+    def _alike(self, tasks: list[Entry], now_s: float) -> tuple[Kind, int] | None:
+        """What new tasks of one array are, if the first and the last of them are alike.
+
+        All were submitted alike, and one may have been changed since, alone or with all others: whoever
+        changes one gives it a new file, which comes alone, is one of the two that are read here, or is
+        found to be another when it is claimed. Then it goes back, and comes alone.
+        """
+        first, last = self._one_of(tasks[:SOME], now_s), self._one_of(tasks[: -SOME - 1 : -1], now_s)
+        return first if first == last else None
+
+    def _one_of(self, tasks: Iterable[Entry], now_s: float) -> tuple[Kind, int] | None:
+        # Other nodes take the first at the same time.
+        return next((facts for entry in tasks if (facts := self._read(entry, now_s)) is not None), None)
+
+    def _read(self, entry: Entry, now_s: float) -> tuple[Kind, int] | None:
+        """What a job is, and when it was submitted; None if that cannot be told now."""
         try:
             record = spools.read(self.spool, entry)
         except FileNotFoundError:
-            return
+            return None
         except (OSError, RecordError) as error:
             since_s, known = self._broken.get(entry, (now_s, ""))
             self._broken[entry] = (since_s, known)
@@ -183,7 +248,7 @@ class WaitingList:
             if now_s - since_s >= BROKEN_AFTER_S and not known:
                 self._broken[entry] = (since_s, f"waiting/{entry.file} is not a job: {error}")
                 self.log.warning("%s", self._broken[entry][1])
-            return
+            return None
         self._broken.pop(entry, None)
         job = record.job
         submitted_ns = job.submitted_ns
@@ -192,34 +257,74 @@ class WaitingList:
             try:
                 submitted_ns = files.signature(spools.path_of(self.spool, entry))[1]
             except OSError:
-                return
+                return None
         if job.array is not None and job.array.max_fails is not None:
             self._max_fails[job.array.id] = job.array.max_fails
         groups, throttle = groups_of(job), throttle_of(job)
-        want = policy.want_of(entry.id, job, submitted_ns, self._limited(groups, throttle))
-        self.newest_s = now_s
-        self._by_file[entry.file] = Waiting(
-            entry, want, now_s, job.environment and sys.intern(job.environment), groups, throttle
-        )
+        want = policy.want_of("", job, 0, self._limited(groups, throttle))
+        key = want, job.environment, groups, throttle
+        # A batch was submitted at once: one number for all.
+        self._newest_ns = submitted_ns = self._newest_ns if self._newest_ns == submitted_ns else submitted_ns
+        return self._kinds.setdefault(key, Kind(*key)), submitted_ns
+
+    # ------------------------------------------------------------ in order
+
+    def _put(self, found: list[Waiting]) -> None:
+        """Takes in jobs that were read, each where its turn is."""
+        if not found:
+            return
+        self.newest_s = found[0].known_s
+        self._by_file.update((one.entry.file, one) for one in found)
+        if len(found) > FEW:
+            self._sort()
+            return
+        for one in found:
+            bisect.insort(self.shapes.setdefault(one.kind.shape, []), one, key=_turn)
+        self._order()
+
+    def _forget(self, names: list[str]) -> None:
+        """Takes out what left the queue."""
+        if not names:
+            return
+        gone = [self._by_file.pop(file) for file in names]
+        if len(gone) > FEW:
+            left = {
+                shape: [one for one in line if one.entry.file in self._by_file]
+                for shape, line in self.shapes.items()
+            }
+            self.shapes = {shape: line for shape, line in left.items() if line}
+        else:
+            for one in gone:
+                line = self.shapes[one.kind.shape]
+                # Each job that starts comes from among the first; to look at all would be felt.
+                del line[bisect.bisect_left(line, _turn(one), key=_turn)]
+                if not line:
+                    del self.shapes[one.kind.shape]
+        self._order()
 
     def _sort(self) -> None:
         """The queue by shape, each in the order of turns: a round looks at the first few of each."""
-        by_id = {one.entry.id: one for one in self._by_file.values()}
         self.shapes = {}
-        for want in policy.in_order(one.want for one in self._by_file.values()):
-            self.shapes.setdefault(want.shape, []).append(by_id[want.id])
+        for one in self._by_file.values():
+            self.shapes.setdefault(one.kind.shape, []).append(one)
+        for line in self.shapes.values():
+            line.sort(key=_turn)
+        self._order()
+        used = {one.kind for one in self._by_file.values()}
+        self._kinds = {key: kind for key, kind in self._kinds.items() if kind in used}
 
-    def _thin_out(self) -> None:
-        """Takes out what left the queue: a tenth of the time that sorting takes, for each job that starts."""
-        left = {
-            shape: [one for one in waiting if one.entry.file in self._by_file]
-            for shape, waiting in self.shapes.items()
-        }
-        self.shapes = {shape: waiting for shape, waiting in left.items() if waiting}
+    def _order(self) -> None:
+        """The shapes in the order of the turns of the first job of each."""
+        if len(self.shapes) > 1:
+            first = sorted(self.shapes, key=lambda shape: policy.turn(self.shapes[shape][0].want))
+            self.shapes = {shape: self.shapes[shape] for shape in first}
 
 
-def _age_first(entry: Entry) -> tuple[int, int, str]:
-    """Numbers by value, as they were given; names after them."""
-    number = entry.id.partition(".")[0]
-    is_number = number.isdecimal() and len(number) < 19
-    return (0, int(number), entry.id) if is_number else (1, 0, entry.id)
+def _together(fresh: Iterable[Entry]) -> list[list[Entry]]:
+    """Single jobs, and the tasks of each array, all in the order of their ids: as they were submitted."""
+    found: dict[str, list[tuple[tuple[int, int, int, str], Entry]]] = {}
+    for entry in fresh:
+        found.setdefault(array_of(entry.id) or entry.id, []).append((policy.natural(entry.id), entry))
+    for tasks in found.values():
+        tasks.sort()
+    return [[entry for _, entry in tasks] for tasks in sorted(found.values(), key=lambda tasks: tasks[0])]

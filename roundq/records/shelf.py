@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 from roundq.records.spool import SUFFIX, Entry, Spool, entry_of
 from roundq.world import files
 
@@ -19,6 +17,8 @@ class Shelf:
         self.entries: dict[str, Entry] = {}
         #: Some names of files that were meant to be records, but that no record can have.
         self.misnamed: list[str] = []
+        #: The names that the last listing had for other files than the one before.
+        self.replaced: list[str] = []
         self.freshness = files.Freshness(spool.directory(state))
 
     def look(self, now_s: float) -> bool:
@@ -31,16 +31,19 @@ class Shelf:
             self.freshness.forget()
             raise
         before, self.entries = self.entries, {}
+        self.misnamed, self.replaced = [], []
         is_new = False
         for listed in names:
-            known = before.get(listed.name)
-            if known is not None and known.inode == listed.inode:
-                self.entries[listed.name] = known
-            elif (entry := entry_of(self.state, listed)) is not None:
-                self.entries[listed.name] = entry
+            name, inode = listed
+            known = before.get(name)
+            if known is not None:
+                if known.inode == inode:
+                    self.entries[name] = known
+                    continue
+                self.replaced.append(name)
+            if (entry := entry_of(self.state, listed)) is not None:
+                self.entries[name] = entry
                 is_new = True
-        meant = (listed.name for listed in names if listed.name.endswith(SUFFIX))
-        self.misnamed = list(
-            itertools.islice((name for name in meant if name not in self.entries), MISNAMED_MAX)
-        )
+            elif name.endswith(SUFFIX) and len(self.misnamed) < MISNAMED_MAX:
+                self.misnamed.append(name)
         return is_new or len(before) != len(self.entries)

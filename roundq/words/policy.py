@@ -93,7 +93,7 @@ def in_order(wants: Iterable[Want]) -> list[Want]:
     order = sorted(wants, key=_submitted)
     if len(set(map(_submitted, order))) < len(order):
         # The tasks of an array were all submitted at once. Ids with numbers go by value.
-        order.sort(key=lambda want: (want.submitted_ns, _natural(want.id)))
+        order.sort(key=lambda want: (want.submitted_ns, natural(want.id)))
     order.sort(key=attrgetter("priority"), reverse=True)
     order.sort(key=attrgetter("scavenge"))
     return order
@@ -101,17 +101,18 @@ def in_order(wants: Iterable[Want]) -> list[Want]:
 
 def turn(want: Want) -> tuple[bool, int, int, tuple[int, int, int, str]]:
     """The key of that order, for what is in order by parts."""
-    return want.scavenge, -want.priority, want.submitted_ns, _natural(want.id)
+    return want.scavenge, -want.priority, want.submitted_ns, natural(want.id)
 
 
-def _natural(job_id: str) -> tuple[int, int, int, str]:
-    """Sorts 2 before 10, 17_3 before 17_12, and numbers before names."""
+def natural(job_id: str) -> tuple[int, int, int, str]:
+    """What sorts ids: 2 before 10, 17_3 before 17_12, 17.n1_3 before 17.n1_12, and numbers before names."""
     number, _, index = job_id.partition("_")
     if number.isdecimal() and (not index or index.isdecimal()):
         return 0, int(number), int(index or -1), job_id
     number, _, node = job_id.partition(".")
     if number.isdecimal() and node and not node.isdecimal():
-        return 0, int(number), -1, job_id
+        index = node.rpartition("_")[2]
+        return 0, int(number), int(index) if index != node and index.isdecimal() else -1, job_id
     return 1, 0, 0, job_id
 
 
