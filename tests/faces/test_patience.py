@@ -19,7 +19,10 @@ _END_HINT = (
     "hint: give exit codes from 1 to 255, or exit, signal, timeout, oom, output, start, shutdown, lost, with"
     " commas between\n"
 )
-_BEGIN_HINT = "hint: write 22:00, now+2h, tomorrow, tomorrow 9:00, 2026-12-24 or 2026-12-24T18:00, with a zone or without\n"
+_BEGIN_HINT = (
+    "hint: write 22:00, now+2h, tomorrow, tomorrow 9:00, 2026-12-24 or 2026-12-24T18:00, with a zone or"
+    " without\n"
+)
 _SLURM_HINT = (
     "hint: write afterok:ID, afterany:ID, afternotok:ID, aftercorr:ID or singleton, with commas between\n"
 )
@@ -233,7 +236,7 @@ EACH_REFUSED = {
 
 
 @pytest.mark.parametrize("array", EACH_REFUSED)
-def test_other_indices_are_an_error_which_says_which(desk: Desk, array: tuple[str, ...]) -> None:
+def test_other_indices_are_an_error_which_says_which(desk: Desk, array: tuple[str, str]) -> None:
     desk.rq("run", "--array", "0-3", "true")
     assert desk.rq("run", *array, "--after-each", "1", "true") == Said(
         2,
