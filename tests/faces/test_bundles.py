@@ -49,7 +49,7 @@ def test_the_bar_has_its_length_and_shows_all_there_is(
 def test_the_bar_is_in_proportion() -> None:
     """Done from the left, what waits on the right, what went wrong between them."""
     assert text_of(bundles.bar({COMPLETED: 50, WAITING: 50}, 10, ascii_only=True)) == "#####....."
-    assert text_of(bundles.bar(MIXED, 20, ascii_only=True)) == "########x==........."
+    assert text_of(bundles.bar(MIXED, 20, ascii_only=True)) == "########x=.........."
     assert text_of(bundles.bar({CANCELED: 1, COMPLETED: 3}, 8, ascii_only=True)) == "######--"
 
 

@@ -68,7 +68,7 @@ class Most(NamedTuple):
 #: What a list on a screen reads, one in a pipe, and a program: nothing that is not shown, since a list is
 #: wanted at once.
 _SCREEN = Most(PENDING_MOST, PENDING_MOST, ENDED_MOST, ENDED_MOST // 10)
-_PIPED = Most(500, 100, 3 * ENDED_MOST, ENDED_MOST // 2)
+_PIPED = Most(510, 110, 3 * ENDED_MOST, ENDED_MOST // 2)
 _PROGRAM = Most(ROWS_MOST, ROWS_MOST, 10 * ENDED_MOST, 10 * ENDED_MOST)
 
 
