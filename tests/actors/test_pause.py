@@ -295,7 +295,7 @@ def test_a_signal_that_ends_the_command_is_its_end(home: SpoolHome) -> None:
 
     record = home.wait_for(job)
     assert (home.state(job), record.reason, record.signal) == (FAILED, "signal", signal.SIGINT)
-    assert signals.names(home.spool) == set()
+    wait_until(lambda: signals.names(home.spool) == set(), 20)
 
 
 # ---------------------------------------------------------------- with a daemon
