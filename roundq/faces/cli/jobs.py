@@ -181,7 +181,8 @@ class _Cancel:
             self._refused(error, f"cannot cancel {row.id}")
             return
         if became == queue.ASKED:
-            self.asked.append(row)
+            # It was taken meanwhile, and which node stops it is told.
+            self.asked.append(_now(self.asker, row) if row.state in PENDING_STATES else row)
         elif became == queue.GONE:
             self.gone.append(row)
         elif became == queue.ENDED:
@@ -247,11 +248,13 @@ def on_nodes(rows: Sequence[Row]) -> str:
     return f" on {visible(', '.join(nodes))}" if nodes and len(nodes) <= NODES_TOLD else ""
 
 
+def _now(asker: Person, row: Row) -> Row:
+    entry = locate(asker.spool, [row.id]).get(row.id)
+    return row if entry is None else row_of(asker.spool, entry, True)
+
+
 def _ended_how(asker: Person, row: Row) -> str:
-    now = read(row)
-    if now.state not in ENDED_STATES:
-        entry = locate(asker.spool, [row.id]).get(row.id)
-        now = now if entry is None else row_of(asker.spool, entry, True)
+    now = read(row) if row.state in ENDED_STATES else _now(asker, row)
     return outcome.sentence(now) if now.state in ENDED_STATES else now.state
 
 

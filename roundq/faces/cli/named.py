@@ -185,7 +185,7 @@ def no_such_job(word: str) -> NoSuchJob:
     if match.is_meant(word):
         return NoSuchJob(f"no job of yours matches {shown(word)}", "a job of this name is meant by -J")
     if word.startswith("%"):
-        return NoSuchJob(f"no job of yours is in the set {shown(word[1:])}", "rq q --mine lists your jobs")
+        return NoSuchJob(f"no such set: {word}", "rq sets lists your sets")
     if any(char in word for char in "*?"):
         return NoSuchJob(f"no such job: {shown(word)}", f"for a pattern write 'name={shown(word)}'")
     return NoSuchJob(f"no such job: {shown(word)}", "rq q --mine lists your jobs")
