@@ -156,6 +156,29 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
 
     `rq limit GROUP --json`: sets as above, with that one.
 
+    `rq history --json`: jobs as above.
+
+    `rq report --json`:
+
+        since, until, by    from when to when jobs ended, and what the groups are by
+        total       the sums of all: an object of
+            jobs, failed       how many, and of these how many did not end well, without those canceled
+            states, reasons    state -> number of jobs; and why they failed -> number of jobs
+            attempts           how often they were begun
+            core_seconds, measured_core_seconds, cpu_seconds
+                               what they had; of those of which it is known what they computed; and that
+            cpu_efficiency, memory_efficiency
+                               from 0 to 1: processor time by core-seconds; memory used by memory asked for
+            memory_most        the most that any of them used
+            wait_mean, wait_p95
+                               for the first start: on average, and what 95 of 100 did not exceed
+        groups      a list of such objects, each with its name, those with most core-seconds first
+
+    `rq stats --json`:
+
+        jobs        a list of objects: id, state, cores, cpu_time, cpu_efficiency, memory (asked for),
+                    memory_used, memory_efficiency, run_time, time_limit, wait_time, attempt
+
     `rq doctor --json`:
 
         findings    a list of objects, in the order in which they were made:

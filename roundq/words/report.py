@@ -7,7 +7,7 @@ left out of the sum and of what it is divided by; so a sum over few is not taken
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -181,6 +181,11 @@ class Report:
     total: Figures
     groups: dict[str, Figures]
     spans: list[tuple[int, int, int, str]]
+
+
+def common(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Reasons with how many jobs they are of, the most common first."""
+    return sorted(reasons.items(), key=lambda pair: (-pair[1], pair[0]))
 
 
 def percentile(values: Sequence[float], part: float) -> float | None:

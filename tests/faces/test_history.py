@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from typing import Any
 
 import pytest
 
@@ -77,3 +79,90 @@ def test_what_never_was_is_no_job(past: Desk) -> None:
     said = past.rq("show", "4711")
     assert (said.code, said.out) == (1, "")
     assert said.err.startswith('rq: no such job: "4711"\n')
+
+
+# ---------------------------------------------------------------- rq history
+
+
+def ids_of(said_out: str) -> list[str]:
+    """The second column of a table, without its title."""
+    return [line.split("  ")[1].strip() for line in said_out.splitlines()[1:]]
+
+
+@pytest.fixture
+def ended(desk: Desk) -> Desk:
+    """Jobs that ended some hours and days ago by the clock of this machine, folded or not."""
+    now_ns = time.time_ns()
+
+    def of(name: str, ago_s: float, **more: Any) -> Record:
+        given = {"ago_s": ago_s + 100, "now_ns": now_ns, "began_s": ago_s + 60, "ended_s": ago_s, **more}
+        return record(name, **given)
+
+    fold(desk, "1", COMPLETED, of("old", 40 * 86_400, exit_code=0, node="n1", cores=4))
+    fold(desk, "2", FAILED, of("fit", 3 * 86_400, reason="exit", exit_code=3, node="n2", cores=1))
+    desk.homes.put(desk.spool, COMPLETED, "3", of("fit", 7200, exit_code=0, node="n1", cores=2, job_set="s"))
+    desk.homes.put(desk.spool, CANCELED, "4", of("plot", 60, reason="canceled"))
+    return desk
+
+
+def test_history_lists_what_ended_the_newest_last(ended: Desk) -> None:
+    """Of the last week if nobody says, from records and journals alike, each once."""
+    said = ended.rq("history", "-o", "id,state,node,cores,run_time,wait_time,name")
+    assert (said.code, said.err) == (0, "")
+    assert said.out == (
+        "ID  STATE           NODE  CORES  RUN_TIME  WAIT_TIME  NAME\n"
+        "2   failed: exit 3  n2        1      1:00       0:40  fit\n"
+        "3   completed       n1        2      1:00       0:40  fit\n"
+        "4   canceled        -         1      1:00       0:40  plot\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--since", "100d"), "1234"),
+        (("--since", "1d"), "34"),
+        (("--since", "100d", "--until", "1d"), "12"),
+        (("--until", "1d"), "12"),
+        (("-n", "2"), "34"),
+        (("fit",), "23"),
+        (("-J", "old"), "1"),
+        (("1-3",), "123"),
+        (("%s",), "3"),
+        (("state=failed",), "2"),
+        (("code=0 & node=n1",), "13"),
+        (("name=nothing",), ""),
+        (("--since", "1d", "fit"), "3"),
+    ],
+)
+def test_history_takes_times_and_jobs(words: tuple[str, ...], expected: str, ended: Desk) -> None:
+    """Jobs that are named are looked for however long ago they ended."""
+    said = ended.rq("history", *words)
+    assert (said.code, said.err) == (0, "")
+    assert ids_of(said.out) == list(expected)
+
+
+def test_history_is_for_programs_too(ended: Desk) -> None:
+    found = json.loads(ended.rq("history", "--json").out)
+    assert [job["id"] for job in found["jobs"]] == ["2", "3", "4"]
+    assert found["jobs"][0]["reason"] == "exit"
+    assert ended.rq("history", "--csv", "-o", "id,name,exit_code").out == (
+        "id,name,exit_code\n2,fit,3\n3,fit,0\n4,plot,\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (("--since", "tomorrow"), 'since "tomorrow"'),
+        (("--since", "1d", "--until", "2d"), "option --until: that is not after --since"),
+        (("-n", "0"), 'option -n: "0" is no number of jobs'),
+        (("-o", "nothing"), 'there is no column "nothing"'),
+        (("state=",), "state="),
+        (("last",), '"last" is the job that was submitted last'),
+    ],
+)
+def test_history_refuses_what_it_does_not_understand(words: tuple[str, ...], what: str, ended: Desk) -> None:
+    said = ended.rq("history", *words)
+    assert (said.code, said.out) == (2, "")
+    assert what in said.err
