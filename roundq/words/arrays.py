@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -26,7 +27,7 @@ class Spec(NamedTuple):
         """The distance of all neighbouring indices, or 1 if it is not the same everywhere."""
         if isinstance(self.indices, range):
             return self.indices.step if len(self.indices) > 1 else 1
-        steps = {after - before for before, after in zip(self.indices, self.indices[1:], strict=False)}
+        steps = {after - before for before, after in itertools.pairwise(self.indices)}
         return steps.pop() if len(steps) == 1 else 1
 
 
