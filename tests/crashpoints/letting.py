@@ -79,6 +79,6 @@ OPERATIONS = [
     Operation("let go: its time has come", _begins, _look),
     Operation("let go: what it came after ended", _after_well, _look, kinds=_KILLED),
     Operation("let go: what it came after failed", _after_failure, _look, kinds=_KILLED),
-    Operation("recover: running, retried", _lost("completed"), _recover, canceled="1"),
-    Operation("recover: running, retried later", _lost("held", backoff_s=LATER_S), _recover),
+    Operation("recover: running, retried", _lost("completed"), _recover, kinds=_KILLED, canceled="1"),
+    Operation("recover: running, retried later", _lost("held", backoff_s=LATER_S), _recover, kinds=_KILLED),
 ]
