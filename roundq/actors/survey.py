@@ -9,12 +9,12 @@ import heapq
 import itertools
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from roundq.actors import occupancy
 from roundq.actors.occupancy import Lodger
-from roundq.actors.waiting import WaitingList
+from roundq.actors.waiting import Waiting, WaitingList
 from roundq.records import cards, neighbours
 from roundq.records import spool as spools
 from roundq.records.cards import Occupant
@@ -445,13 +445,20 @@ def _may_start(scene: Scene, waiting: WaitingList, limits: Mapping[str, GroupLim
             continue
         # What comes behind as many as there are cores cannot start before these.
         lines = [
-            [(policy.turn(one.want), kind) for one in waiting.shapes[kind][:most]]
+            _in_turn(kind, waiting.shapes[kind][:most])
             for kind, most in zip(kinds, left, strict=True)
+            if most
         ]
-        begin = Counter(kind for _, kind in itertools.islice(heapq.merge(*lines), scene.cores))
+        first_of_all = itertools.islice(heapq.merge(*lines), scene.cores)
+        begin = Counter(kind for _, _, kind in first_of_all)
         found.update(begin)
     # A card tells why others wait, of as many as there is room for.
     return dict.fromkeys(itertools.islice(waiting.shapes, cards.HEADS_MAX), 0) | found
+
+
+def _in_turn(kind: Shape, jobs: Iterable[Waiting]) -> Iterator[tuple[int, object, Shape]]:
+    """Jobs of one shape as they are merged with those of others that differ in their groups alone."""
+    return ((one.submitted_ns, policy.natural(one.entry.id), kind) for one in jobs)
 
 
 def kept_before(seen: Iterable[Seen], me: str) -> dict[Shape, frozenset[str]]:
