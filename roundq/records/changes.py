@@ -213,6 +213,35 @@ def may_live(seal: Seal, *, but_me: bool = False) -> bool:
     return procs.liveness(Identity(procs.boot_id(), seal.pid, seal.start)) is not procs.Liveness.DEAD
 
 
+# ---------------------------------------------------------------- cancel
+
+
+def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
+    """cancel, by any command of the user: the facts, if they can be written, and the move: `spool.cancel`.
+
+    Sealed all the while: what is canceled may be run again at once, and must not be written to any more.
+    """
+    target = f"{spool.directory(CANCELED)}/{entry.id}{SUFFIX}"
+    try:
+        sealed = change(spool, entry, node)
+    except SpoolError:
+        # Its id makes no name for that.
+        return files.move(spools.path_of(spool, entry), target)
+    if sealed is None:
+        return False
+    try:
+        with contextlib.suppress(OSError, RecordError):
+            data = formats.dump(spools.canceled(spools.read(spool, sealed), now_ns))
+            files.replace(spools.temporary_of(spool, node, data), spools.path_of(spool, sealed))
+        # It is, also if it moved on since the reply was late.
+        files.move(spools.path_of(spool, sealed), target)
+    except OSError:
+        with contextlib.suppress(OSError):
+            put_back(spool, sealed)
+        raise
+    return True
+
+
 # ---------------------------------------------------------------- names
 
 

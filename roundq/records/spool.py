@@ -550,26 +550,20 @@ def seize(spool: Spool, entry: Entry, node: str) -> Entry | None:
 def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
     """cancel of a job that is not begun: held or waiting by any command, claimed by NODE's daemon.
 
-    False: it moved on meanwhile, or is being changed. The move decides; the facts follow, and if they
-    cannot be written the job is canceled all the same. Raises SpoolError if it is, but not durably.
+    False: it moved on meanwhile, or is being changed. The facts are written first; if they cannot be, the
+    job is canceled all the same. Raises SpoolError if it is, but not durably.
     """
-    file = f"{entry.id}{SUFFIX}"
-    if entry.state == HELD and entry.is_sealed:
-        # Whoever changes it would write it anew, and it would run although it was canceled.
-        return False
-    if not files.move(path_of(spool, entry), f"{spool.directory(CANCELED)}/{file}"):
+    # It builds on what is here.
+    from roundq.records import changes
+
+    moves = _cancel_claimed if entry.state == CLAIMED else changes.cancel
+    if not moves(spool, entry, now_ns, node):
         return False
     unsynced: OSError | None = None
     try:
         files.sync_directory(spool.directory(CANCELED))
     except OSError as error:
         unsynced = error
-    ended = Entry(entry.id, CANCELED, None, file, 0)
-    with contextlib.suppress(OSError, RecordError):
-        record = replace(
-            read(spool, ended), completed_ns=now_ns, reason="canceled", detail="canceled before it began"
-        )
-        files.replace(temporary_of(spool, node, formats.dump(record)), path_of(spool, ended))
     answer(spool, entry.id)
     if unsynced is not None:
         raise SpoolError(
@@ -577,6 +571,19 @@ def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
             "free some space, if that is what is missing, and look again later: rq q --mine",
         ) from unsynced
     return True
+
+
+def canceled(record: Record, now_ns: int) -> Record:
+    """The record of a job that was canceled before it began."""
+    return replace(record, completed_ns=now_ns, reason="canceled", detail="canceled before it began")
+
+
+def _cancel_claimed(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
+    with contextlib.suppress(OSError, RecordError):
+        rewrite(spool, entry, canceled(read(spool, entry), now_ns), node)
+    target = f"{spool.directory(CANCELED)}/{entry.id}{SUFFIX}"
+    # It is sealed, unless that was what could not be done.
+    return files.move(path_of(spool, entry.sealed), target) or files.move(path_of(spool, entry), target)
 
 
 def request(spool: Spool, job_id: str, verb: str, node: str, content: str = "") -> None:

@@ -40,6 +40,8 @@ NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give files away")
 PARTS = (*STATES, "requests", "control", "history", "news", "tmp", "ids", "env")
 PROCESS = Identity("boot", 4711, 99)
+#: Reasons of jobs that were canceled.
+CANCELED_FOR = ("canceled", "dependency", "max fails")
 
 
 @pytest.fixture
@@ -679,7 +681,7 @@ def test_the_facts_tell_where_a_record_goes(state: str, spool: Spool) -> None:
     assert leftovers(spool) == []
 
 
-@pytest.mark.parametrize("reason", set(REASONS) - {"canceled", "lost", "rebooted"})
+@pytest.mark.parametrize("reason", set(REASONS) - {*CANCELED_FOR, "lost", "rebooted"})
 def test_any_other_reason_is_a_failure(reason: str) -> None:
     record = Record(Job(("a",)), process=PROCESS, completed_ns=1, reason=reason)
     assert spools.destination(record) == FAILED
@@ -902,5 +904,3 @@ def test_a_file_that_is_begun_while_dead_ones_are_swept_stays(spool: Spool) -> N
 
     spools.sweep_temporaries(spool, "n1", alive)
     assert os.path.exists(begun[0])
-
-

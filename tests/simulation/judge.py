@@ -153,6 +153,9 @@ class Judge:
             user, state = parts[2], parts[4]
             stem = name[:-4]
             id_ = stem.rpartition("@")[0] if state in OWNED else stem
+            if state == "held":
+                # On hold, or being changed by a process.
+                id_ = stem.partition("@")[0]
             known = self._jobs.setdefault((user, id_), Known())
             touched[user, id_] = known
             if inode is None:
@@ -353,13 +356,17 @@ class Judge:
                 self.find(f"an attempt begins twice: {one}; {run}", id_)
             elif one.ended_s is None and not is_given_up and run.mark not in self.called_lost:
                 self.find(f"two attempts of one job live: {one}; {run}", id_)
-            elif not submission.is_restartable:
+            elif not submission.is_restartable and not world.wishes.may_run_again(user, id_, run.attempt):
                 self.find(f"a job that may not be run again is: {one}; {run}", id_)
         if submission.was_refused:
             self.find(f"{user}'s job {label} was refused, and begins", id_)
         if submission.id is not None and submission.id != id_:
             self.find(f"{label} was accepted as {submission.id} and begins as {id_}", id_)
-        was_canceled = any((one.user, one.id, one.said) == (user, id_, "gone") for one in self.cancels)
+        was_canceled = any(
+            (one.user, one.id, one.said) == (user, id_, "gone")
+            and not world.wishes.runs_again_since(user, id_, one.at_s)
+            for one in self.cancels
+        )
         if was_canceled and not self._is_given_up(run.mark, supervisor):
             self.find(f"{user}'s job {id_} was canceled before it began, and begins", id_)
         # What its user called lost he must not need.
@@ -368,10 +375,12 @@ class Judge:
             for one in self.runs
             if one.ended_s is None and one.mark not in self.called_lost | self.frozen_out
         ]
-        for wrong in resources.promised_twice([*alive, run], world.resources.supply()) + resources.untold(
-            run
-        ):
+        for wrong in resources.promised_twice(
+            [*alive, run], world.resources.supply(world.users)
+        ) + resources.untold(run):
             self.find(wrong, id_)
+        if must_not := world.wishes.begun(run):
+            self.find(must_not, id_)
         self.runs.append(run)
         return run
 
@@ -426,7 +435,7 @@ class Judge:
         self.cancels.append(Cancel(user, id_, self.world.schedule.now, said))
         if said == "gone":
             state = self.state_of(user, id_)
-            if state != "canceled":
+            if state != "canceled" and not self.world.wishes.runs_again_since(user, id_, 0.0):
                 self.find(f"{user}'s job {id_} was said to be canceled before it began, and is {state}", id_)
 
     def listed(self, user: str, ids: set[str], since_s: float, still: dict[str, str]) -> None:
@@ -467,6 +476,8 @@ class Judge:
                     self.find(f"{user}'s job {id_} is {label} and was {known.label}", id_)
                 elif state in ENDED:
                     self._arrived(user, id_, state, name, inode)
+                    if wrong := self.world.wishes.final(user, id_, record["job"].get("priority", 0)):
+                        self.find(wrong, id_)
         for submission in self.submissions.values():
             if submission.id is None:
                 continue
@@ -487,6 +498,8 @@ class Judge:
 
     def _was_heeded(self, cancel: Cancel, calm_s: float) -> None:
         state = self.state_of(cancel.user, cancel.id)
+        if self.world.wishes.runs_again_since(cancel.user, cancel.id, cancel.at_s):
+            return
         if cancel.said != "asked" or state in ("canceled", "zombie", "nowhere"):
             return
         runs = [run for run in self.runs if (run.user, run.id) == (cancel.user, cancel.id)]

@@ -71,6 +71,16 @@ def keep_taken_cpus() -> None:
     _set(policy, "settle", blind)
 
 
+@_mutant("limits of arrays are not looked at after a claim")
+def forget_limits() -> None:
+    settle = policy.settle
+
+    def blind(mine: Any, others: Iterable[Any], *rest: Any) -> Any:
+        return settle(replace(mine, groups=()), others, *rest)
+
+    _set(policy, "settle", blind)
+
+
 @_mutant("numbers are counted, not taken: the highest in use and one")
 def count_ids() -> None:
     def take(_path: str, _count: int, _claimant: str, used: Callable[[], int], *_: Any) -> int:

@@ -84,23 +84,23 @@ class People:
             return
         ids = world.judge.job_ids(user)
         if command == "look":
-            self._run(node, user, "look", lambda: self._look(user))
+            self.run(node, user, "look", lambda: self._look(user))
         elif command == "preempt":
-            self._run(node, user, "rq", lambda: self._preempt(user))
+            self.run(node, user, "rq", lambda: self._preempt(user))
         elif command == "lost":
             silent = rng.choice(world.nodes)
             if silent is not node and (
                 silent.is_frozen or silent.is_cut or not silent.is_up or rng.random() < 0.05
             ):
-                self._run(node, user, "rq", lambda: self._lost(user, silent.name))
+                self.run(node, user, "rq", lambda: self._lost(user, silent.name))
         elif ids:
             # What ended long ago is dull.
             running = [id_ for id_ in ids if world.judge.state_of(user, id_) == "running"]
             id_ = rng.choice(running if running and rng.random() < 0.7 else ids[-4:])
             if command == "cancel":
-                self._run(node, user, "rq", lambda: self._cancel(user, id_))
+                self.run(node, user, "rq", lambda: self._cancel(user, id_))
             elif command == "restart":
-                self._run(node, user, "rq", lambda: self._restart(user, id_))
+                self.run(node, user, "rq", lambda: self._restart(user, id_))
 
     def hear_of(self, node: Node, seconds: float) -> None:
         """A node is silent, for so long."""
@@ -111,11 +111,12 @@ class People:
             here = self.rng.choice([one for one in self.world.nodes if one is not node])
             if here.is_up and self.world.faults.is_on:
                 user = self.rng.choice(self.world.users)
-                self._run(here, user, "rq", lambda: self._lost(user, node.name))
+                self.run(here, user, "rq", lambda: self._lost(user, node.name))
 
         self.world.schedule.at(seconds * self.rng.random(), call)
 
-    def _run(self, node: Node, user: str, kind: str, main: object) -> None:
+    def run(self, node: Node, user: str, kind: str, main: object) -> None:
+        """A command of a user on a node."""
         process = Process(node, kind, self.world.uid(user))
         process.environment = {"HOME": f"/home/{user}"}
 
@@ -163,6 +164,7 @@ class People:
                 gpus=asked.gpus,
                 licenses=asked.licenses,
                 memory_required=asked.memory,
+                array=asked.array,
                 notice=rng.choice((None, None, Notice(NOTICE, rng.choice((0.5, 20.0, 100.0))))),
             )
             described.append(job)
@@ -183,7 +185,7 @@ class People:
             self.world.note("says", f"submitted {' '.join(ids)}")
             judge.submitted(tried, ids, set())
 
-        self._run(node, user, "rq", main)
+        self.run(node, user, "rq", main)
 
     def _cancel(self, user: str, id_: str) -> None:
         spool = self.spool(user)
@@ -245,3 +247,5 @@ class People:
             judge.called_lost.add(mark)
             spools.request(spool, entry.id, "lost", calls.process().node.name, mark)
             self.world.note("says", f"{entry.id} on {node} is lost")
+        if not any(one.name == node and one.is_up for one in self.world.nodes):
+            self.world.wishes.lose(spool, node)

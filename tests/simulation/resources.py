@@ -1,4 +1,5 @@
-"""What there is beside cores: GPUs and memory of nodes, licenses of the cluster; and what jobs ask of it.
+"""What there is beside cores: GPUs and memory of nodes, licenses of the cluster, limits of arrays; and what
+jobs ask of it.
 
 In most seeds nobody asks. What commands were promised is judged by tests/cluster/promises, whenever one
 begins.
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
+from roundq.words.job import Array
 from tests.cluster.promises import WHOLE, Promise, Supply, conflicts
 
 if TYPE_CHECKING:
@@ -28,9 +30,12 @@ class Asked(NamedTuple):
     gpus: int = 0
     licenses: tuple[tuple[str, int], ...] = ()
     memory: int = 0
+    array: Array | None = None
 
 
 NOTHING = Asked()
+#: The array of each user, if there is one: jobs belong to it by what their records say.
+ARRAY = "few"
 
 
 class Resources:
@@ -45,9 +50,20 @@ class Resources:
         gpus = {node.name: rng.choice((0, 1, 2)) for node in self._nodes} if self._is_on else {}
         self.gpus = {node.name: tuple(map(str, range(gpus.get(node.name, 0)))) for node in self._nodes}
         self.licenses: Mapping[str, int] = {"matlab": rng.choice((1, 2))} if self._is_on else {}
+        #: How many jobs of the array that a user has may run at once; by chance of its own, too.
+        self._chance = chance = Random(f"arrays of {seed}")
+        self._throttle = chance.choice((1, 1, 1, 2)) if chance.random() < OFTEN else 0
 
     def ask(self, cores: int) -> Asked:
         """What a job of so many cores asks for beside them; some node has it."""
+        return self._ask(cores)._replace(array=self._array())
+
+    def _array(self) -> Array | None:
+        if not self._throttle or self._chance.random() < 0.1:
+            return None
+        return Array(ARRAY, 0, throttle=self._throttle)
+
+    def _ask(self, cores: int) -> Asked:
         rng = self._rng
         if not self._is_on:
             return NOTHING
@@ -62,9 +78,11 @@ class Resources:
     def _often(self, what: str) -> float:
         return 0.9 if what == self._scarce else 0.1
 
-    def supply(self) -> Supply:
+    def supply(self, users: Iterable[str]) -> Supply:
         """For the judge."""
-        return Supply({node.name: node.cores for node in self._nodes}, MEMORY, self.gpus, self.licenses)
+        cores = {node.name: node.cores for node in self._nodes}
+        groups = {f"{user}/{ARRAY}": self._throttle for user in users if self._throttle}
+        return Supply(cores, MEMORY, self.gpus, self.licenses, groups=groups)
 
 
 def promised_twice(runs: Iterable[Run], supply: Supply) -> list[str]:
@@ -91,4 +109,5 @@ def _promise(run: Run) -> Promise:
         run.cpus,
         run.gpus,
         dict(run.asked.licenses),
+        groups=() if run.asked.array is None else (f"{run.user}/{run.asked.array.id}",),
     )

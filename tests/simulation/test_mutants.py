@@ -19,9 +19,10 @@ FIRST = {
 }
 #: Those of mutants.MUTANTS; not imported, since that module changes what it imports.
 NAMES = (
-    "skip-verify look-before-publishing keep-taken-cpus count-ids skip-gate begin-late trust-enoent"
-    " trust-errors write-after-losing move-first skip-fsync presume-dead judge-other-nodes judge-unread"
-    " cancel-running seize-sealed restart-any preempt-any-job preempt-again notice-again outlive-lease"
+    "skip-verify look-before-publishing keep-taken-cpus forget-limits count-ids skip-gate begin-late"
+    " trust-enoent trust-errors write-after-losing move-first skip-fsync presume-dead judge-other-nodes"
+    " judge-unread cancel-running seize-sealed restart-any preempt-any-job preempt-again notice-again"
+    " outlive-lease"
 ).split()
 
 

@@ -23,6 +23,7 @@ from tests.simulation.machine import Node, Process
 from tests.simulation.people import People
 from tests.simulation.resources import Resources
 from tests.simulation.schedule import Actor, Killed, Schedule
+from tests.simulation.wishes import Wishes
 
 #: Simulated seconds after the last fault within which everything must have ended.
 PATIENCE_S = 3600.0
@@ -89,6 +90,7 @@ class World:
         self.disk.on_change = self.judge.changed
         self.faults = Faults(self)
         self.people = People(self)
+        self.wishes = Wishes(self)
 
     def _configured(self) -> Config:
         rng = self.rng
@@ -207,6 +209,7 @@ class World:
         for node in self.nodes:
             self.boot(node)
         self.people.begin()
+        self.wishes.begin()
         self.faults.begin()
         try:
             self.schedule.run(self.active_s)
