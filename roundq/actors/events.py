@@ -95,8 +95,9 @@ def _ended(row: Row, record: Record) -> str:
         return f"finished{after}"
     word, _, why = outcome.sentence(row).partition(": ")
     word = {CANCELED: "canceled", ZOMBIE: "lost"}.get(row.state, word)
-    if not record.started_ns and why == f"{CANCELED} before it began":
-        return why
+    if why.startswith(f"{CANCELED} "):
+        # "before it began", "while it ran".
+        return f"{why}{after}"
     return f"{word}{after}{f': {visible(why)}' if why else ''}"
 
 

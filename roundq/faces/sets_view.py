@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from roundq.actors.sets import EMPTY, FINISHED, STARTED, Whole
+from roundq.actors.sets import EMPTY, FINISHED, Whole
 from roundq.faces import bundles
 from roundq.faces.tables import Cell, Column, Row
-from roundq.words.groups import MARK, group_text, group_word
+from roundq.words.groups import MARK, group_text
 from roundq.words.job import NS
 from roundq.words.quantities import format_age
 
@@ -93,13 +93,3 @@ def sentence(whole: Whole) -> str:
 
 def _runs(count: int) -> str:
     return f"{count:,} {'runs' if count == 1 else 'run'}"
-
-
-def notes(wholes: Iterable[Whole]) -> list[str]:
-    """What follows from what is shown."""
-    found = []
-    for whole in wholes:
-        if whole.failed and whole.state in (STARTED, FINISHED):
-            word = group_word(whole.group)
-            found.append(f"Of {group_text(whole.group)} {whole.failed:,} failed: rq rerun {word}")
-    return found
