@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,7 @@ BEFORE = {
     "rq retire": ["failed"],
     "rq edit": ["waiting"],
     "rq stats": ["thirty"],
+    "rq top": ["ended"],
     "rq resume": ["node3", "drained"],
     "rq drain": ["node3"],
     "rq lost": ["node3", "silent"],
@@ -58,7 +60,7 @@ STAGES = {
     "node3": "RQ_NODE=node3 rq daemon; RQ_NODE=node3 rq daemon --stop",
     "silent": "touch -d '1 hour ago' ~/.roundqueue/node3",
     "running": "rq run -J fit -R sleep 600; until rq list -t running --noheader | grep -q fit; do :; done",
-    "paused": "rq pause fit; until rq list fit -o reason --noheader | grep -q paused; do :; done",
+    "paused": "rq pause fit; until rq list fit --noheader | grep -q paused; do :; done",
     "ended": "rq run --wait -J fit true",
     "failed": "rq run --wait -J fit false || true",
     "drained": "rq drain node3",
@@ -97,6 +99,29 @@ def type_(session: Session, text: str) -> None:
     assert all(re.match(r"rq: (warning: |job \d+)", line) for line in errors), said
 
 
+def look_and_quit(session: Session, command: str) -> None:
+    """Types it in a terminal, and `q` once there is something to be seen."""
+    shown = subprocess.Popen(
+        ["script", "--quiet", "--return", "--command", command, "/dev/null"],
+        cwd=session.home,
+        env={**session.environ, "TERM": "xterm"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert shown.stdin is not None
+    assert shown.stdout is not None
+    said = b""
+    while b"node1" not in said:
+        more = shown.stdout.read1()
+        assert more, said
+        said += more
+    shown.stdin.write(b"q")
+    shown.stdin.flush()
+    while shown.stdout.read1():
+        """Until it has left the screen as it was."""
+    assert shown.wait() == 0
+
+
 @pytest.mark.parametrize("example", [*HELP, *BLOCKS, *TOLD])
 def test_an_example_works(example: str, session: Session) -> None:
     """As it stands there, beside what it takes for granted."""
@@ -109,4 +134,7 @@ def test_an_example_works(example: str, session: Session) -> None:
             # What it runs again has to have failed.
             asked = line.removeprefix("rq rerun ")
             type_(session, f"until rq list {asked} --noheader | grep -q .; do :; done")
+        if line.startswith("rq top"):
+            look_and_quit(session, line)
+            continue
         type_(session, line)
