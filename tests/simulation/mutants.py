@@ -13,7 +13,7 @@ from typing import Any
 
 from roundq.actors import attempt, homewatch, preemption, queue, supervisor, tenants
 from roundq.actors.round import Round
-from roundq.records import ids
+from roundq.records import changes, ids
 from roundq.records import spool as spools
 from roundq.words import policy, states
 from roundq.words import record_format as formats
@@ -296,3 +296,37 @@ def notice_again() -> None:
 def outlive_lease() -> None:
     name = "leased_s" if hasattr(attempt.Attempt, "leased_s") else "_leased_s"
     _set(attempt.Attempt, name, lambda _self, _part: math.inf)
+
+
+# ---------------------------------------------------------------- changes
+
+
+@_mutant("what is canceled is written to after the move, when somebody may have it run again")
+def cancel_writes_behind() -> None:
+    def cancel(spool: Any, entry: Any, now_ns: int, node: str) -> bool:
+        target = f"{spool.directory('canceled')}/{entry.id}.job"
+        if entry.is_sealed or not files.move(spools.path_of(spool, entry), target):
+            return False
+        with contextlib.suppress(OSError):
+            record = spools.read(spool, entry._replace(state="canceled", file=f"{entry.id}.job"))
+            data = formats.dump(spools.canceled(record, now_ns))
+            files.replace(spools.temporary_of(spool, node, data), target)
+        return True
+
+    _set(changes, "cancel", cancel)
+
+
+@_mutant("a record that is being changed is mended without asking whether its process lives")
+def mend_the_living() -> None:
+    _set(changes, "may_live", lambda _seal, **_: False)
+
+
+@_mutant("an edit lets go what is on hold")
+def edit_lets_go() -> None:
+    put = changes.put
+
+    def free(spool: Any, sealed: Any, record: Any, state: str, node: str, **options: Any) -> bool:
+        state = "waiting" if state == "held" else state
+        return put(spool, sealed, record, state, node, **{**options, "on_hold": False})
+
+    _set(changes, "put", free)

@@ -16,13 +16,16 @@ FIRST = {
     "trust-enoent": 100,
     "seize-sealed": 1600,
     "outlive-lease": 70,
+    "cancel-writes-behind": 30,
+    "mend-the-living": 70,
+    "edit-lets-go": 50,
 }
 #: Those of mutants.MUTANTS; not imported, since that module changes what it imports.
 NAMES = (
     "skip-verify look-before-publishing keep-taken-cpus forget-limits count-ids skip-gate begin-late"
     " trust-enoent trust-errors write-after-losing move-first skip-fsync presume-dead judge-other-nodes"
     " judge-unread cancel-running seize-sealed restart-any preempt-any-job preempt-again notice-again"
-    " outlive-lease"
+    " outlive-lease cancel-writes-behind mend-the-living edit-lets-go"
 ).split()
 
 

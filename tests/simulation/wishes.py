@@ -77,7 +77,7 @@ class Wishes:
             world.people.run(node, user, "rq", lambda: self._wish(verb, user, id_))
 
     def _let_go(self) -> None:
-        """So that every job ends: again and again, since a change may just be under way."""
+        """So that every job ends: again and again, since a command may be late."""
         world = self.world
         held = {
             name.partition("/")[2].partition(" ")[0] for name in world.judge.open_jobs() if "held" in name
@@ -86,8 +86,7 @@ class Wishes:
             for id_ in sorted(held & set(world.judge.job_ids(user))):
                 node = self.rng.choice([node for node in world.nodes if node.is_up])
                 world.people.run(node, user, "rq", lambda u=user, i=id_: self._wish("release", u, i))
-        if world.people.left or world.judge.open_jobs():
-            world.schedule.at(LET_GO_S, self._let_go)
+        world.schedule.at(LET_GO_S, self._let_go)
 
     def _wish(self, verb: str, user: str, id_: str) -> None:
         spool = self.world.people.spool(user)
