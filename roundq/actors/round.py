@@ -189,7 +189,7 @@ class Round:
             mine = neighbours.seen_now([self.spool], self.spool, self.name, now_s)
             self._emptied = survey.emptied(mine, self.spool, self.name)
         self._publish(now_s)
-        self.sweeping.run(now_s, self.config.keep_for_s, self.waiting.environments, self.config.history_s)
+        self.sweeping.run(now_s, self.config.keep_for_s, self._environments, self.config.history_s)
         self.herald.run(now_s, self.config.sendmail, self.config.settle_s)
         if self.tenants.has_buried:
             self.tenants.has_buried = False
@@ -233,6 +233,14 @@ class Round:
         if self.unsafe is None:
             self.held.look(now_s, time.time_ns(), self.config.poll_max_s)
         self.mending.look(now_s, lists=self.unsafe is not None)
+
+    def _environments(self) -> set[str] | None:
+        """Those of what waits, or is held until something has come; None if some job was not read."""
+        if self.unsafe is not None or self.is_contested:
+            # What is held is not looked at.
+            return None
+        waiting, held = self.waiting.environments(), self.held.environments()
+        return None if waiting is None or held is None else waiting | held
 
     def _look_at_fails(self, now_s: float) -> None:
         """Has nothing more begin of arrays of which too many tasks failed."""

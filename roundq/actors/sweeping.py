@@ -74,6 +74,9 @@ class Sweeping:
         if needed is None:
             return set()
         for entry in spools.scan(self.spool, (HELD, CLAIMED, RUNNING)):
+            if entry.state == HELD and not entry.is_on_hold and not entry.is_sealed:
+                # It waits for something, and is among what waits.
+                continue
             try:
                 needed.add(spools.read(self.spool, entry).job.environment or "")
             except (OSError, RecordError):

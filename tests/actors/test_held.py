@@ -12,8 +12,9 @@ import pytest
 
 from roundq.actors.held import HeldList
 from roundq.actors.round import Round
+from roundq.actors.sweeping import SWEEP_S
 from roundq.actors.targets import MISSED_MOST, MISSED_S, SOMEWHERE_S
-from roundq.records import changes
+from roundq.records import changes, environments
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words import record_format as formats
@@ -434,3 +435,17 @@ def test_a_round_in_which_one_of_ten_thousand_ended_costs_a_hundredth_of_a_secon
     begun_s = time.process_time()
     assert not house.look(after_s=0.1)
     assert time.process_time() - begun_s < 0.02
+
+
+def test_the_environment_of_what_is_held_is_kept(house: House) -> None:
+    """However it is held; the sweep reads none of the thousands that wait for something."""
+    needed = [environments.store(house.spool, {"N": str(number)}, "n1") for number in range(4)]
+    house.put("1", begin_ns=1 << 62, environment=needed[0])
+    house.put("2", file="2@user", environment=needed[1])
+    house.put("3", WAITING, cores=1000, environment=needed[2])
+    for digest in needed:
+        os.utime(f"{house.spool.directory('env')}/{digest}.json", (0, 0))
+    daemon = round_in(house)
+    for place in range(4):
+        daemon.run(1000.0 + place * (SWEEP_S + 1))
+    assert environments.stored(house.spool) == set(needed[:3])
