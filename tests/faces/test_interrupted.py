@@ -182,6 +182,15 @@ def test_of_many_jobs_all_are_in_or_none(stage: Stage, tmp_path: Path, clock: st
         assert told_to_be_in(said) == set(there), said
 
 
+@pytest.mark.parametrize(("clock", "step"), [(moments.AFTER, 1), (moments.LINES, 3 * STEP)])
+def test_of_an_array_all_is_in_or_nothing(stage: Stage, tmp_path: Path, clock: str, step: int) -> None:
+    home = Home(stage, tmp_path)
+    for said in interruptions(home, ["run", "--array", "0-2", "true"], clock, step=step):
+        there = home.where()
+        assert set(there) in (set(), {"1_0", "1_1", "1_2"}), said
+        assert told_to_be_in(said) == ({"1"} if there else set()), said
+
+
 def test_a_job_that_is_waited_for_stays(stage: Stage, tmp_path: Path) -> None:
     """From its acceptance on, also while it is waited for."""
     home = Home(stage, tmp_path)
