@@ -19,10 +19,10 @@ from roundq.records.spool import Spool
 from roundq.words.states import ENDED_STATES
 from roundq.world import files
 
-#: How long records are looked at, and taken, in one round; writing them takes as long again.
-SLICE_S = 0.02
-#: ... and at most so many of them, and so many bytes, which are held at once.
-SLICE_MOST, SLICE_BYTES_MAX = 1000, 4 << 20
+#: How long it works in one round, about, by how long it took before.
+SLICE_S = 0.05
+#: ... and with how many records at least and at most, and so many bytes, which are held at once.
+SLICE_LEAST, SLICE_MOST, SLICE_BYTES_MAX = 5, 1000, 4 << 20
 #: How soon the next slice follows.
 AGAIN_S = 0.3
 #: A volume is closed after this time, or after this part of the time for which the history is kept.
@@ -37,6 +37,8 @@ class Folding:
         self.journal = Journal(spool, node)
         self._pass: Iterator[Moving | None] | None = None
         self._folded = 0
+        #: How many records a slice has room for.
+        self._most = 50.0
         #: What others left half moved, as the last pass saw it.
         self._others: set[Moving] = set()
 
@@ -54,12 +56,13 @@ class Folding:
         """
         if self._pass is None:
             return
-        until_s = time.monotonic() + SLICE_S
+        begun_s = time.monotonic()
+        most = min(SLICE_MOST, int(self._most))
         taken: list[Moving] = []
         size = 0
         is_over = False
         try:
-            while time.monotonic() < until_s and len(taken) < SLICE_MOST and size < SLICE_BYTES_MAX:
+            while len(taken) < most and size < SLICE_BYTES_MAX and time.monotonic() - begun_s < SLICE_S:
                 moving = next(self._pass, self)
                 if moving is self:
                     is_over = True
@@ -74,6 +77,10 @@ class Folding:
             # Tried again by the next pass, not by the next round.
             self._pass = None
             raise
+        if taken:
+            each_s = (time.monotonic() - begun_s) / len(taken)
+            # Not by one slow answer of a server, nor by one quick one.
+            self._most = max(SLICE_LEAST, min(2 * self._most, (self._most + SLICE_S / each_s) / 2))
         if is_over:
             self._pass = None
             self._told(now_s, history_s)

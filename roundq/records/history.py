@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from roundq.records import spool as spools
@@ -221,12 +221,12 @@ def _lines_once(path: str, owner: int, wanted: set[str], of_tasks: bool) -> list
         if not header.is_sorted:
             # With the end of the line before them.
             return _of_all(_all(descriptor, place - 1, status.st_size), wanted, of_tasks)
+        first, last = journal.key(header.first)[:2], journal.key(header.last)[:2]
+        within = {job_id for job_id in wanted if first <= journal.key(job_id)[:2] <= last}
+        if len(within) > _FEW:
+            return _of_all(_all(descriptor, place - 1, status.st_size), within, of_tasks)
         found: list[bytes] = []
-        for job_id in wanted:
-            if journal.key(job_id)[:2] < journal.key(header.first)[:2]:
-                continue
-            if journal.key(job_id)[:2] > journal.key(header.last)[:2]:
-                continue
+        for job_id in within:
             found += _bisected(descriptor, place, status.st_size, job_id, of_tasks)
         return found
     finally:
@@ -243,16 +243,16 @@ def _all(descriptor: int, begin: int, end: int) -> bytes:
 
 
 def _of_all(content: bytes, wanted: set[str], of_tasks: bool) -> list[bytes]:
-    if len(wanted) > _FEW:
-        found = []
-        for text in content.splitlines(keepends=True):
-            told = journal.begin_of(text)
-            if told is not None and (told.id.rpartition("_")[0] if of_tasks else told.id) in wanted:
-                found.append(text)
-        return found
-    return [
-        text for job_id in wanted for text in _beginning(content, journal.pattern(job_id, of_tasks=of_tasks))
-    ]
+    if len(wanted) <= _FEW:
+        patterns = [journal.pattern(job_id, of_tasks=of_tasks) for job_id in wanted]
+        return [text for begin in patterns for text in _beginning(content, begin)]
+    ids = {journal.written(job_id) for job_id in wanted}
+    found = []
+    for text in content.splitlines(keepends=True):
+        own = journal.id_of(text)
+        if (own.rpartition(b"_")[0] if of_tasks else own) in ids:
+            found.append(text)
+    return found
 
 
 def _beginning(content: bytes, begin: bytes) -> list[bytes]:
@@ -339,27 +339,39 @@ def _line_at(descriptor: int, place: int, size: int) -> bytes | None:
 # ---------------------------------------------------------------- all of it
 
 
-def since(spool: Spool, since_ns: int = 0, until_ns: int | None = None) -> Iterator[Past]:
+def since(
+    spool: Spool,
+    since_ns: int = 0,
+    until_ns: int | None = None,
+    *,
+    may: Callable[[str, str], bool] = lambda *_: True,
+    needle: bytes = b"",
+) -> Iterator[Past]:
     """The jobs that ended in this time, each once, in no order. A volume of another time is not read.
 
-    Also of somebody else's spool, whose files are bounded. Raises OSError if it cannot be read.
+    What is not wanted need not be parsed: jobs are told of whose id and state `may` be, and whose lines have
+    `needle` in them. Also of somebody else's spool, whose files are bounded. Raises OSError if it cannot be
+    read.
     """
     there = look(spool)
     seen: set[str] = set()
     for moving in there.moving:
-        past = read_moving(spool, moving)
+        past = read_moving(spool, moving) if may(moving.id, moving.state) else None
         if past is not None and since_ns <= past.ended_ns and (until_ns is None or past.ended_ns < until_ns):
             seen.add(past.id)
             yield past
     for volume in there.volumes:
         path = path_of(spool, volume.file)
         for text in _texts(spool, path, since_ns, until_ns):
+            if needle not in text:
+                continue
             told = journal.begin_of(text)
             if told is None or told.id in seen or not _is_within(told, since_ns, until_ns):
                 continue
-            seen.add(told.id)
-            with contextlib.suppress(RecordError):
-                yield _past(text, path)
+            if may(told.id, told.state):
+                seen.add(told.id)
+                with contextlib.suppress(RecordError):
+                    yield _past(text, path)
 
 
 def _is_within(told: Begin, since_ns: int, until_ns: int | None) -> bool:

@@ -165,6 +165,16 @@ def pattern(job_id: str, *, of_tasks: bool = False) -> bytes:
     return (f"{begin[:-1]}_" if of_tasks else f"{begin},").encode()
 
 
+def written(text: str) -> bytes:
+    """A text as it stands in a line, without its quotes."""
+    return json.dumps(text)[1:-1].encode()
+
+
+def id_of(text: bytes) -> bytes:
+    """The id of a line, as it is written there; anything of what is no line."""
+    return text[len(b'{"id":"') : text.find(b'","')]
+
+
 def begin_of(text: bytes) -> Begin | None:
     """What a line tells first; None if it is no line of a job."""
     found = _BEGIN.match(text)

@@ -11,7 +11,7 @@ import pytest
 from roundq.records import history
 from roundq.records import spool as spools
 from roundq.records.history import Journal
-from roundq.words.job import Array, Record
+from roundq.words.job import Array, Job, Record
 from roundq.words.states import CANCELED, COMPLETED, FAILED
 from tests.faces.desk import Desk
 from tests.faces.homes import record
@@ -166,3 +166,23 @@ def test_history_refuses_what_it_does_not_understand(words: tuple[str, ...], wha
     said = ended.rq("history", *words)
     assert (said.code, said.out) == (2, "")
     assert what in said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("plain", ("x",)),
+        ('a "b" \\ c', ("x",)),
+        ("é and ü", ("x",)),
+        ("", ("./fit", "-n", "3 4", '"q"')),
+        ("", ("é",)),
+        ("", ("x",)),
+    ],
+)
+def test_a_job_of_the_history_is_found_by_its_name(name: str, command: tuple[str, ...], desk: Desk) -> None:
+    """Also where the name is its command line; and no other is."""
+    job = Job(command, jobname=name, submitted_ns=1)
+    fold(desk, "1", FAILED, Record(job, completed_ns=5, reason="exit", exit_code=1))
+    fold(desk, "2", FAILED, record("other plain é", ended_s=5, reason="exit", exit_code=1))
+    for words in (("-J", job.name), (f"name={json.dumps(job.name, ensure_ascii=False)}",)):
+        assert ids_of(desk.rq("history", *words).out) == ["1"], words

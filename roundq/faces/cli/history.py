@@ -92,7 +92,9 @@ def run(_: str, options: argparse.Namespace) -> int:
     wanted = afterwards.wanted(options.jobs, options.job_name, now_ns)
     is_asked = bool(options.jobs or options.job_name)
     since_ns, until_ns = time_of(options, now_ns, 0 if is_asked else DAYS * 86_400)
-    rows = [row for row in afterwards.ended(asker.spool, since_ns, until_ns) if wanted(row)]
+    rows = afterwards.by_ids(asker.spool, options.jobs, since_ns, until_ns, now_ns)
+    if rows is None or options.job_name:
+        rows = list(afterwards.ended(asker.spool, since_ns, until_ns, wanted=wanted))
     rows.sort(key=lambda row: (0 if row.record is None else ended_ns(row.record), age_key(row.id)))
     rows = rows[-options.limit :] if options.limit else rows
     facts = Facts(now_ns)

@@ -89,10 +89,11 @@ def _jobs(
             # Only cards are there, which tell nothing of what has ended.
             continue
         try:
-            for row in afterwards.ended(spool, since_ns, until_ns, is_mine=spool == here.me):
+            mine = spool == here.me
+            for row in afterwards.ended(spool, since_ns, until_ns, wanted=wanted, is_mine=mine):
                 if row.record is None:
                     unread += 1
-                elif wanted(row):
+                else:
                     yield Ended(row.id, row.user, row.state, row.record)
         except OSError as error:
             say(f"{spool.path} cannot be read: {error.strerror or error}")
