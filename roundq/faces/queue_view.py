@@ -287,7 +287,7 @@ def rows_of(
     arrays = {(bundle.spool.path, bundle.id) for bundle in found.bundles}
     lines: list[Item] = [*found.bundles, *found.rows]
     for item in lines:
-        if isinstance(item, Bundle) or not _is_bundled(item, facts, arrays):
+        if isinstance(item, Bundle) or not is_bundled(item, facts, arrays):
             by_user.setdefault((not item.is_mine, item.user, item.spool.path), []).append(item)
     rows: list[TableRow] = []
     for (is_other, user, _), items in sorted(by_user.items(), key=lambda each: each[0]):
@@ -311,7 +311,7 @@ def rows_of(
     return rows
 
 
-def _is_bundled(row: Row, facts: Facts, arrays: set[tuple[str, str]]) -> bool:
+def is_bundled(row: Row, facts: Facts, arrays: set[tuple[str, str]]) -> bool:
     """Whether the line of an array stands for this task, which needs none of its own."""
     if not arrays or (row.spool.path, array_of(row.id)) not in arrays:
         return False

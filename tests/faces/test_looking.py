@@ -968,6 +968,6 @@ def test_listing_reads_what_it_shows(homes: Homes, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(spools, "read", counted)
     here = looking.here_of(homes.environ("ann"))
-    of = looking._found(here, [ann], time.time_ns(), looking._SCREEN, is_of_one=True, bundles=True)
+    of = looking.found_of(here, [ann], time.time_ns(), looking.SCREEN, is_of_one=True, bundles=True)
     assert reads < 30
     assert of.counts["ann"]["waiting"] == 1000

@@ -76,6 +76,7 @@ VERBS = {
     "limit": Verb("limit", "show your limits, or set them, also of a set or an array"),
     "nodes": Verb("looking", "list the nodes, and what is in use"),
     "users": Verb("looking", "list the users, and what they use"),
+    "top": Verb("top", "show nodes, users and jobs on a live screen"),
     "daemon": Verb("daemon", "run your daemon on this node"),
     "doctor": Verb("doctor", "check the home file system, the queue and this node"),
 }

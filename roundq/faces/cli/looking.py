@@ -67,7 +67,7 @@ class Most(NamedTuple):
 
 #: What a list on a screen reads, one in a pipe, and a program: nothing that is not shown, since a list is
 #: wanted at once.
-_SCREEN = Most(PENDING_MOST, PENDING_MOST, ENDED_MOST, ENDED_MOST // 10)
+SCREEN = Most(PENDING_MOST, PENDING_MOST, ENDED_MOST, ENDED_MOST // 10)
 _PIPED = Most(510, 110, 3 * ENDED_MOST, ENDED_MOST // 2)
 _PROGRAM = Most(ROWS_MOST, ROWS_MOST, 10 * ENDED_MOST, 10 * ENDED_MOST)
 
@@ -162,8 +162,8 @@ def show_queue(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     is_narrow = options.mine or options.user is not None
     is_whole = options.json or not sys.stdout.isatty()
     bundles = not (options.json or options.tasks or options.verbose)
-    most = _PROGRAM if options.json else _PIPED if is_whole else _SCREEN
-    found = _found(here, of, now_ns, most, is_of_one=is_narrow, bundles=bundles)
+    most = _PROGRAM if options.json else _PIPED if is_whole else SCREEN
+    found = found_of(here, of, now_ns, most, is_of_one=is_narrow, bundles=bundles)
     facts = facts_of(here, found, now_ns, is_narrow=is_narrow)
     if options.json:
         from roundq.faces import as_json
@@ -186,7 +186,7 @@ def show_nodes(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq nodes`: prints the nodes."""
     from roundq.faces import nodes_view, tables
 
-    looked, unseen = _cluster(here_of(environ))
+    looked, unseen = cluster_of(here_of(environ))
     found = cluster.nodes_of(looked)
     if options.json:
         from roundq.faces import as_json
@@ -206,9 +206,9 @@ def show_users(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     from roundq.faces import nodes_view, tables
 
     here = here_of(environ)
-    looked, unseen = _cluster(here)
+    looked, unseen = cluster_of(here)
     of, on = cluster.users_of(looked), cluster.nodes_of(looked)
-    standings = _standings(here.config, looked, on)
+    standings = standings_of(here.config, looked, on)
     if options.json:
         from roundq.faces import as_json
 
@@ -227,7 +227,7 @@ def _show_table(columns: Sequence[Column], rows: Sequence[TableRow]) -> None:
     tables.show(columns, rows)
 
 
-def _standings(config: Config, looked: cluster.Look, on: Iterable[cluster.NodeFacts]) -> dict[str, Standing]:
+def standings_of(config: Config, looked: cluster.Look, on: Iterable[cluster.NodeFacts]) -> dict[str, Standing]:
     """How the users stand with each other, by this configuration."""
     from roundq.faces.standings import standings
     from roundq.words.limits import Limit
@@ -281,7 +281,7 @@ def here_of(environ: Mapping[str, str]) -> Here:
     return Here(asker.spool, asker.node, everybody, homes, commons, asker.config)
 
 
-def _cluster(here: Here) -> tuple[cluster.Look, Unseen]:
+def cluster_of(here: Here) -> tuple[cluster.Look, Unseen]:
     """What cards tell, and what could not be seen."""
     now_s = time.monotonic()
     supervisors = Bearers(titles.SUPERVISOR).look(here.me.uid, now_s)
@@ -330,7 +330,7 @@ def spools_of(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
     raise RoundqError(f"no user {shown(user)} has a queue here", f"those who have one: {known}")
 
 
-def _found(
+def found_of(
     here: Here, of: Iterable[Spool], now_ns: int, most: Most, *, is_of_one: bool, bundles: bool
 ) -> Listing:
     """What is listed: my ended jobs, and those of others that ended just now, or of the one asked for."""
