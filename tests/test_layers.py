@@ -216,6 +216,8 @@ def test_only_procs_and_spawn_read_the_process_table() -> None:
             if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
             and node.body
             and isinstance(node.body[0], ast.Expr)
+            # To itself, when the terminal that it has taken over was given back.
+            ("faces/terminal.py", "_stopped", "signal.raise_signal"),
         }
         for node in ast.walk(tree(module)):
             if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in documented:
