@@ -1,4 +1,5 @@
-"""Once an hour: what dead processes left, old ended records into the history, environments nobody needs.
+"""Once an hour: what dead processes left, old ended records into the history, environments and limits that
+nobody needs.
 
 Called by a daemon's round, which knows what waits. Removes nothing of which it cannot be told that
 nobody needs it.
@@ -10,11 +11,14 @@ import logging
 from collections.abc import Callable
 
 from roundq.actors.folding import Folding
-from roundq.records import environments, ids
+from roundq.records import control, environments, ids
 from roundq.records import spool as spools
 from roundq.records.commons import Publisher
 from roundq.records.spool import Spool
 from roundq.words.errors import RecordError
+from roundq.words.groups import MARK
+from roundq.words.quantities import visible
+from roundq.words.ranges import array_of
 from roundq.words.states import CLAIMED, HELD, RUNNING
 from roundq.world import files, procs
 
@@ -33,6 +37,7 @@ class Sweeping:
         self.folding = Folding(spool, node, log)
         self._swept_s: float | None = None
         self._spare: set[str] = set()
+        self._gone: set[str] = set()
 
     def run(
         self,
@@ -68,6 +73,18 @@ class Sweeping:
         # Twice in a row: the one job that needs it may be on its way from one directory to the next.
         environments.sweep(self.spool, spare & self._spare, server_s - max(keep_for_s, ENVIRONMENT_IDLE_S))
         self._spare = spare
+        over = self._arrays_gone()
+        for array in over & self._gone:
+            self.log.info("array %s is no more, nor is its limit", visible(array))
+            control.set_group_limit(self.spool, array, None, self.node)
+        self._gone = over
+
+    def _arrays_gone(self) -> set[str]:
+        """The arrays that have a limit and no job; a set is wanted as long as it has a limit."""
+        limited = {group for group in control.limited(self.spool) if not group.startswith(MARK)}
+        if not limited:
+            return set()
+        return limited - {array_of(entry.id) for entry in spools.scan(self.spool)}
 
     def _unneeded(self, needed: set[str] | None) -> set[str]:
         """The environments that no job names that waits or runs; none if that cannot be told of some job."""

@@ -97,6 +97,12 @@ def set_group_limit(spool: Spool, group: str, most: int | None, here: str, *, ke
     _write(spool, f"{group}{_LIMIT}", {"jobs": most}, f"set the limit of {group}", here)
 
 
+def limited(spool: Spool) -> set[str]:
+    """The groups of which a file says how many jobs may run at once. Raises OSError."""
+    names = (name for name, _ in files.listing(spool.directory(DIRECTORY)))
+    return {group for name in names if (group := _group_of(name)) is not None}
+
+
 def group_limits(spool: Spool) -> tuple[dict[str, int | None], dict[str, str]]:
     """The limits of groups, None for any number, and what is wrong with those that cannot be read.
 

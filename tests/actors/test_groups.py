@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from roundq.actors import reasons
 from roundq.actors.listing import row_of
 from roundq.actors.round import Round
+from roundq.actors.sweeping import SWEEP_S
 from roundq.actors.tenants import Tenant
 from roundq.records import control
-from roundq.words.job import Array
+from roundq.words import record_format
+from roundq.words.job import Array, Job, Record
 from roundq.words.states import WAITING
 from tests.actors.spoolhome import NODE, SpoolHome
 from tests.actors.test_round import round_of
@@ -138,3 +141,22 @@ def test_thousands_of_arrays_cost_no_more_wants_than_there_are_cores(home: Spool
     assert one.decision is not None
     assert len(one.decision.verdicts()) <= 50 + 3
     assert why(home, jobs[0]).endswith("waits: 1 of 1 job of array 100 runs; rq limit 100 N changes that")
+
+
+def test_the_limit_of_an_array_goes_with_its_last_record_and_that_of_a_set_stays(home: SpoolHome) -> None:
+    """After two looks that found none of it: a job that moves is met nowhere."""
+    one = round_of(home)
+    task = Path(home.spool.directory(WAITING), "7_0.job")
+    task.write_bytes(record_format.dump(Record(Job(("true",), array=Array("7", 0), cores=100))))
+    for group in ("7", "8", "%fit"):
+        control.set_group_limit(home.spool, group, 2, NODE)
+    one.run(100.0)
+    for sweep in (1, 2):
+        assert control.limited(home.spool) == {"7", "8", "%fit"}
+        one.run(100.0 + sweep * SWEEP_S)
+    assert control.limited(home.spool) == {"7", "%fit"}
+    task.unlink()
+    one.run(100.0 + 3 * SWEEP_S)
+    assert control.limited(home.spool) == {"7", "%fit"}
+    one.run(100.0 + 4 * SWEEP_S)
+    assert control.limited(home.spool) == {"%fit"}
