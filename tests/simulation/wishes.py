@@ -90,11 +90,13 @@ class Wishes:
 
     def _wish(self, verb: str, user: str, id_: str) -> None:
         spool = self.world.people.spool(user)
+        # What it sees was so from now on.
+        began_s = self.world.schedule.now
         entry = listing.locate(spool, (id_,)).get(id_)
         if entry is None:
             return
         row = listing.row_of(spool, entry, True)
-        wish = Wish(verb, user, id_, self.world.schedule.now)
+        wish = Wish(verb, user, id_, began_s)
         wish.attempt = 0 if row.record is None else row.record.attempt + 1
         self.wishes.append(wish)
         try:
