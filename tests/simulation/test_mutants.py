@@ -13,6 +13,7 @@ FIRST = {
     "skip-verify": 140,
     "look-before-publishing": 140,
     "keep-taken-cpus": 180,
+    "forget-limits": 1480,
     "trust-enoent": 100,
     "seize-sealed": 1600,
     "outlive-lease": 70,
