@@ -2,8 +2,8 @@
 
 Nothing is asserted, since a time is a fact of one machine. For each length the queue has as many waiting jobs
 and as many ended ones, and one of each that is meant. Prints the least processor time of some runs of whole
-whole commands in milliseconds, interpreter and imports included, and how many times that of the shortest queue
-it is; and what canceling all takes.
+commands in milliseconds, interpreter and imports included, and how many times that of the shortest queue it
+is; and what canceling all takes.
 """
 
 from __future__ import annotations

@@ -16,12 +16,12 @@ from roundq.actors import environ, lost, queue, submission, supervisor
 from roundq.actors.daemon import Daemon
 from roundq.actors.folding import Folding
 from roundq.actors.sweeping import Sweeping
-from roundq.records import cards, environments, history, ids
+from roundq.records import cancellation, cards, environments, history, ids
 from roundq.records import spool as spools
 from roundq.records.history import Journal
 from roundq.records.spool import Spool
 from roundq.words.policy import Want
-from roundq.words.states import WAITING
+from roundq.words.states import PENDING_STATES, WAITING
 from roundq.world import files, procs
 from tests.cluster import checkers
 from tests.crashpoints import changing, letting, steps
@@ -254,7 +254,7 @@ def _recover(stage: Stage) -> None:
 
 def _held(stage: Stage) -> None:
     job_id = stage.submit(ends=("held", "canceled"))
-    os.rename(f"{stage.spool.path}/waiting/{job_id}.job", f"{stage.spool.path}/held/{job_id}.job")
+    os.rename(f"{stage.spool.path}/waiting/{job_id}.job", f"{stage.spool.path}/held/{job_id}@user.job")
 
 
 def _running(script: str = HOLDS, **fields: Any) -> Callable[[Stage], None]:
@@ -273,6 +273,26 @@ def _cancel(stage: Stage) -> str:
 def _is_canceled(stage: Stage, result: str) -> list[str]:
     stage.ends["1"] = {"canceled"}
     return [] if result in (queue.GONE, queue.ASKED) else [f"cancel says {result}"]
+
+
+def _some_to_be_canceled(stage: Stage) -> None:
+    _held(stage)
+    for _ in range(2):
+        stage.submit(ends=("completed", "canceled"))
+
+
+def _cancel_many(stage: Stage) -> tuple[list[str], list[str]]:
+    done, moved_on, problem = cancellation.cancel(stage.spool, spools.scan(stage.spool, PENDING_STATES))
+    if problem is not None:
+        raise problem
+    return [entry.id for entry in done], [entry.id for entry in moved_on]
+
+
+def _are_canceled(stage: Stage, result: tuple[list[str], list[str]]) -> list[str]:
+    done, moved_on = result
+    for job_id in done:
+        stage.ends[job_id] = {"canceled"}
+    return [] if sorted([*done, *moved_on]) == ["1", "2", "3"] else [f"cancel says {result}"]
 
 
 def _will_be_canceled(stage: Stage, _: None) -> list[str]:
@@ -584,6 +604,7 @@ OPERATIONS = [
     Operation("requeue", _MAY_RUN_AGAIN, _settle(reason="restarted"), _settled, canceled="1"),
     Operation("cancel what is held", _held, _cancel, _is_canceled, USERS),
     Operation("cancel what waits", _waiting_to_be_canceled, _cancel, _is_canceled, USERS, canceled="1"),
+    Operation("cancel many at once", _some_to_be_canceled, _cancel_many, _are_canceled, USERS),
     Operation("cancel what is claimed", _claimed_to_be_canceled, _cancel, _is_canceled, USERS),
     Operation("cancel what is claimed, by its daemon", _asked, _answer_as_daemon),
     Operation("cancel what runs", _running(), _cancel, _is_canceled, ALIVE, is_alive=True),
