@@ -7,6 +7,7 @@ What no node here can run, such as a job with GPUs, is accepted and waits.
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -112,12 +113,12 @@ def look_and_quit(session: Session, command: str) -> None:
     assert shown.stdout is not None
     said = b""
     while b"node1" not in said:
-        more = shown.stdout.read1()
+        more = os.read(shown.stdout.fileno(), 4096)
         assert more, said
         said += more
     shown.stdin.write(b"q")
     shown.stdin.flush()
-    while shown.stdout.read1():
+    while os.read(shown.stdout.fileno(), 4096):
         """Until it has left the screen as it was."""
     assert shown.wait() == 0
 
