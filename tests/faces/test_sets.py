@@ -271,3 +271,12 @@ def test_a_limit_that_cannot_be_meant_changes_nothing(
     assert (said.code, said.out) == (code, "")
     assert said.err.startswith(err)
     assert control.group_limits(desk.spool) == ({}, {})
+
+
+def test_show_tells_of_which_set_and_array_a_job_is(desk: Desk) -> None:
+    task(desk, "7", 3, WAITING)
+    put(desk, "8", WAITING)
+    shown = desk.rq("show", "7_3").out
+    assert "  set        fit\n" in shown
+    assert "  array      task 3 of 10 of array 7, at most 3 at once\n" in shown
+    assert "  array" not in desk.rq("show", "8").out

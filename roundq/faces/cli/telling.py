@@ -20,7 +20,7 @@ from roundq.faces.queue_view import signal_name
 from roundq.records import neighbours
 from roundq.records import spool as spools
 from roundq.records.neighbours import Seen
-from roundq.words.job import NS, Attempt, Job, Notice, Record
+from roundq.words.job import NS, Array, Attempt, Job, Notice, Record
 from roundq.words.quantities import ALL_CORES, format_age, format_duration, format_memory, visible
 from roundq.words.room import cores_text, gpus_text, licenses_text
 from roundq.words.states import ENDED_STATES, OWNED_STATES, PENDING_STATES, WAITING
@@ -89,6 +89,8 @@ def _facts(row: Row, asker: Person) -> list[tuple[str, str]]:
         ("directory", job.directory),
         ("output", _output_path(row, is_error=False)),
         ("error", "" if job.error is None else _output_path(row, is_error=True)),
+        ("set", job.set),
+        ("array", "" if job.array is None else _task(job.array)),
         ("asks for", _asks(job)),
         ("priority", str(job.priority) if job.priority else ""),
         ("restart", _restart(job)),
@@ -110,6 +112,11 @@ def _facts(row: Row, asker: Person) -> list[tuple[str, str]]:
     ]
     facts += [("before", _earlier(attempt)) for attempt in record.attempts]
     return [(name, value) for name, value in facts if value]
+
+
+def _task(array: Array) -> str:
+    few = f", at most {array.throttle:,} at once" if array.throttle else ""
+    return f"task {array.index} of {array.count:,} of array {array.id}{few}"
 
 
 def _command_line(job: Job) -> str:
