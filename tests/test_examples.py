@@ -83,6 +83,9 @@ def session(tmp_path: Path) -> Iterator[Session]:
     (made.home / "compress").write_text(fails_once)
     for name, text in {"jobs.txt": "./part 1\n./part 2\n", "items": "a\nb\nc\n", "late.jpg": ""}.items():
         (made.home / name).write_text(text)
+    (made.home / "runs.csv").write_text("name,lr\na,0.1\n")
+    (made.home / "data").mkdir()
+    (made.home / "data" / "one.gz").write_bytes(gzip.compress(b"one\n"))
     (made.home / "data.gz").write_bytes(gzip.compress(b"one\ntwo\n"))
     # Not everybody has it.
     (tmp_path / "bin" / "jq").write_text("#!/bin/sh\nexec cat >/dev/null\n")
