@@ -100,6 +100,12 @@ def ends(job_id: str) -> re.Pattern[bytes]:
     return re.compile(_escaped(f"rq: job {job_id} ") + how.encode() + rb": [^\n]*\n")
 
 
+def later(job_id: str) -> re.Pattern[bytes]:
+    """What the first line of an attempt that is not the first looks like; its group is the number."""
+    begins = _escaped(f"rq: job {job_id}") + rb"(?: [^\n]{0,300})? begins on [^\n]{0,300}"
+    return re.compile(begins + rb", attempt ([0-9]{1,9}): ")
+
+
 def _escaped(text: str) -> bytes:
     return re.escape(os.fsencode(text))
 

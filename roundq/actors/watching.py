@@ -51,6 +51,7 @@ class _File:
     pause_s: float = FILE_MIN_S
     #: It said that the attempt is over: what follows is not believed before the state is known.
     is_waiting: bool = False
+    asked_at: int = -1
 
 
 @dataclass(slots=True)
@@ -176,6 +177,8 @@ class Watching:
         job.entry = entry
         for file in (job.out, job.error):
             if file is not None:
+                # The number of a file may be given to the next one: only the content tells.
+                is_new |= file.is_waiting
                 file.is_waiting = False
         if is_new and (entry.state == RUNNING or entry.state in ENDED_STATES or job.number):
             self._read(job)
@@ -287,13 +290,27 @@ class Watching:
                 file.tail.end_at(found.end)
         look = file.tail.look(CHUNK_BYTES, is_final=is_final)
         data, is_more = look.data, look.is_more
-        if data and not is_final and not is_error and (end := part.ends(job.id).search(data)):
-            # What follows may be somebody else's: it is looked whether the job is over.
-            file.tail.back(len(data) - end.end())
-            data, is_more = data[: end.end()], False
+        # A job may print what looks like a line of ours: what was asked of once is not asked of again.
+        asked = int(file.tail.offset - len(data) == file.asked_at)
+        if data and not is_final and not is_error and (kept := _own(job, data, asked)) is not None:
+            # What follows may be somebody else's: it is looked whether the attempt is over.
+            file.tail.back(len(data) - kept)
+            file.asked_at = file.tail.offset
+            data, is_more = data[:kept], False
             file.is_waiting = True
             self._due_s = 0.0
         scale = max(1.0, count / FILES_PER_S)
         file.pause_s = FILE_MIN_S * scale if data else min(file.pause_s * 1.3, FILE_MAX_S * scale)
         file.due_s = now_s + (0.0 if is_more or file.is_waiting else file.pause_s)
         return Chunk(job.id, is_error, data, look.change) if data or look.change else None, is_more
+
+
+def _own(job: Followed, data: bytes, begin: int) -> int | None:
+    """How much of it is surely of the attempt: up to where it says that it is over, or that a later one
+    begins; None if it says neither. `begin` is from where on it may say the latter."""
+    end = part.ends(job.id).search(data)
+    others = part.later(job.id).finditer(data, begin)
+    later = next((one for one in others if int(one[1]) > job.number), None)
+    if later is not None and (end is None or later.start() < end.start()):
+        return later.start()
+    return None if end is None else end.end()

@@ -39,14 +39,17 @@ class Queue:
         self.watching.begin(self.now_s)
         return self.watching
 
-    def put(self, state: str, job_id: str, **of: Any) -> None:
-        """The job is in this state now, and was where it was no more."""
+    def put(self, state: str, job_id: str, *, in_place: bool = False, **of: Any) -> None:
+        """The job is in this state now, and was where it was no more; or its record is another one."""
         fields = {name.removeprefix("job_"): of.pop(name) for name in list(of) if name.startswith("job_")}
         job = Job(("fit",), directory=str(self.home), **{"output": f"{job_id}.out", **fields})
         begun = state not in (WAITING,)
         record = Record(job, **{"node": NODE if begun else NO_NODE, "started_ns": BEGAN_NS * begun, **of})
         file = spools.owned_file(job_id, NODE) if state in OWNED_STATES else f"{job_id}.job"
         target = Path(self.spool.directory(state)) / file
+        if in_place:
+            target.write_bytes(formats.dump(record))
+            return
         temporary = Path(self.spool.directory("tmp")) / "t"
         temporary.write_bytes(formats.dump(record))
         for other in STATES:
@@ -114,7 +117,7 @@ def test_what_others_append_is_not_of_the_job(queue: Queue) -> None:
     queue.write("o", begins("1") + b"one\n")
     queue.watching.follow([entry("1", RUNNING)._replace(node=NODE, file=f"1@{NODE}.job")], queue.now_s)
     queue.step()
-    liar = b"rq: job 1 completed: so it says\n"
+    liar = b"rq: job 1 completed: so it says\n" + 2 * begins("1", 9)
     queue.write("o", liar + b"but it goes on\n")
     queue.step()
     assert queue.out("1") == begins("1") + b"one\n" + liar + b"but it goes on\n"
@@ -147,6 +150,29 @@ def test_all_attempts_are_followed_in_order(queue: Queue) -> None:
 
     wanted = begins("1") + b"first\nlast\n" + end + begins("1", 2) + b"second\n" + end
     assert queue.out("1") == wanted + begins("1", 3) + b"third\nrq: job 1 failed: exit code 3\n"
+    assert queue.watching.is_done
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_next_attempt_that_looks_like_the_same_record_is_none(queue: Queue, is_told: bool) -> None:
+    """File systems give the number of a file that is gone to the next one, and both have one name.
+
+    What is seen in the output tells: how the attempt ended, or, if its supervisor died, that another begins.
+    """
+    queue.put(RUNNING, "1")
+    queue.write("1.out", begins("1") + b"first\n")
+    queue.watching.follow([entry("1", RUNNING)._replace(node=NODE, file=f"1@{NODE}.job")], queue.now_s)
+    queue.step()
+    first = b"rq: job 1 requeued: r\n" if is_told else b""
+    ended = (Attempt(1, NODE, None, BEGAN_NS, BEGAN_NS, "restarted"),)
+    queue.put(RUNNING, "1", in_place=True, attempt=2, attempts=ended)
+    queue.write("1.out", first + begins("1", 2) + b"second\n")
+    queue.step()
+    queue.step()
+    queue.put(COMPLETED, "1", attempt=2, attempts=ended, completed_ns=BEGAN_NS + 1, exit_code=0)
+    queue.step()
+
+    assert queue.out("1") == begins("1") + b"first\n" + first + begins("1", 2) + b"second\n"
     assert queue.watching.is_done
 
 
