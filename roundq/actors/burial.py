@@ -84,6 +84,9 @@ class Burial:
 
     def _new(self, supervisor: Identity) -> _Left:
         groups = cgroup.find(cgroup.name_of(supervisor.pid, supervisor.start))
+        for group in groups:
+            # What was paused hears no TERM; only one that a signal stopped goes on with it.
+            group.freeze(False)
         return _Left(environ.mark(supervisor), groups, self.clock())
 
     def _found(self, lefts: Iterable[_Left]) -> dict[str, list[Identity]]:

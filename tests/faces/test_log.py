@@ -110,11 +110,16 @@ def test_several_outputs_stand_below_their_names(desk: Desk) -> None:
     put(desk, CANCELED, "4", "fit", ended_s=1, reason="canceled")
     put(desk, CLAIMED, "5", "fit", node="n1")
 
+    printed = '==> 1 "fit", completed <==\nof 1\n\n==> 2 "fit", running <==\nof 2\n'
     done = process("log", "1-5", environ=desk.homes.environ("ann"))
+    assert done.stdout.decode() == printed
+    assert done.stderr.decode() == "rq: 3 jobs have not begun, and no output: 3-5\n"
+    assert done.returncode == 0
 
+    # Those that were named one by one are told of one by one.
+    done = process("log", "1", "2", "3", "4", "5", environ=desk.homes.environ("ann"))
     assert done.stdout.decode() == (
-        '==> 1 "fit", completed <==\nof 1\n\n==> 2 "fit", running <==\nof 2\n\n==> 3 "fit", waiting <==\n\n'
-        '==> 4 "fit", canceled <==\n\n==> 5 "fit", claimed <==\n'
+        f'{printed}\n==> 3 "fit", waiting <==\n\n==> 4 "fit", canceled <==\n\n==> 5 "fit", claimed <==\n'
     )
     assert done.stderr.decode() == (
         'rq: job 3 "fit" has not begun: it has no output yet\nhint: rq why 3\n'
@@ -122,6 +127,7 @@ def test_several_outputs_stand_below_their_names(desk: Desk) -> None:
         'rq: job 5 "fit" is just starting: it has no output yet\nhint: try again\n'
     )
     assert done.returncode == 1
+    assert desk.rq("log", "3-5").code == 1
 
 
 def test_one_job_is_followed(desk: Desk) -> None:

@@ -20,11 +20,14 @@ from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, any_person
 from roundq.faces.cli.stopping import look_for_signals
 from roundq.records.spool import Spool
+from roundq.words import ranges
 from roundq.words.errors import NoSuchJob, RoundqError, UsageError
 from roundq.words.groups import MARK
 from roundq.words.quantities import visible
 from roundq.words.states import CANCELED, CLAIMED, PENDING_STATES
 
+#: Of several jobs none has any output.
+NO_OUTPUT = 1
 #: How much of an output file is copied at once.
 CHUNK_BYTES = 1 << 18
 #: How often a followed output is looked at, in seconds.
@@ -67,43 +70,60 @@ def run(_verb: str, options: argparse.Namespace) -> int:
         from roundq.faces.cli import set_log
 
         return set_log.run(options, asker)
-    rows = _rows(options, asker)
+    rows, exact = _rows(options, asker)
     if options.follow:
         return _followed(rows, options, asker)
     if len(rows) == 1:
         _print(rows[0], options)
         return 0
-    return _print_all(rows, options)
+    return _print_all(rows, exact, options)
 
 
-def _rows(options: argparse.Namespace, asker: Person) -> list[Row]:
-    """The jobs that are meant: of a name the one that was submitted last, whose output is looked for."""
+def _rows(options: argparse.Namespace, asker: Person) -> tuple[list[Row], frozenset[str]]:
+    """The jobs that are meant, and the ids of those that were named each by its own: of a name the one that
+    was submitted last is meant, whose output is looked for."""
     rows: dict[str, Row] = {}
+    exact: set[str] = set()
     for word, is_name in [(word, False) for word in options.jobs] + [
         (name, True) for name in options.job_name
     ]:
         found = looked_at(asker, [] if is_name else [word], [word] if is_name else [])
+        exact |= found.exact
         same = [row for row in found.rows if row.record is not None and row.record.job.name == word]
         if is_name or (len(same) == len(found.rows) and not found.exact):
             rows.update((row.id, row) for row in found.rows[-1:])
         else:
             rows.update((row.id, row) for row in found.rows)
-    return list(rows.values())
+    return list(rows.values()), frozenset(exact)
 
 
-def _print_all(rows: list[Row], options: argparse.Namespace) -> int:
+def _print_all(rows: list[Row], exact: frozenset[str], options: argparse.Namespace) -> int:
     """Prints the output of each, below a line that says whose it is; what there is none of is told."""
-    code = 0
-    for place, row in enumerate(rows):
+    code, place = 0, 0
+    unbegun: list[str] = []
+    for row in rows:
         look_for_signals()
+        if row.id not in exact and _has_not_begun(row):
+            unbegun.append(row.id)
+            continue
         before = "\n" if place else ""
+        place += 1
         print(f"{before}==> {visible(title(row))}, {row.state} <==", flush=True)
         try:
             _print(row, options)
         except RoundqError as error:
             say(str(error), error.hint)
             code = error.exit_code
-    return code
+    if unbegun:
+        count = "1 job has" if len(unbegun) == 1 else f"{len(unbegun):,} jobs have"
+        say(f"{count} not begun, and no output: {ranges.brief(unbegun)}")
+    return code if place else NO_OUTPUT
+
+
+def _has_not_begun(row: Row) -> bool:
+    """Whether no attempt of it has begun, or can have written anything."""
+    record = row.record
+    return record is not None and not record.started_ns and not record.attempts
 
 
 def _print(row: Row, options: argparse.Namespace) -> None:
