@@ -12,6 +12,7 @@ import math
 import sys
 import time
 import zlib
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
@@ -31,6 +32,8 @@ from roundq.world import files
 
 #: New records are read, and jobs released or canceled, for at most this long in one round each.
 READ_MOST_S, MOVE_MOST_S = 0.2, 0.2
+#: So long it is looked in one round whether files are still those that were read.
+VERIFY_MOST_S = 0.005
 #: A file that is no record yet may still be being written; after this it is reported.
 BROKEN_AFTER_S = 5.0
 #: What cannot be canceled is tried again after this.
@@ -45,6 +48,7 @@ class _Held:
     when: Conditions
     known_s: float
     environment: str | None
+    signature: tuple[int, int, int]
     open: set[Dependency] = field(default_factory=set)
 
 
@@ -71,6 +75,9 @@ class HeldList:
         #: Why one cannot be canceled that should be: told to the user, and tried again.
         self._stuck: dict[str, str] = {}
         self._max_fails: dict[str, int] = {}
+        #: All that was read, in turn, and how many of them may have been replaced since that was looked at.
+        self._rotation: OrderedDict[str, None] = OrderedDict()
+        self._unsure = 0
         self._is_unread = False
         self._look_again_s = 0.0
         self._late_s = 0.0
@@ -92,7 +99,7 @@ class HeldList:
     def again_s(self, now_s: float, now_ns: int) -> float:
         """Seconds until the next look is wanted at the latest."""
         soon = [self.targets.again_s(now_s)]
-        if self._is_unread or self._ready:
+        if self._is_unread or self._ready or self._unsure:
             soon.append(self._look_again_s - now_s)
         if not self._shelf.freshness.is_settled:
             soon.append(files.Freshness.SETTLED_S)
@@ -142,22 +149,26 @@ class HeldList:
 
         A long list that changes all the time is listed again within `look_most_s`. Raises OSError.
         """
-        if now_s >= self._look_again_s or not self._by_file:
+        while self._times and self._times[0][0] <= now_ns:
+            _, file = heapq.heappop(self._times)
+            if file in self._by_file:
+                self._ready.add(file)
+        # What goes is listed before: a job of that name may have run, and wait for something else by now.
+        if self._ready or now_s >= self._look_again_s or not self._by_file:
             began_s = time.monotonic()
             self._shelf.look(now_s)
             listed_s = time.monotonic()
+            if self._followed is not self._shelf.entries:
+                self._unsure = len(self._rotation)
             if self._followed is not self._shelf.entries or self._is_unread or self._broken:
                 self._follow(now_s)
+            self._verify(now_s)
             read_s = time.monotonic()
             # After the listing of what is held: what a job waited for when it was submitted is seen as it was
             # then, or later.
             self.look_at_targets(now_s)
             took_s = listed_s - began_s + time.monotonic() - read_s
             self._look_again_s = now_s + min(10 * took_s, look_most_s)
-        while self._times and self._times[0][0] <= now_ns:
-            _, file = heapq.heappop(self._times)
-            if file in self._by_file:
-                self._ready.add(file)
         return self._let_go(now_s, now_ns)
 
     def _follow(self, now_s: float) -> None:
@@ -177,8 +188,37 @@ class HeldList:
                 break
             self._read(entry, now_s)
 
+    def _verify(self, now_s: float) -> None:
+        """Reads again what has the name and the number of the file that was read, and is another.
+
+        A few in each look, when the directory has changed: of two changes in a row, the second may give a
+        file the number that it had before the first.
+        """
+        until_s = time.monotonic() + VERIFY_MOST_S
+        while self._unsure and self._rotation and time.monotonic() < until_s:
+            self._unsure -= 1
+            file, _ = self._rotation.popitem(last=False)
+            self._rotation[file] = None
+            one = self._by_file[file]
+            if not self._is_what_it_was(one):
+                self._drop(file)
+                self._read(one.entry, now_s)
+
+    def _is_what_it_was(self, one: _Held) -> bool:
+        """Whether the file is still the one that was read.
+
+        A job of that name may have run meanwhile, failed, and be held again; or it was edited twice. Its file
+        may even have the number again that a file had before.
+        """
+        try:
+            return files.signature(spools.path_of(self.spool, one.entry)) == one.signature
+        except OSError:
+            # It moved on, which the next listing shows, and whoever moves it finds.
+            return True
+
     def _read(self, entry: Entry, now_s: float) -> None:
         try:
+            signature = files.signature(spools.path_of(self.spool, entry))
             record = spools.read(self.spool, entry)
         except FileNotFoundError:
             return
@@ -191,7 +231,8 @@ class HeldList:
             return
         self._broken.pop(entry, None)
         environment = record.job.environment and sys.intern(record.job.environment)
-        one = _Held(entry, dependencies.conditions(record), now_s, environment)
+        one = _Held(entry, dependencies.conditions(record), now_s, environment, signature)
+        self._rotation[entry.file] = None
         if record.job.array is not None and record.job.array.max_fails is not None:
             self._max_fails[record.job.array.id] = record.job.array.max_fails
         self._by_file[entry.file] = one
@@ -213,6 +254,7 @@ class HeldList:
     def _drop(self, file: str) -> None:
         one = self._by_file.pop(file, None)
         self._ready.discard(file)
+        self._rotation.pop(file, None)
         self._stuck.pop(file, None)
         if one is None:
             return
@@ -267,6 +309,11 @@ class HeldList:
             found = dependencies.decide(
                 one.entry.id, one.when, lambda each: self.targets.target(key_of(each)), now_ns
             )
+            goes = isinstance(found, Released) or (isinstance(found, Unmet) and not found.keep_held)
+            if goes and not self._is_what_it_was(one):
+                self._drop(file)
+                self._is_unread = True
+                continue
             if isinstance(found, Released):
                 is_done = self._release(one, moved)
             elif isinstance(found, Unmet) and not found.keep_held:

@@ -12,6 +12,7 @@ import logging
 import os
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -60,6 +61,8 @@ class World:
         self.daemons = {node: self.daemon(node) for node in NODES}
         #: Who acts now; events come between the steps of daemons, not of events.
         self.is_busy = False
+        self.may_edit = True
+        self.written_ns = NOW_NS
         self.depth = 0
 
     def daemon(self, node: str) -> HeldList:
@@ -110,9 +113,8 @@ class World:
     def submit(self) -> None:
         """A job, or an array, after some of those that there are."""
         number = str(1 + len([job_id for job_id in self.jobs if "_" not in job_id]) + len(self.arrays))
-        after = tuple(
-            self.some_dependency() for _ in range(self.random.choice([0, 1, 1, 2]) if self.jobs else 0)
-        )
+        some = (self.some_dependency() for _ in range(self.random.choice([0, 1, 1, 2])))
+        after = tuple(one for one in some if one is not None)
         begin_ns = self.now_ns + self.random.choice([0, 0, 0, 5, 20]) * NS
         begin_ns = 0 if begin_ns == self.now_ns else begin_ns
         kept = self.random.random() < 0.2
@@ -134,16 +136,22 @@ class World:
         """Whether an array's tasks come after one task of the other each."""
         return bool(count) and one.tasks == count
 
-    def some_dependency(self) -> Dependency:
+    def some_dependency(self, older_than: str = "") -> Dependency | None:
         how = self.random.choice(["ok", "ok", "any", "fail"])
-        if self.arrays and self.random.random() < 0.5:
-            array = self.random.choice(sorted(self.arrays))
+        number = int(older_than.partition("_")[0] or len(self.jobs) + 1)
+        arrays = sorted(array for array in self.arrays if int(array) < number)
+        jobs = sorted(job_id for job_id in self.jobs if int(job_id.partition("_")[0]) < number)
+        if arrays and self.random.random() < 0.5:
+            array = self.random.choice(arrays)
             return Dependency(how, array, self.arrays[array])
-        return Dependency(how, self.random.choice(sorted(self.jobs)))
+        return Dependency(how, self.random.choice(jobs)) if jobs else None
 
     def write(self, job_id: str, state: str) -> None:
         path = f"{self.spool.directory('tmp')}/{job_id}"
         Path(path).write_bytes(formats.dump(Record(self.jobs[job_id])))
+        # Two commands of people never come within one tick of the server's clock.
+        self.written_ns += 10_000_000
+        os.utime(path, ns=(self.written_ns, self.written_ns))
         os.rename(path, f"{self.spool.directory(state)}/{job_id}.job")
         self.moved(job_id, state, "user")
 
@@ -173,7 +181,8 @@ class World:
 
     def event(self) -> None:
         """One thing happens."""
-        kind = self.random.choice(["submit", "run", "run", "end", "end", "end", "rerun", "hold", "time"])
+        kinds = ["submit", "run", "run", "end", "end", "end", "rerun", "hold", "time", "edit"]
+        kind = self.random.choice(kinds)
         some: Callable[..., str | None] = lambda *states: self.pick(self.in_states(*states))  # noqa: E731
         if kind == "submit" and len(self.jobs) < 14:
             self.submit()
@@ -186,8 +195,25 @@ class World:
             self.go(job_id, HELD if job.after or job.begin_ns else WAITING)
         elif kind == "hold" and (job_id := some(HELD)):
             self.go(job_id, HELD, on_hold=job_id not in self.on_hold)
+        elif kind == "edit" and self.may_edit and (job_id := some(HELD)):
+            self.edit(job_id)
         elif kind == "time":
             self.pass_time(self.random.choice([0.5, 3.0]))
+
+    def edit(self, job_id: str) -> None:
+        """It waits for something else; its file may get a number that another file of this name had."""
+        job = self.jobs[job_id]
+        one = self.some_dependency(older_than=job_id) if self.random.random() < 0.5 else None
+        after = () if one is None else (one,)
+        begin_ns = self.now_ns + self.random.choice([3, 10]) * NS
+        try:
+            os.remove(self.path(job_id))
+        except FileNotFoundError:
+            # It is sealed.
+            return
+        self.jobs[job_id] = replace(job, after=after, begin_ns=begin_ns)
+        self.write(job_id, HELD)
+        self.on_hold.discard(job_id)
 
     def pick(self, of: list[str]) -> str | None:
         return self.random.choice(of) if of else None
@@ -266,6 +292,13 @@ class World:
         )
 
 
+def moving(world: World) -> None:
+    """What may come before a move of what was just read: all but that it is edited in this very moment."""
+    before, world.may_edit = world.may_edit, False
+    world.between()
+    world.may_edit = before
+
+
 def alone(world: World, act: Callable[[], T]) -> T:
     """Does something, and nothing comes between its parts."""
     is_busy, world.is_busy = world.is_busy, True
@@ -288,7 +321,7 @@ def world_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int],
 
     def released(spool: spools.Spool, entry: spools.Entry, state: str) -> bool:
         world = current[0]
-        world.between()
+        moving(world)
         # As one step: whoever sees the one name before and the other after it sees no lie.
         was_there = os.path.lexists(spools.path_of(spool, entry))
         is_done = alone(world, lambda: release(spool, entry, state))
@@ -297,7 +330,7 @@ def world_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int],
         return is_done
 
     def changed(spool: spools.Spool, entry: spools.Entry, node: str) -> spools.Entry | None:
-        current[0].between()
+        moving(current[0])
         return alone(current[0], lambda: change(spool, entry, node))
 
     def is_put(spool: spools.Spool, sealed: spools.Entry, *more: object, **named: bool) -> bool:
