@@ -27,6 +27,8 @@ from roundq.words.states import (
     ENDED_STATES,
     FAILED,
     HELD,
+    OWNED_STATES,
+    PENDING_STATES,
     RUNNING,
     STATES,
     WAITING,
@@ -117,13 +119,14 @@ def removed(state: str, record: Record) -> bool:
     return state == CANCELED and never_began and record.reason in (None, CANCELED)
 
 
-def look(spool: Spool, groups: Collection[str] | None = None) -> dict[str, Whole]:
+def look(spool: Spool, groups: Collection[str] | None = None, *, ended: bool = True) -> dict[str, Whole]:
     """The sets there are, in the order of their first submission; or of these `groups` those that there are.
 
-    A set is there as long as a job of it or a limit is. Arrays are told only if they are asked for. Raises
-    OSError if the spool cannot be listed.
+    A set is there as long as a job of it or a limit is. Arrays are told only if they are asked for. Without
+    `ended` it is as if there were no ended jobs, of which there may be many. Raises OSError if the spool
+    cannot be listed.
     """
-    members = Members(spool, groups)
+    members = Members(spool, groups, ended=ended)
     members.look()
     return members.wholes()
 
@@ -131,8 +134,9 @@ def look(spool: Spool, groups: Collection[str] | None = None) -> dict[str, Whole
 class Members:
     """The jobs of all sets, or of these `groups`, as of the last look; what was read is not read again."""
 
-    def __init__(self, spool: Spool, groups: Collection[str] | None = None) -> None:
+    def __init__(self, spool: Spool, groups: Collection[str] | None = None, *, ended: bool = True) -> None:
         self.spool, self.wanted = spool, None if groups is None else set(groups)
+        self._states = STATES if ended else (*PENDING_STATES, *OWNED_STATES)
         #: By id, of arrays by theirs: what was asked for, None for what is of no group that is wanted.
         self._jobs: dict[str, Job | None] = {}
         self._census = Census()
@@ -140,7 +144,7 @@ class Members:
     def look(self) -> None:
         """Looks where they are now, and follows those that move on meanwhile. Raises OSError."""
         for _ in range(LOOKS):
-            self._census = _once(censuses.take(self.spool))
+            self._census = _once(censuses.take(self.spool, self._states))
             if not self._read():
                 break
 

@@ -79,7 +79,7 @@ def sentence(whole: Whole) -> str:
     own = whole.throttle and whole.most == whole.throttle
     said = f"{group}: {most} may run at once{', as it was submitted' if own else ''}"
     if whole.state == EMPTY:
-        return f"{said}; it has no jobs yet"
+        return f"{said}; none of its jobs waits or runs"
     if whole.state == FINISHED:
         return f"{said}; all of its jobs have ended"
     now = [f"{_runs(whole.running)} now" if whole.running else "none runs now"]

@@ -80,7 +80,7 @@ def test_all_that_pll_wanted_of_a_set(home: SpoolHome, rq: Rq) -> None:
     # 1. Create a set by name, with its parallel count; whether there is one is said.
     assert rq("sets", "backup") == (1, "", "rq: no such set: %backup\nhint: rq sets lists your sets\n")
     assert rq("limit", "%backup", "2").out == (
-        "set backup: at most 2 jobs may run at once; it has no jobs yet\n"
+        "set backup: at most 2 jobs may run at once; none of its jobs waits or runs\n"
     )
     assert whole(rq) == ["empty", "0", "0", "0", "0", "0", "0", "2"]
 

@@ -187,7 +187,8 @@ def test_sets_as_they_are_listed(desk: Desk, monkeypatch: pytest.MonkeyPatch) ->
     ]
     assert lines == [
         "SET         STATE                    DONE  RUN  WAIT  HELD  FAIL  RETIRED  LIMIT",
-        "thumbs      running      ████████\N{MULTIPLICATION SIGN}▓    12    1     0     0     1        1      4",
+        "thumbs      running      ████████\N{MULTIPLICATION SIGN}▓"
+        "    12    1     0     0     1        1      4",
         "nightly r…  not started  ░░░░░░░░░░     0    0     4     0     0        0      -",
         "later       empty                       0    0     0     0     0        0      0",
     ]
@@ -223,9 +224,9 @@ def test_sets_for_programs(desk: Desk) -> None:
 def test_the_limit_of_a_set_as_it_is_typed(desk: Desk) -> None:
     """It may be set before there is a job, and tells what follows."""
     for words, told in (
-        (("limit", "%fit", "4"), "set fit: at most 4 jobs may run at once; it has no jobs yet\n"),
-        (("limit", "%fit"), "set fit: at most 4 jobs may run at once; it has no jobs yet\n"),
-        (("limit", "%fit", "1"), "set fit: at most 1 job may run at once; it has no jobs yet\n"),
+        (("limit", "%fit", "4"), "set fit: at most 4 jobs may run at once; none of its jobs waits or runs\n"),
+        (("limit", "%fit"), "set fit: at most 4 jobs may run at once; none of its jobs waits or runs\n"),
+        (("limit", "%fit", "1"), "set fit: at most 1 job may run at once; none of its jobs waits or runs\n"),
     ):
         assert desk.rq(*words) == (0, told, "")
     for place in range(3):
@@ -280,3 +281,22 @@ def test_show_tells_of_which_set_and_array_a_job_is(desk: Desk) -> None:
     assert "  set        fit\n" in shown
     assert "  array      task 3 of 10 of array 7, at most 3 at once\n" in shown
     assert "  array" not in desk.rq("show", "8").out
+
+
+def test_a_limit_is_set_without_reading_what_has_ended(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a set that began long ago, in a queue with many others."""
+    put(desk, "1", WAITING)
+    for place in range(10, 30):
+        put(desk, f"{place}", COMPLETED, exit_code=0)
+    opened: list[str] = []
+    content = spools.content
+
+    def counted(spool: spools.Spool, entry: spools.Entry) -> bytes:
+        opened.append(entry.id)
+        return content(spool, entry)
+
+    monkeypatch.setattr(spools, "content", counted)
+    assert desk.rq("limit", "%fit", "3").out == (
+        "set fit: at most 3 jobs may run at once; none runs now, 1 waits\n"
+    )
+    assert opened == ["1"]

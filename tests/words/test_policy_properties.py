@@ -187,7 +187,7 @@ def test_what_can_never_start_changes_nothing(snapshot: Snapshot) -> None:
     assert decide(more).requeues == decide(without).requeues
 
 
-@many
+@settings(max_examples=60, deadline=None)
 @given(snapshots)
 def test_jobs_of_full_groups_change_nothing_for_anybody(snapshot: Snapshot) -> None:
     """Neither who starts, nor who gives way, nor what neighbours are told; however long they waited."""

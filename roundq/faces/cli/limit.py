@@ -92,7 +92,9 @@ def _of_group(asker: Person, options: argparse.Namespace) -> int:
             "for example: rq limit %fit 4",
         )
     group = group_of(options.group)
-    whole = sets.look(asker.spool, [group]).get(group)
+    # Of a set that began long ago many may have ended; they say nothing of its limit.
+    is_whole = options.json or not group.startswith(MARK)
+    whole = sets.look(asker.spool, [group], ended=is_whole).get(group)
     if whole is None or not (whole.jobs or group.startswith(MARK)):
         if options.most is None and not group.startswith(MARK):
             # As for programs that have no groups.
