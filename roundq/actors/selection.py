@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 
 from roundq.actors.listing import FOUND_MOST, Row, locate, row_of
 from roundq.records import census, history
+from roundq.records import spool as spools
 from roundq.records.census import NUMBERED, Census, age_key
 from roundq.records.lookup import Look
 from roundq.records.spool import Entry, Spool
 from roundq.words import ranges, selectors
-from roundq.words.errors import UsageError
+from roundq.words.errors import RecordError, UsageError
 from roundq.words.expressions import Compare, Expression
 from roundq.words.fields import Facts
 from roundq.words.job import Job
@@ -32,6 +33,8 @@ LOOKS = 3
 LOOK_AGAIN_S = 0.05
 #: Of a range of numbers that are nowhere, so many are looked for in the history.
 PAST_MOST = 100_000
+#: Records that are kept for another word that needs them; of a long queue all would be much.
+ROWS_KEPT = 10_000
 LIVE_STATES = (*PENDING_STATES, *OWNED_STATES)
 
 
@@ -166,7 +169,7 @@ class _Asked:
         if isinstance(selector, Last):
             met = {entry.id: entry for entry in eyes.last(selector.back)}
         elif isinstance(selector, Set):
-            met = self._matching(Compare("set", "=", literal(selector.name)), eyes)
+            met = self._matching(Compare("set", "=", literal(selector.name)), eyes, of_set=True)
         elif isinstance(selector, Match):
             met = self._matching(selector.expression, eyes)
         else:
@@ -175,8 +178,10 @@ class _Asked:
             self.named[place] = selector.name
         return met, [] if met else [word]
 
-    def _matching(self, expression: Expression, eyes: _Eyes) -> dict[str, Row | Entry]:
-        met, undecided = eyes.matching(expression)
+    def _matching(
+        self, expression: Expression, eyes: _Eyes, *, of_set: bool = False
+    ) -> dict[str, Row | Entry]:
+        met, undecided = eyes.matching(expression, of_set=of_set)
         self.undecided.update(dict.fromkeys(undecided))
         return met
 
@@ -367,11 +372,18 @@ class _Eyes:
     def _row(self, entry: Entry) -> Row:
         row = self._rows.get(entry.id)
         if row is None:
-            row = self._rows[entry.id] = row_of(self.spool, entry, True)
+            row = row_of(self.spool, entry, True)
+            if len(self._rows) < ROWS_KEPT:
+                self._rows[entry.id] = row
         return row
 
-    def matching(self, expression: Expression) -> tuple[dict[str, Row | Entry], list[str]]:
-        """The jobs that an expression means; and ids of those of which that cannot be told."""
+    def matching(
+        self, expression: Expression, *, of_set: bool = False
+    ) -> tuple[dict[str, Row | Entry], list[str]]:
+        """The jobs that an expression means; and ids of those of which that cannot be told.
+
+        With `of_set` it means nothing but jobs of some set.
+        """
         met: dict[str, Row | Entry] = {}
         undecided: list[str] = []
         by_state = not expression.fields & {"id", "array"}
@@ -383,6 +395,10 @@ class _Eyes:
             entries = self._singles(state)
             for array in self._known.arrays:
                 entries += self._tasks(array, state)
+            if of_set:
+                entries = [
+                    entry for entry in entries if ranges.array_of(entry.id) or self._may_be_of_set(entry)
+                ]
             for entry in entries:
                 verdict = (
                     known if entry.node is None and known is not None else self._verdict(expression, entry)
@@ -394,6 +410,13 @@ class _Eyes:
                     if row is None or self.ended or row.state not in ENDED_STATES:
                         met[entry.id] = entry if row is None else row
         return met, undecided
+
+    def _may_be_of_set(self, entry: Entry) -> bool:
+        """Whether its file has the word at all: a hundred thousand others need not be parsed."""
+        try:
+            return b'"set"' in spools.content(self.spool, entry)
+        except (OSError, RecordError):
+            return True
 
     def _verdict(self, expression: Expression, entry: Entry) -> bool | None:
         """Whether a job is meant, told by as little as does; None if its file cannot be read."""
