@@ -67,7 +67,8 @@ class Asked:
             if "lost" in verbs:
                 self.lost_s = now_s
             if "lost" in verbs and (meant := spools.asked_of(self.spool, job_id, "lost")) is not None:
-                self.tenants.take_from_lost(job_id, meant)
+                if self.tenants.take_from_lost(job_id, meant):
+                    self.freshness.forget()
         for job_id, verbs in asked.items():
             # It was claimed or running when it was asked for, and went back to waiting, or is to be retried.
             entry = self.waiting.entry(job_id) or self.held.entry(job_id)

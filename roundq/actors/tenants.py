@@ -459,9 +459,13 @@ class Tenants:
         self.by_id.pop(tenant.entry.id, None)
         return False
 
-    def take_from_lost(self, job_id: str, asked: str) -> None:
-        """Frees or seizes a job of a node that its user called lost; `asked` says which attempt is meant."""
+    def take_from_lost(self, job_id: str, asked: str) -> bool:
+        """Frees or seizes a job of a node that its user called lost; `asked` says which attempt is meant.
+
+        Whether it has to be tried again soon.
+        """
         meant, _, word = asked.partition("\n")
+        is_blocked = False
         for entry in spools.scan(self.spool, OWNED_STATES):
             if entry.id != job_id or entry.node in (None, self.node):
                 continue
@@ -476,7 +480,10 @@ class Tenants:
                 process = record.process or (record.attempts[-1].process if record.attempts else None)
                 if process is None or environ.mark(process) != meant:
                     continue
-                self._seize(entry, record, "which its user called lost", is_forced=word == "force")
+                is_blocked |= self._seize(
+                    entry, record, "which its user called lost", is_forced=word == "force"
+                )
+        return is_blocked
 
     def _freed(self, entry: Entry) -> None:
         if spools.withdraw(self.spool, entry):
@@ -490,14 +497,25 @@ class Tenants:
         with contextlib.suppress(FileNotFoundError, RecordError):
             self._seize(entry, spools.read(self.spool, entry), "whose lease ran out", is_forced=False)
 
-    def _seize(self, entry: Entry, record: Record, why: str, *, is_forced: bool) -> None:
+    def _seize(self, entry: Entry, record: Record, why: str, *, is_forced: bool) -> bool:
+        """Takes a running record; whether it could not be yet.
+
+        Not while the supervisor of an earlier attempt lives here: it would take the name for its own.
+        """
         if spools.destination(record) is not None:
             # Its end is written, and only the move is left: whoever makes it, it is the same.
             state = spools.conclude(self.spool, entry, record)
             self.say(entry.id, state or RUNNING, f"had ended on {entry.node}: {state}")
-        elif (is_forced or not entry.is_sealed) and spools.seize(self.spool, entry, self.node) is not None:
+            return False
+        earlier = next((one for one in map(self._earlier, record.attempts) if one is not None), None)
+        if earlier is not None:
+            with contextlib.suppress(PermissionError):
+                procs.send(earlier, signal.SIGUSR1)
+            return True
+        if (is_forced or not entry.is_sealed) and spools.seize(self.spool, entry, self.node) is not None:
             self.has_seized = True
             self.say(entry.id, RUNNING, f"is taken over from {entry.node}, {why}", logging.WARNING)
+        return False
 
     def _bury(self, dead: list[Tenant]) -> None:
         # What holds the facts of its end was written after the death of all its processes.

@@ -23,8 +23,9 @@ from roundq.actors.tenants import Tenants
 from roundq.records import spool as spools
 from roundq.records.spool import Entry
 from roundq.words.errors import RoundqError
-from roundq.words.job import Identity, Record
+from roundq.words.job import Attempt, Identity, Record
 from roundq.words.states import CLAIMED, COMPLETED, RUNNING, WAITING, ZOMBIE
+from roundq.world import procs
 from tests.actors.spoolhome import NODE, SpoolHome
 from tests.cluster.wait import wait_until
 from tests.records.crowd import born
@@ -148,6 +149,40 @@ def test_a_lost_node_does_not_take_from_itself(home: SpoolHome) -> None:
     tenants = Tenants(home.spool, NODE, logging.getLogger("test"))
     tenants.take_from_lost(entry.id, environ.mark(THERE))
     assert home.entry(entry.id).file == entry.file
+
+
+def test_what_an_earlier_supervisor_here_would_take_for_its_own_is_left_until_it_is_dead(
+    home: SpoolHome,
+) -> None:
+    """Both nodes were called lost, one after the other, and neither was: the record would get back its name."""
+    slept = subprocess.Popen(["sleep", "300"])
+    try:
+        process = procs.identity(slept.pid)
+        assert process is not None
+        entry = claimed_there(home, restartable=True)
+        before = Attempt(1, HERE, process, 1, 2, "lost")
+        record = replace(
+            spools.read(home.spool, entry),
+            process=THERE,
+            node=NODE,
+            started_ns=3,
+            attempt=2,
+            attempts=(before,),
+        )
+        sealed = spools.rewrite(home.spool, entry, record, NODE)
+        assert sealed is not None
+        running = spools.begin(home.spool, sealed, NODE)
+        assert running is not None
+        tenants = tenants_of(home)
+        assert tenants.take_from_lost(entry.id, environ.mark(THERE))
+        assert home.entry(entry.id).file == running.file
+        # It is woken up, so that it sees that its record is gone; this one dies of it.
+        assert slept.wait(20) == -signal.SIGUSR1
+        assert not tenants.take_from_lost(entry.id, environ.mark(THERE))
+        assert home.entry(entry.id).node == HERE
+    finally:
+        slept.kill()
+        slept.wait()
 
 
 # ---------------------------------------------------------------- those who were asleep
