@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import pytest
 from roundq.faces import cli
 from roundq.faces.cli import jobs as verbs
 from roundq.records import spool as spools
-from roundq.words import match, selectors
+from roundq.words import match, ranges, selectors
 from roundq.words.fields import FIELDS, STATE_WORDS
 from roundq.words.job import Array
 from roundq.words.ranges import Ids
@@ -270,6 +271,37 @@ def test_what_moves_on_while_many_are_canceled_is_asked_of_its_owner(
     monkeypatch.setattr(files, "move", move)
     assert desk.rq("cancel", "*") == Said(0, 'canceled 21 jobs: 1-4, 6-22\ncanceling 5 "fit" on n1\n', "")
     assert spools.requests(desk.spool) == {"5": {"cancel"}}
+
+
+def test_who_interrupts_a_cancel_of_many_is_told_what_was_left(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was canceled is durable and said; of the others nothing was done."""
+    for number in range(1, verbs.FEW + 3):
+        put(desk, WAITING, str(number))
+    count = iter(range(1, 100))
+    synced: list[str] = []
+    real, sync = files.move, files.sync_directory
+
+    def move(source: str, target: str) -> bool:
+        if next(count) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return real(source, target)
+
+    def sync_directory(path: str) -> None:
+        synced.append(path)
+        sync(path)
+
+    monkeypatch.setattr(files, "move", move)
+    monkeypatch.setattr(files, "sync_directory", sync_directory)
+    said = desk.rq("cancel", "*")
+    canceled = {job for job, state in where(desk).items() if state == CANCELED}
+    assert (said.code, len(canceled)) == (130, 5)
+    (done,) = re.findall(r"^canceled 5 jobs: (.*)$", said.out)
+    (left,) = re.findall(r"^rq: interrupted; not canceled: (.*)$", said.err)
+    assert {job for job in where(desk) if ranges.parse(done).has(job)} == canceled
+    assert {job for job in where(desk) if ranges.parse(left).has(job)} == set(where(desk)) - canceled
+    assert synced == [desk.spool.directory(CANCELED)]
 
 
 def test_what_the_system_refuses_is_said_of_all_that_are_left(
