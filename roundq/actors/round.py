@@ -309,7 +309,7 @@ class Round:
 
     def _decide(self, scene: Scene) -> Decision:
         self.turns.look(scene.lodgers)
-        self._left = survey.limits_left(scene)
+        self._left = survey.limits_left(scene, self.waiting)
         decision = policy.decide(self._snapshot(scene))
         for user in self.turns.note(decision.ahead, scene.lodgers, scene.now_s):
             self.log.warning(

@@ -155,11 +155,25 @@ def _my_cores(scene: Scene) -> int:
     return elsewhere + here
 
 
-def limits_left(scene: Scene) -> tuple[int | None, int | None]:
-    """The cores and jobs that my limits still allow in the whole cluster; None for no limit."""
+def limits_left(scene: Scene, waiting: WaitingList) -> tuple[int | None, int | None]:
+    """The cores and jobs that my limits still allow in the whole cluster; None for no limit.
+
+    If all that waits is of sets and arrays with limits, no more jobs than these allow.
+    """
+    of_groups = _left_of_groups(scene, waiting)
     if scene.limit == Limit():
-        return None, None
-    return scene.limit.left(_my_cores(scene), running_jobs(scene))
+        return None, of_groups
+    cores, jobs = scene.limit.left(_my_cores(scene), running_jobs(scene))
+    return cores, min((left for left in (jobs, of_groups) if left is not None), default=None)
+
+
+def _left_of_groups(scene: Scene, waiting: WaitingList) -> int | None:
+    """How many jobs at most may start if each that waits is of a group with a limit."""
+    if not waiting.shapes or not all(shape.groups for shape in waiting.shapes):
+        return None
+    limits = group_limits(scene, waiting)
+    tightest = {min(shape.groups, key=lambda group: limits[group].left) for shape in waiting.shapes}
+    return sum(limits[group].left for group in tightest)
 
 
 def running_jobs(scene: Scene) -> int:

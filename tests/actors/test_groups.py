@@ -160,3 +160,18 @@ def test_the_limit_of_an_array_goes_with_its_last_record_and_that_of_a_set_stays
     assert control.limited(home.spool) == {"7", "%fit"}
     one.run(100.0 + 4 * SWEEP_S)
     assert control.limited(home.spool) == {"%fit"}
+
+
+def test_neighbours_are_told_how_few_jobs_can_start_if_all_that_wait_have_limits(home: SpoolHome) -> None:
+    """Else they would wait for turns that are not taken."""
+    control.set_group_limit(home.spool, "%fit", 3, NODE)
+    publish(home.spool, OTHER, jobs=(holding(groups=("%fit",)),))
+    sleepers(home, 5, set="fit", cores=100)
+    one = round_of(home)
+    one.run(100.0)
+    assert one.card is not None
+    assert (one.card.jobs_left, one.card.waiting) == (2, 5)
+
+    sleepers(home, 1, cores=100)
+    one.run(101.0)
+    assert one.card.jobs_left is None
