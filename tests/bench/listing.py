@@ -1,9 +1,9 @@
 """What a look at a long queue costs: run it with `python -m tests.bench.listing [JOBS...]`.
 
-Nothing is asserted, since a time is a fact of one machine. Prints seconds of wall time, and of processor time,
-which a busy machine changes less, each the best of three, of whole commands, interpreter and imports included;
-of 0, 1,000, 10,000 and 100,000 jobs that wait, then of as many that ended beside them, then of the same as
-arrays of a thousand tasks, and at last of twenty users who have as many together.
+Nothing is asserted, since a time is a fact of one machine. Prints seconds of wall time, and of processor
+time, which a busy machine changes less, each the best of three, of whole commands, interpreter and imports
+included; of 0, 1,000, 10,000 and 100,000 jobs that wait, then of as many that ended beside them, then of the
+same as arrays of a thousand tasks, and at last of twenty users who have as many together.
 """
 
 from __future__ import annotations
