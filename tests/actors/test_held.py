@@ -28,6 +28,7 @@ from roundq.words.states import (
     WAITING,
     ZOMBIE,
 )
+from roundq.world import files
 from roundq.world.config import Config
 from roundq.world.node import Node
 
@@ -269,6 +270,50 @@ def test_all_of_several_conditions_must_be_there_at_one_time(house: House) -> No
     house.move("1", COMPLETED)
     house.look()
     assert house.states()["3"] == WAITING
+
+
+def test_a_job_that_is_seen_in_two_states_is_on_its_way_and_decides_nothing(house: House) -> None:
+    """Run again, and listed before and after: neither of the two names need be the last word."""
+    house.put("1_0", COMPLETED)
+    house.put("1_1", WAITING)
+    house.put("3", FAILED)
+    for dependency, job_id in ((Dependency("any", "1", 2), "2"), (ok("3"), "4"), (ok("1", 2), "5")):
+        house.put(job_id, after=(dependency,))
+    house.put("1_0", FAILED)
+    house.put("3", COMPLETED)
+    house.look()
+    assert [house.daemons["n1"].entry(job_id) is not None for job_id in "245"] == [True] * 3
+    os.remove(f"{house.spool.directory(FAILED)}/1_0.job")
+    os.remove(f"{house.spool.directory(FAILED)}/3.job")
+    house.move("1_1", COMPLETED)
+    house.look()
+    assert {house.states()[job_id] for job_id in "245"} == {WAITING}
+
+
+@pytest.mark.parametrize("refused", [COMPLETED, FAILED, CANCELED, ZOMBIE, HELD])
+def test_what_other_directories_showed_is_not_forgotten_when_one_cannot_be_listed(
+    house: House, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    house.put("1", WAITING)
+    house.put("2", after=(ok("1"),))
+    house.put("3", after=(Dependency("fail", "1"),))
+    house.look()
+    house.move("1", COMPLETED)
+    listing = files.listing
+
+    def refuse(directory: str, **more: int) -> list[files.Name]:
+        if directory.endswith(f"/{refused}"):
+            raise OSError(5, "Input/output error")
+        return listing(directory, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "listing", refuse)
+        # One that stands still is not listed.
+        os.utime(house.spool.directory(refused))
+        with pytest.raises(OSError, match="Input/output"):
+            house.look()
+    house.look()
+    assert house.states() == {"1": COMPLETED, "2": WAITING, "3": CANCELED}
 
 
 # ---------------------------------------------------------------- what is not its business
