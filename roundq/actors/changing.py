@@ -39,13 +39,13 @@ class Outcome(NamedTuple):
     record: Record | None = None
 
 
-def hold(spool: Spool, row: Row, late_s: float = 0.0) -> Outcome:
+def hold(spool: Spool, row: Row, node: str, late_s: float = 0.0) -> Outcome:
     """Keeps a job that has not begun from starting until it is released; one that is on hold stays so.
 
     What others do is seen after `late_s` at the latest. Raises RoundqError if it cannot be held, or is gone.
     """
     for _ in range(_TRIES):
-        row = unsealed(spool, row, late_s, "hold")
+        row = unsealed(spool, row, late_s, "hold", node)
         if row.state not in PENDING_STATES:
             return Outcome(None, row)
         if _moved(changes.hold, spool, row.entry, late_s):
@@ -54,14 +54,14 @@ def hold(spool: Spool, row: Row, late_s: float = 0.0) -> Outcome:
     raise _moving("hold", row)
 
 
-def release(spool: Spool, row: Row, now_ns: int, late_s: float = 0.0) -> Outcome:
+def release(spool: Spool, row: Row, node: str, now_ns: int, late_s: float = 0.0) -> Outcome:
     """Lets a job that is on hold go: it waits, or is held until what it waits for has come.
 
     What others do is seen after `late_s` at the latest. Raises RoundqError if it cannot be told or done.
     """
     was_on_hold = False
     for _ in range(_TRIES):
-        row = unsealed(spool, row, late_s, "release")
+        row = unsealed(spool, row, late_s, "release", node)
         if not row.entry.is_on_hold:
             # Somebody has let it go: another command, or this one, of which the reply was late.
             is_free = was_on_hold and row.state not in ENDED_STATES
@@ -152,7 +152,7 @@ class Changer:
         `to` tells the new record, and the state, "" for the one it is in. It may raise RoundqError.
         """
         for _ in range(_TRIES):
-            row = unsealed(self.spool, row, self.late_s, verb)
+            row = unsealed(self.spool, row, self.late_s, verb, self.node)
             if not may(row):
                 return Outcome(None, row)
             try:

@@ -17,6 +17,7 @@ from roundq.actors.listing import Listing, Row, find, listing, locate, row_of
 from roundq.actors.reasons import why
 from roundq.actors.selection import past_rows
 from roundq.actors.submission import admit, check, daemon_runs, everybody, mine, start_daemon, submit
+from roundq.records import changes
 from roundq.records import spool as spools
 from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
@@ -53,6 +54,8 @@ GONE, ASKED, ENDED, BEGUN = "gone", "asked", "ended", "begun"
 _TRIES = 5
 #: How long a record that is being changed is waited for; that of a dead process is mended meanwhile.
 CHANGED_MOST_S = 5.0
+#: And so long before a command puts it back itself.
+MEND_S = 1.0
 #: How soon `wait` looks again, in seconds: at first, and at most, while jobs run here or elsewhere.
 WAIT_MIN_S, WAIT_HERE_S, WAIT_MAX_S = 0.05, 0.5, 2.0
 #: How long an ended record that cannot be read is given to become readable.
@@ -74,7 +77,7 @@ def cancel(
     What others do is seen after `late_s` at the latest. Raises RoundqError if nobody here can cancel it.
     """
     for _ in range(_TRIES):
-        row = unsealed(spool, row, late_s, "cancel")
+        row = unsealed(spool, row, late_s, "cancel", node)
         if row.state in ENDED_STATES:
             return ENDED
         if only_pending and row.state in OWNED_STATES:
@@ -140,18 +143,22 @@ def restart(spool: Spool, row: Row, node: str, *, late_s: float = 0.0) -> str:
     return ENDED if entry.state in ENDED_STATES else ASKED
 
 
-def unsealed(spool: Spool, row: Row, late_s: float, verb: str) -> Row:
+def unsealed(spool: Spool, row: Row, late_s: float, verb: str, node: str = "") -> Row:
     """The row of a job once nobody changes it any more, which takes a moment.
 
-    Raises RoundqError, which says that it cannot be done what `verb` says, if that takes too long.
+    What a dead process of this very node was changing is put where it belongs, if `node` is given. Raises
+    RoundqError, which says that it cannot be done what `verb` says, if it takes too long.
     """
-    until_s = time.monotonic() + max(CHANGED_MOST_S, late_s)
+    began_s = time.monotonic()
     while row.state == HELD and row.entry.is_sealed:
-        if time.monotonic() >= until_s:
+        took_s = time.monotonic() - began_s
+        if took_s >= max(CHANGED_MOST_S, late_s):
             raise RoundqError(
                 f"cannot {verb} {row.id}: it is being changed on {row.node}",
                 f"try again; if {row.node} is gone for good: rq lost --force {row.node}",
             )
+        if took_s >= MEND_S and row.node == node and changes.is_left_here(row.entry):
+            changes.put_back(spool, row.entry)
         time.sleep(WAIT_MIN_S)
         row = refreshed(spool, row, late_s)
     return row

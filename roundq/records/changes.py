@@ -213,6 +213,12 @@ def may_live(seal: Seal, *, but_me: bool = False) -> bool:
     return procs.liveness(Identity(procs.boot_id(), seal.pid, seal.start)) is not procs.Liveness.DEAD
 
 
+def is_left_here(entry: Entry) -> bool:
+    """Whether a process of this boot, and so of this machine, was changing a record and is dead."""
+    seal = seal_of(entry)
+    return seal is not None and seal.boot == seals.boot_digits(procs.boot_id()) and not may_live(seal)
+
+
 # ---------------------------------------------------------------- cancel
 
 

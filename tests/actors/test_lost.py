@@ -154,7 +154,7 @@ def test_a_lost_node_does_not_take_from_itself(home: SpoolHome) -> None:
 def test_what_an_earlier_supervisor_here_would_take_for_its_own_is_left_until_it_is_dead(
     home: SpoolHome,
 ) -> None:
-    """Both nodes were called lost, one after the other, and neither was: the record would get back its name."""
+    """Both nodes were called lost, and neither was: the record would get the name that it had before."""
     slept = subprocess.Popen(["sleep", "300"])
     try:
         process = procs.identity(slept.pid)

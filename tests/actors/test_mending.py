@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,26 @@ def test_a_cancel_of_what_a_lost_node_was_changing_says_so(
         queue.cancel(spool, row, "n1", 5)
     assert found.value.hint == "try again; if n2 is gone for good: rq lost --force n2"
     assert where(spool) == {entry.id: HELD}
+
+
+def test_a_command_puts_back_what_a_dead_process_of_its_node_was_changing(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no daemon runs; but not what was changed in another boot: that may be another machine."""
+    monkeypatch.setattr(queue, "MEND_S", 0.0)
+    monkeypatch.setattr(queue, "CHANGED_MOST_S", 0.0)
+    other = sealed(spool, monkeypatch)
+    (row,), _ = queue.find(spool, [other.id])
+    with pytest.raises(RoundqError, match="it is being changed on n1"):
+        queue.cancel(spool, row, "n1", 5)
+    monkeypatch.setattr(queue, "CHANGED_MOST_S", 60.0)
+    entry = entry_of(spool, submitted(spool)[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(procs, "own_identity", lambda: replace(DEAD, boot=procs.boot_id()))
+        assert changes.change(spool, entry, "n1") is not None
+    (row,), _ = queue.find(spool, [entry.id])
+    assert queue.cancel(spool, row, "n1", 5) == queue.GONE
+    assert where(spool) == {other.id: HELD, entry.id: CANCELED}
 
 
 def test_what_a_lost_node_was_changing_is_put_back_when_its_user_insists(

@@ -107,11 +107,11 @@ def _changer(stage: Stage) -> changer.Changer:
 
 
 def _hold(stage: Stage, row: queue.Row) -> changer.Outcome:
-    return changer.hold(stage.spool, row)
+    return changer.hold(stage.spool, row, NODE)
 
 
 def _release(stage: Stage, row: queue.Row) -> changer.Outcome:
-    return changer.release(stage.spool, row, time.time_ns())
+    return changer.release(stage.spool, row, NODE, time.time_ns())
 
 
 def _edit(**fields: Any) -> Callable[[Stage, queue.Row], changer.Outcome]:

@@ -356,9 +356,9 @@ def test_a_job_that_begins_meanwhile_is_told_to_have_begun(
     put(desk, WAITING, "1", "fit")
     real = changing.hold
 
-    def late(spool: spools.Spool, row: queue.Row, late_s: float) -> changing.Outcome:
+    def late(spool: spools.Spool, row: queue.Row, node: str, late_s: float) -> changing.Outcome:
         assert spools.claim(spool, row.entry, "n1") is not None
-        return real(spool, row, late_s)
+        return real(spool, row, node, late_s)
 
     monkeypatch.setattr(changing, "hold", late)
     said = desk.rq("hold", "1")

@@ -113,9 +113,9 @@ class Wishes:
         me = calls.process().node
         now_ns = max(0, me.wall_ns())
         if verb == "hold":
-            return changing.hold(spool, row)
+            return changing.hold(spool, row, me.name)
         if verb == "release":
-            return changing.release(spool, row, now_ns)
+            return changing.release(spool, row, me.name, now_ns)
         changer = Changer(spool, me.name, now_ns)
         acts: dict[str, Callable[[Row], Outcome]] = {
             "edit": lambda row: changer.edit(row, _edited),

@@ -111,7 +111,7 @@ def _hold(options: argparse.Namespace, asker: Person) -> int:
     if options.dry_run:
         return would("hold", [row for row in rows if row.state in PENDING_STATES], found)
     work = Work(asker, found, "held", "hold")
-    left = work.do(rows, lambda row: changing.hold(asker.spool, row, late_s))
+    left = work.do(rows, lambda row: changing.hold(asker.spool, row, asker.node, late_s))
     work.sync()
     for told in work.lines():
         print(told)
@@ -133,7 +133,7 @@ def _release(options: argparse.Namespace, asker: Person) -> int:
     if options.dry_run:
         return would("release", [row for row in rows if row.entry.is_on_hold], found)
     work = Work(asker, found, "released", "release")
-    left = work.do(rows or found.rows, lambda row: changing.release(asker.spool, row, now_ns, late_s))
+    left = work.do(rows or found.rows, lambda row: changing.release(asker.spool, row, asker.node, now_ns, late_s))
     work.sync()
     for told in work.lines(_waits_for):
         print(told)
