@@ -62,6 +62,7 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             reason, detail     why it ended, see roundqueue(7); one sentence for people
             problem            why its file cannot be read; then all that stands in it is null
             silent             for how long nothing was heard of its node
+            paused             whether it runs and stands still, by rq pause; of jobs of others false
             set                the set that it is in
             array              null, or of a task: an object of id, index, first, last, step, count, throttle
                                (null: any number), max_fails

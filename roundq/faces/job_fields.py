@@ -162,6 +162,7 @@ JOB: Sequence[JobField] = (
         lambda row, facts: None if row.node is None else seconds(facts.silent.get(row.node)),
         SECONDS,
     ),
+    JobField("paused", lambda row, facts: (row.spool.path, row.id) in facts.paused, FLAG),
     JobField("why", _why),
     JobField("starts_within", _starts_within, SECONDS),
 )

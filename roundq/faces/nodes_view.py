@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from roundq.faces.cluster import DRAINS, LEGACY_VERSION, SILENT, STOPPED, NodeFacts, UserFacts
 from roundq.faces.standings import Standing
-from roundq.faces.tables import Cell, Column, Line, Row
+from roundq.faces.tables import Cell, Column, Line, Row, Spread
 from roundq.words.limits import Limit
 from roundq.words.quantities import format_age, format_memory
 
@@ -51,13 +51,15 @@ NOTHING = "-"
 
 def without_empty(columns: Sequence[Column], rows: Sequence[Row]) -> tuple[list[Column], list[Row]]:
     """The table without columns that say nothing of anybody; for people, programs count columns."""
-    cells = [row for row in rows if not isinstance(row, Line)]
+    cells = [row for row in rows if not isinstance(row, (Line, Spread))]
     kept = [
         place
         for place, column in enumerate(columns)
         if not column.rank or any(row[place].text not in ("", NOTHING) for row in cells)
     ]
-    shown: list[Row] = [row if isinstance(row, Line) else [row[place] for place in kept] for row in rows]
+    shown: list[Row] = [
+        row if isinstance(row, (Line, Spread)) else [row[place] for place in kept] for row in rows
+    ]
     return [columns[place] for place in kept], shown
 
 

@@ -93,10 +93,11 @@ WITH_MORE = (*COLUMNS[:-1], NEEDS, COLUMNS[-1], replace(REASON, rank=0))
 class Facts:
     """What is known beside the records, at `now_ns` of this node's clock.
 
-    `silent` are nodes that nothing is heard of, with for how many seconds. `canceling`, `giving_way`, `paused`
-    and `gone` are (spool path, id) of jobs that are asked to end, or to give way, that stand still, and of jobs
-    recorded as running here whose supervisor lives no more. `starts_nothing`: jobs of mine wait, and no daemon of mine lives
-    anywhere. `words` are what daemons say of jobs that wait, `held` is why others are held.
+    `silent` are nodes that nothing is heard of, with for how many seconds. `canceling`, `giving_way`,
+    `paused` and `gone` are (spool path, id) of jobs that are asked to end, or to give way, that stand still,
+    and of jobs recorded as running here whose supervisor lives no more. `starts_nothing`: jobs of mine wait,
+    and no daemon of mine lives anywhere. `words` are what daemons say of jobs that wait, `held` is why others
+    are held.
     """
 
     now_ns: int

@@ -84,8 +84,8 @@ VERBS = {
 _HELPERS = ("help", "version")
 #: Options of `q` that may stand before a verb, as for 0.2.9; the value says whether a word follows.
 _GLOBAL = {
-    **{"-u": True, "--user": True, "--mine": False, "--json": False, "-v": False, "--verbose": False},
-    "--tasks": False,
+    **dict.fromkeys(("-u", "--user"), True),
+    **dict.fromkeys(("--mine", "--json", "-v", "--verbose", "--tasks"), False),
 }
 DEFAULT_VERB = "q"
 

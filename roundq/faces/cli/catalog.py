@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
 #: Rows that are read, laid out and printed together; the first ones say how wide columns are.
 PART = 1000
-#: What cards are read for.
-_OF_CARDS = frozenset({"silent", "why", "starts_within"})
+#: What cards and requests are read for.
+_OF_CARDS = frozenset({"silent", "paused", "why", "starts_within"})
 
 
 class ListParser(Parser):

@@ -227,7 +227,9 @@ def _show_table(columns: Sequence[Column], rows: Sequence[TableRow]) -> None:
     tables.show(columns, rows)
 
 
-def standings_of(config: Config, looked: cluster.Look, on: Iterable[cluster.NodeFacts]) -> dict[str, Standing]:
+def standings_of(
+    config: Config, looked: cluster.Look, on: Iterable[cluster.NodeFacts]
+) -> dict[str, Standing]:
     """How the users stand with each other, by this configuration."""
     from roundq.faces.standings import standings
     from roundq.words.limits import Limit
