@@ -171,6 +171,11 @@ def is_legacy(row: Row) -> bool:
 
 def refreshed(spool: Spool, row: Row, late_s: float) -> Row:
     """The row of the same job as it is now. Raises NoSuchJob if it is met nowhere, again and again."""
+    if row.past:
+        raise NoSuchJob(
+            f"nothing can be done to job {row.id} any more: only the history tells of it",
+            f"rq show {row.id} has its command: submit it again",
+        )
     looks, began_s = 0, time.monotonic()
     while looks < _LOOKS_IN_VAIN or time.monotonic() - began_s < late_s:
         entry = locate(spool, (row.id,)).get(row.id)

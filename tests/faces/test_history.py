@@ -75,6 +75,17 @@ def test_what_ended_long_ago_is_not_canceled(past: Desk) -> None:
     assert '17 "fit" has ended already: failed: its command ended with a non-zero exit code' in said.err
 
 
+@pytest.mark.parametrize("verb", ["rerun", "retire"])
+def test_nothing_is_done_to_what_is_only_history(verb: str, past: Desk) -> None:
+    """What its command was is told."""
+    said = past.rq(verb, "17")
+    assert (said.code, said.err) == (
+        1,
+        "rq: nothing can be done to job 17 any more: only the history tells of it\n"
+        "hint: rq show 17 has its command: submit it again\n",
+    )
+
+
 def test_what_never_was_is_no_job(past: Desk) -> None:
     said = past.rq("show", "4711")
     assert (said.code, said.out) == (1, "")
