@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from roundq.actors.listing import ORDER, Bundle, age_key, ended_ns
-from roundq.faces import queue_view, tables
+from roundq.faces import queue_notes, queue_view, tables
 from roundq.faces.queue_view import Facts, Item
 from roundq.faces.tables import Cell, Column, Painted
 from roundq.words.quantities import ALL_CORES, visible
@@ -426,7 +426,7 @@ def _jobs(model: Model, snapshot: Snapshot, columns: int, room: int, dots: str) 
     elif model.place >= model.top + model.lines:
         model.top = model.place - model.lines + 1
     if not model.items:
-        text = f"no job matches {visible(model.filter)}" if model.filter else queue_view.EMPTY
+        text = f"no job matches {visible(model.filter)}" if model.filter else queue_notes.EMPTY
         return [[Cell(tables.shorten(text, columns, dots), "dim")]]
     titles = queue_view.columns_of(snapshot.facts, is_wordy=False, is_whole=False)
     begin = model.top // SPAN * SPAN

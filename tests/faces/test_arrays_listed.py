@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from roundq.actors import holding
 from roundq.actors.listing import Bundle, Listing, Row, listing
-from roundq.faces import queue_view, tables
+from roundq.faces import queue_notes, queue_view, tables
 from roundq.faces.queue_view import Facts
 from roundq.records import census
 from roundq.records import spool as spools
@@ -46,7 +46,7 @@ def bundled(spool: Spool, array: str, counts: dict[str, int], of: Record | None 
 def shown(of: Listing, facts: Facts, columns: int | None) -> str:
     rows = queue_view.rows_of(of, facts, is_short=columns is not None, ascii_only=True)
     lines = tables.lay_out(queue_view.COLUMNS, rows, columns)
-    lines += tables.lay_out((), queue_view.notes(of, facts), columns)
+    lines += tables.lay_out((), queue_notes.notes(of, facts), columns)
     return "\n".join("".join(cell.text for cell in line).rstrip() for line in lines)
 
 
@@ -176,7 +176,7 @@ def test_every_job_is_counted_once(
 )
 def test_one_hint_says_what_to_type_next(found: Listing, facts: Facts, says: str) -> None:
     """If something calls for it: of mine, what failed, or what waits while nothing runs."""
-    assert queue_view.hint(found, facts) == says
+    assert queue_notes.hint(found, facts) == says
 
 
 # ---------------------------------------------------------------- from the disk

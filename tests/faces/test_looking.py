@@ -15,7 +15,7 @@ import pytest
 
 from roundq.actors import listing as listings
 from roundq.actors.listing import Listing, Row
-from roundq.faces import as_json, cluster, nodes_view, queue_view, standings, tables
+from roundq.faces import as_json, cluster, nodes_view, queue_notes, queue_view, standings, tables
 from roundq.faces.cli import looking
 from roundq.faces.cluster import Look, Occupancy
 from roundq.faces.queue_view import Facts
@@ -57,7 +57,7 @@ def shown(of: Listing, facts: Facts, columns: int | None) -> str:
     """The list as `rq` prints it on a terminal so wide, or in a pipe."""
     rows = queue_view.rows_of(of, facts, is_short=columns is not None)
     lines = tables.lay_out(queue_view.COLUMNS, rows, columns)
-    lines += tables.lay_out((), queue_view.notes(of, facts), columns)
+    lines += tables.lay_out((), queue_notes.notes(of, facts), columns)
     return "\n".join("".join(cell.text for cell in line).rstrip() for line in lines)
 
 
@@ -926,8 +926,8 @@ def test_of_all_that_a_stranger_has_a_bounded_amount_is_read(
 def test_nodes_by_the_hundred_take_a_few_lines() -> None:
     """Whoever has jobs on many nodes that nothing is heard of does not fill everybody's screen."""
     of = found(*(row(BOB, "running", str(n), record(node=f"n{n}")) for n in range(100)))
-    lines = queue_view.notes(of, Facts(NOW_NS, silent={f"n{n}": 900.0 for n in range(100)}))
-    assert len(lines) == queue_view.SILENT_MOST + 2
+    lines = queue_notes.notes(of, Facts(NOW_NS, silent={f"n{n}": 900.0 for n in range(100)}))
+    assert len(lines) == queue_notes.SILENT_MOST + 2
     assert "95 more nodes" in lines[-1].text
 
 

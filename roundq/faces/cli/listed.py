@@ -94,7 +94,7 @@ def _names_tasks(words: Iterable[str]) -> bool:
 
 def _print_table(catalog: Catalog, items: Iterator[Row] | Iterator[Row | Bundle]) -> None:
     """The columns of `rq`, and on a terminal below them how many jobs they are."""
-    from roundq.faces import bundles, queue_view, tables
+    from roundq.faces import bundles, queue_notes, queue_view, tables
 
     is_screen = sys.stdout.isatty()
     is_mine = catalog.options.user is None and not catalog.options.all_users
@@ -114,7 +114,7 @@ def _print_table(catalog: Catalog, items: Iterator[Row] | Iterator[Row | Bundle]
             for state, count in (item.counts if isinstance(item, Bundle) else {item.state: 1}).items():
                 counts[state] = counts.get(state, 0) + count
     if is_screen:
-        tables.show((), [tables.Line(queue_view.counted(counts) or _NONE, "dim")])
+        tables.show((), [tables.Line(queue_notes.counted(counts) or _NONE, "dim")])
     elif layout is None:
         columns = [column for column in columns if not (is_mine and column == queue_view.USER)]
         tables.put(_layout(catalog, columns).lines([]))

@@ -154,7 +154,7 @@ def run(verb: str, options: argparse.Namespace) -> int:
 def show_queue(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     """`rq` and `rq q`: prints the queue."""
     from roundq.faces import bundles as bundle_lines
-    from roundq.faces import queue_view, tables
+    from roundq.faces import queue_notes, queue_view, tables
 
     here = here_of(environ)
     now_ns = time.time_ns()
@@ -173,9 +173,9 @@ def show_queue(options: argparse.Namespace, environ: Mapping[str, str]) -> None:
     columns = queue_view.columns_of(facts, is_wordy=options.verbose, is_whole=is_whole)
     ascii_only = not tables.can_say(bundle_lines.CHARACTERS)
     rows = queue_view.rows_of(found, facts, is_short=not is_whole, columns=columns, ascii_only=ascii_only)
-    notes = queue_view.notes(found, facts)
+    notes = queue_notes.notes(found, facts)
     if not rows:
-        notes = [tables.Line(queue_view.EMPTY), *notes]
+        notes = [tables.Line(queue_notes.EMPTY), *notes]
     if rows or is_whole:
         # A program that reads columns stops at the empty line.
         tables.show(columns, [*rows, *([tables.Line("")] if notes else [])])
@@ -250,14 +250,14 @@ def standings_of(
 
 
 def _show_unseen(unseen: Unseen) -> None:
-    from roundq.faces import queue_view, tables
+    from roundq.faces import queue_notes, tables
 
     lines = []
     if unseen.hidden:
-        lines.append(tables.Line(queue_view.hidden_text(unseen.hidden), "dim"))
-        lines.append(tables.Line(queue_view.COUNTED_HERE, "dim"))
+        lines.append(tables.Line(queue_notes.hidden_text(unseen.hidden), "dim"))
+        lines.append(tables.Line(queue_notes.COUNTED_HERE, "dim"))
     if unseen.late:
-        lines.append(tables.Line(queue_view.late_text(unseen.late), "yellow"))
+        lines.append(tables.Line(queue_notes.late_text(unseen.late), "yellow"))
     if unseen.trouble is not None:
         lines.append(tables.Line(f"{unseen.trouble}.", "yellow"))
     if lines:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from roundq.actors import changing, part, pausing, queue, reasons, selection
 from roundq.actors.listing import Bundle, Row
 from roundq.actors.streams import output_path
-from roundq.faces import cluster, nodes_view, queue_view, tables, top_view
+from roundq.faces import cluster, nodes_view, queue_notes, queue_view, tables, top_view
 from roundq.faces.cli import looking
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, any_person
@@ -90,7 +90,7 @@ def _print(snapshot: Snapshot) -> None:
     columns = queue_view.columns_of(snapshot.facts, is_wordy=False, is_whole=not sys.stdout.isatty())
     is_ascii = not tables.can_say(nodes_view.FULL + nodes_view.EMPTY)
     rows = [queue_view.line_of(item, snapshot.facts, columns, ascii_only=is_ascii) for item in model.items]
-    tables.show(columns, rows) if rows else tables.show((), [tables.Line(queue_view.EMPTY)])
+    tables.show(columns, rows) if rows else tables.show((), [tables.Line(queue_notes.EMPTY)])
     tables.show((), [tables.Line(text) for text in ("", snapshot.footer, *snapshot.troubles) if text])
 
 
@@ -122,7 +122,7 @@ def _gathered(*, is_mine: bool, has_tasks: bool) -> Snapshot:
         node=visible(here.node),
         items=tuple(items),
         facts=facts,
-        footer=queue_view.footer(found),
+        footer=queue_notes.footer(found),
         nodes=nodes_view.without_empty(nodes_view.NODE_COLUMNS, lines) if lines else ((), ()),
         users=nodes_view.without_empty(nodes_view.USER_COLUMNS, users_lines) if users_lines else ((), ()),
         troubles=tuple(troubles),
