@@ -20,6 +20,7 @@ from roundq.records import cancellation, cards, environments, history, ids
 from roundq.records import spool as spools
 from roundq.records.history import Journal
 from roundq.records.spool import Spool
+from roundq.words.job import Array, Task
 from roundq.words.policy import Want
 from roundq.words.states import PENDING_STATES, WAITING
 from roundq.world import files, procs
@@ -46,6 +47,12 @@ def _accepted(stage: Stage, result: list[str]) -> list[str]:
 
 def _submit(count: int) -> Callable[[Stage], list[str]]:
     return lambda stage: spools.submit(stage.spool, [stage.job() for _ in range(count)], NODE)
+
+
+def _submit_array(stage: Stage) -> list[str]:
+    job = replace(stage.job(), array=Array("", 0, 0, 2, 1, 3))
+    array = spools.submit_array(stage.spool, job, [[Task(index, job.command)] for index in range(3)], NODE)
+    return [f"{array}_{index}" for index in range(3)]
 
 
 def _first_submission(stage: Stage) -> list[str]:
@@ -561,6 +568,7 @@ _RUNS_ELSEWHERE = _begun_elsewhere("completed", restartable=True)
 OPERATIONS = [
     Operation("submit", _waiting, _submit(1), _accepted, USERS, canceled="1"),
     Operation("submit in bulk", _nothing, _submit(3), _accepted, USERS),
+    Operation("submit an array", _nothing, _submit_array, _accepted, USERS),
     Operation("submit for the first time", _nothing, _first_submission, _accepted, USERS, is_new=True),
     Operation("found ids anew", _lose_token, _submit(1), _accepted, USERS),
     Operation("take ids", _waiting, _take, _taken, USERS),
