@@ -16,11 +16,12 @@ from roundq.actors import environ, lost, queue, submission, supervisor
 from roundq.actors.daemon import Daemon
 from roundq.actors.folding import Folding
 from roundq.actors.sweeping import Sweeping
-from roundq.records import cancellation, cards, environments, history, ids
+from roundq.records import cancellation, cards, environments, history, ids, news
 from roundq.records import spool as spools
 from roundq.records.history import Journal
 from roundq.records.spool import Spool
 from roundq.words.job import Array, Task
+from roundq.words.news import News
 from roundq.words.policy import Want
 from roundq.words.states import PENDING_STATES, WAITING
 from roundq.world import files, procs
@@ -565,6 +566,31 @@ _IS_CANCELED = _ready(HOLDS, "cancel", ends=("canceled",))
 _MAY_RUN_AGAIN = _begun("completed", restartable=True)
 _RUNS_ELSEWHERE = _begun_elsewhere("completed", restartable=True)
 
+
+def _ask_for_news(stage: Stage) -> None:
+    news.ask(stage.spool, News("1", name="fit", on_end=("true",), directory=stage.home), NODE)
+
+
+def _is_to_be_told(stage: Stage, _: None) -> list[str]:
+    found = news.asked(stage.spool)
+    wrong = [] if found == ["1.news"] else [f"the news are {found}"]
+    return wrong or ([] if news.read(stage.spool, "1.news").on_end == ("true",) else ["it asks for nothing"])
+
+
+def _to_be_told(stage: Stage) -> None:
+    _waiting(stage)
+    _ask_for_news(stage)
+
+
+def _take_news(stage: Stage) -> str | None:
+    return news.take(stage.spool, "1.news", NODE)
+
+
+def _is_taken(stage: Stage, told: str | None) -> list[str]:
+    names = os.listdir(f"{stage.spool.path}/news")
+    return [] if names == [told] else [f"take says {told}, and there are {names}"]
+
+
 OPERATIONS = [
     Operation("submit", _waiting, _submit(1), _accepted, USERS, canceled="1"),
     Operation("submit in bulk", _nothing, _submit(3), _accepted, USERS),
@@ -634,6 +660,8 @@ OPERATIONS = [
     Operation("fold into a journal", _old_and_folded, _fold),
     Operation("fold what was half moved", _half_moved(NODE), _fold),
     Operation("fold what another node left", _half_moved("other"), _take_over_moving),
+    Operation("ask for news", _waiting, _ask_for_news, _is_to_be_told, USERS),
+    Operation("take news", _to_be_told, _take_news, _is_taken, MOVES),
     Operation("close a volume", _twice_folded, _close_volume, _are_folded),
     Operation("sweep: temporaries", _littered, _sweep_temporaries),
     Operation("sweep: environments", _old_environments, _sweep_environments),
