@@ -12,7 +12,7 @@ from roundq.records.spool import Entry, Spool
 from roundq.words.copies import Copy
 from roundq.words.errors import RecordError
 from roundq.words.job import Record
-from roundq.words.states import CLAIMED, ENDED_STATES, PENDING_STATES
+from roundq.words.states import CLAIMED, ENDED_STATES, OWNED_STATES, PENDING_STATES
 from roundq.world import files
 
 
@@ -25,7 +25,8 @@ def others(spool: Spool, mine: Mapping[str, Record], node: str) -> dict[str, lis
     """
     found: dict[str, list[Copy | Entry]] = {}
     for entry in spools.scan(spool):
-        if entry.id in mine and entry.node != node:
+        is_mine = entry.node == node and entry.state in OWNED_STATES
+        if entry.id in mine and not is_mine:
             found.setdefault(entry.id, []).extend(_copy(spool, entry, mine[entry.id]))
     return found
 

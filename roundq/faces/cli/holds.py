@@ -180,7 +180,8 @@ def _rerun(options: argparse.Namespace, asker: Person) -> int:
     work.sync()
     for told in work.lines(_waits_for):
         print(told)
-    skipped = [row for row in found.rows if row not in rows]
+    tried = {row.id for row in rows}
+    skipped = [row for row in found.rows if row.id not in tried]
     if skipped and work.done:
         say(f"not rerun, since not ended: {which(skipped)}")
     work.start_daemon()
@@ -299,7 +300,8 @@ class Work:
             text, hint = why(_read(row))
             say(f"cannot {self.verb} {title(_read(row))}: {text}", hint)
             self.code = SOME_FAILED
-        others = [row for row in self.undone if row not in each]
+        told = {row.id for row in each}
+        others = [row for row in self.undone if row.id not in told]
         reasons: dict[str, list[Row]] = {}
         for row in others:
             reasons.setdefault(row.state, []).append(row)
