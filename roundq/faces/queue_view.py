@@ -170,6 +170,9 @@ def _reason(state: str, record: Record) -> str:
     if state == WAITING:
         gave_way = record.attempts and record.attempts[-1].reason == "preempted"
         return "preempted" if gave_way else ""
+    if state == CANCELED:
+        # Not by its user, who would know.
+        return record.reason if record.reason in states.REASONS and record.reason != "canceled" else ""
     if state != FAILED:
         return ""
     if record.reason in (None, "exit", "signal"):

@@ -199,6 +199,8 @@ def test_jobs_that_could_not_all_be_listed_are_counted_even_in_a_pipe() -> None:
         ("completed", {"exit_code": 0, "reason": "exit"}, "completed"),
         ("completed", {}, "completed: exit code unknown"),
         ("canceled", {"reason": "canceled", "signal": 15}, "canceled"),
+        ("canceled", {"reason": "dependency"}, "canceled: dependency"),
+        ("canceled", {"reason": "\x1b[2J"}, "canceled"),
         ("zombie", {"reason": "lost"}, "lost"),
         ("claimed", {}, "starting"),
         ("held", {}, "held"),
