@@ -1,8 +1,8 @@
 """Which jobs of mine some words mean, as `words.selectors` understands them. Changes nothing.
 
 A look costs the listing of names, as far as is needed, and the records that a word cannot be judged without:
-ids, ranges, `last` and `state=` need none, and of the tasks of an array one tells what was asked for. All
-words are understood before anything is looked for.
+ids, ranges, `last` and `state=` need none, and of the tasks of an array one tells the set of all. All words
+are understood before anything is looked for.
 """
 
 from __future__ import annotations
@@ -319,8 +319,9 @@ class _Eyes:
         known = self._known
         met: dict[str, Row | Entry] = {}
         for state in LIVE_STATES:
-            met.update(self._of_name(name, self._singles(state)))
-        met.update(self._tasks_of_name(name, known.arrays, LIVE_STATES))
+            # A task may have been given a name of its own.
+            tasks = [entry for array in known.arrays for entry in self._tasks(array, state)]
+            met.update(self._of_name(name, [*self._singles(state), *tasks]))
         if not met or self.ended:
             for state in ENDED_STATES:
                 foreign = [entry for entry in known.others[state] if age_key(entry.id)[0] != NUMBERED]
@@ -340,9 +341,9 @@ class _Eyes:
     def _of_name(self, name: str, entries: Iterable[Entry]) -> dict[str, Row | Entry]:
         met: dict[str, Row | Entry] = {}
         for entry in entries:
-            job = self._job(entry)
-            if job is not None and job.name == name:
-                met[entry.id] = self._rows.get(entry.id, entry)
+            row = self._row(entry)
+            if row.record is not None and row.record.job.name == name:
+                met[entry.id] = row
         return met
 
     def _tasks_of_name(
@@ -351,14 +352,14 @@ class _Eyes:
         met: dict[str, Row | Entry] = {}
         for array in arrays:
             entries = [entry for state in states for entry in self._tasks(array, state)]
-            # The first that can be read tells the name of all.
-            job = next((job for entry in entries if (job := self._job(entry)) is not None), None)
-            if job is not None and job.name == name:
-                met.update((entry.id, self._rows.get(entry.id, entry)) for entry in entries)
+            # The first that can be read tells of those that have ended whether others may have the name.
+            first = next((row for entry in entries if (row := self._row(entry)).record is not None), None)
+            if first is not None and first.record is not None and first.record.job.name == name:
+                met.update(self._of_name(name, entries))
         return met
 
     def _job(self, entry: Entry) -> Job | None:
-        """What was asked for: for all tasks of an array the same."""
+        """What was submitted: what nobody can change of it is the same for all tasks of an array."""
         array = ranges.array_of(entry.id)
         if array in self._jobs:
             return self._jobs[array]

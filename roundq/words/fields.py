@@ -56,9 +56,10 @@ SIGNALS: Mapping[str, int] = {
 
 
 class Needs(IntEnum):
-    """What has to be known of a job to judge it: its name in the spool, what was asked for, or all of it.
+    """What has to be known of a job to judge it: its name in the spool, what was submitted, or its record.
 
-    What was asked for is the same for all tasks of an array.
+    What was submitted, and nobody can change, is the same for all tasks of an array. What `rq edit` changes
+    is not: one task may ask for more than the others.
     """
 
     NAME, JOB, RECORD = range(3)
@@ -74,7 +75,8 @@ def suggestion(word: str, known: Mapping[str, object]) -> str | None:
 
 
 class Facts(NamedTuple):
-    """What is known of a job. `job` is what was asked for, None if that was not read, as `record`.
+    """What is known of a job. `job` is what was submitted with it, or with another task of its array; None if
+    neither was read. `record` is its own, None if that was not read.
 
     Times are in nanoseconds since the epoch.
     """
@@ -175,8 +177,8 @@ def _of_record(fact: Callable[[Record, Facts], Fact]) -> Callable[[Facts], Fact]
     return lambda facts: UNREAD if facts.record is None else fact(facts.record, facts)
 
 
-def _asked_cores(job: Job) -> Fact:
-    return math.inf if job.cores == ALL_CORES else job.cores
+def _asked_cores(record: Record, _: Facts) -> Fact:
+    return math.inf if record.job.cores == ALL_CORES else record.job.cores
 
 
 def _age(facts: Facts) -> Fact:
@@ -222,7 +224,7 @@ FIELDS: Mapping[str, Field] = {
     "array": Field(Needs.NAME, lambda facts: ranges.array_of(facts.id)),
     "state": Field(Needs.NAME, lambda facts: facts.state),
     "user": Field(Needs.NAME, lambda facts: facts.user),
-    "name": Field(Needs.JOB, _of_job(lambda job: job.name)),
+    "name": Field(Needs.RECORD, _of_record(lambda record, _: record.job.name)),
     "set": Field(Needs.JOB, _of_job(lambda job: job.set)),
     "node": Field(Needs.RECORD, _node),
     "reason": Field(Needs.RECORD, _of_record(lambda record, _: record.reason or "")),
@@ -232,8 +234,8 @@ FIELDS: Mapping[str, Field] = {
     "age": Field(Needs.JOB, _age, _DURATION),
     "waited": Field(Needs.RECORD, _of_record(_waited), _DURATION),
     "ran": Field(Needs.RECORD, _of_record(_ran), _DURATION),
-    "cores": Field(Needs.JOB, _of_job(_asked_cores), _CORES),
-    "mem": Field(Needs.JOB, _of_job(lambda job: job.memory_required), _MEMORY),
-    "gpus": Field(Needs.JOB, _of_job(lambda job: job.gpus), _NUMBER),
-    "priority": Field(Needs.JOB, _of_job(lambda job: job.priority), _PRIORITY),
+    "cores": Field(Needs.RECORD, _of_record(_asked_cores), _CORES),
+    "mem": Field(Needs.RECORD, _of_record(lambda record, _: record.job.memory_required), _MEMORY),
+    "gpus": Field(Needs.RECORD, _of_record(lambda record, _: record.job.gpus), _NUMBER),
+    "priority": Field(Needs.RECORD, _of_record(lambda record, _: record.job.priority), _PRIORITY),
 }

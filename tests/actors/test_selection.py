@@ -223,14 +223,15 @@ def test_what_names_tell_is_not_read(full: Queue, reads: list[str], word: str) -
 @pytest.mark.parametrize(
     ("word", "needed"),
     [
-        ("name=many", "1 2 3 4 5 6 7 8 9 10_? 12"),
-        ("array=10&name=many&cores>=4", "10_?"),
-        ("state=waiting&name=many", "9 10_? 12"),
+        ("name=many", "1 2 3 4 5 6 7 8 9 10_0 10_1 10_2 10_3 10_4 10_11 12"),
+        ("array=10&name=many&cores>=4", "10_0 10_1 10_2 10_3 10_4 10_11"),
+        ("state=waiting&name=many", "9 10_3 10_4 10_11 12"),
+        ("state=waiting&age>1s", "9 10_? 12"),
         ("state=failed&code=3", "2 3"),
         ("state=running&node=n1", ""),
         ("state=code=3", "1 2 3 10_0 10_1"),
         ("array=10&attempt>1", "10_0 10_1 10_2 10_3 10_4 10_11"),
-        ("many", "1 2 3 4 5 6 7 8 9 10_? 12"),
+        ("many", "1 2 3 4 5 6 7 8 9 10_0 10_1 10_2 10_3 10_4 10_11 12"),
         # Those that have a set are looked into, and then read.
         ("%genes", "1 2 3 4 5 6 7 8 8 9 9 10_? 12"),
     ],
@@ -245,6 +246,19 @@ def test_only_what_a_word_cannot_be_judged_without_is_read_and_once(
         assert len(of_array) == 1
         needed = needed.replace("10_?", of_array[0])
     assert sorted(reads) == sorted(needed.split())
+
+
+def test_one_task_that_was_edited_is_not_taken_for_the_others(full: Queue) -> None:
+    """Nor are they for it: what can be changed of one task is in its own record alone."""
+    for index in (4, 0):
+        of = Array("10", index, 0, 5, 1, 6)
+        state = WAITING if index else COMPLETED
+        full.put(state, f"10_{index}", "other", job_array=of, job_cores=16, job_priority=9)
+    assert full.ids("cores>=16") == ["10_0", "10_4"]
+    assert full.ids("priority>0 & state=waiting") == ["10_4"]
+    assert full.ids("name=many & state=pending") == ["10_3", "10_11"]
+    assert full.ids("other", ended=False) == ["10_4"]
+    assert full.ids("many", ended=False) == ["10_2", "10_3", "10_11"]
 
 
 def test_an_id_that_was_met_is_looked_for_no_further(full: Queue, monkeypatch: pytest.MonkeyPatch) -> None:

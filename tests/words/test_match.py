@@ -275,7 +275,8 @@ def test_what_was_not_read_is_not_guessed() -> None:
     asked = named._replace(job=Job(("x",), jobname="fit", set="s", submitted_ns=1))
     for text, needs in [
         ("state=running", Needs.NAME), ("id=17 & user=ann", Needs.NAME), ("*", Needs.NAME),
-        ("name=fit", Needs.JOB), ("set=s | age>0", Needs.JOB), ("!code=3", Needs.RECORD),
+        ("name=fit", Needs.RECORD), ("set=s | age>0", Needs.JOB),
+        ("cores>=1", Needs.RECORD), ("!code=3", Needs.RECORD),
         ("reason=exit & name=fit", Needs.RECORD), ("state=code=3", Needs.RECORD),
     ]:  # fmt: skip
         expression = parse(text)
