@@ -243,7 +243,9 @@ def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
         files.move(spools.path_of(spool, sealed), target)
     except OSError:
         with contextlib.suppress(OSError):
-            put_back(spool, sealed)
+            # What was written counts: then it is canceled, whatever was refused.
+            if put_back(spool, sealed) == CANCELED:
+                return True
         raise
     return True
 
