@@ -87,7 +87,8 @@ def running(home: SpoolHome, script: str, group: str | None = None, **fields: ob
 def stands_still(home: SpoolHome, job: str, group: str | None = None) -> bool:
     """Whether every process of the job is stopped, or frozen."""
     if group is None:
-        return states_of(home, job) == {"T"}
+        # Whoever waits for a child that was stopped between vfork and exec does so in uninterruptible sleep.
+        return {"T"} <= states_of(home, job) <= {"T", "D"}
     (events,) = Path(group).glob("roundq-*/cgroup.events")
     return "frozen 1" in events.read_text().splitlines()
 
@@ -238,7 +239,7 @@ def test_a_woken_process_is_stopped_again(home: SpoolHome) -> None:
     nudge(home, job)
 
     wait_until(lambda: signals.names(home.spool) == set(), 20)
-    wait_until(lambda: states_of(home, job) == {"T"}, 20, on_timeout=home.story)
+    wait_until(lambda: stands_still(home, job), 20, on_timeout=home.story)
     assert Path(f"/proc/{pid}").exists()
 
 
@@ -313,7 +314,7 @@ def test_a_pause_survives_the_daemon_and_the_next_one_carries_on(home: SpoolHome
     daemon.wait()
     home.daemon()
 
-    assert states_of(home, job) == {"T"}
+    assert stands_still(home, job)
     spools.answer(home.spool, job, ("pause",))
     wait_until(lambda: not is_paused(home, job), 20, on_timeout=home.story)
     assert "T" not in states_of(home, job)
