@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from roundq.words.errors import UsageError
@@ -87,3 +87,24 @@ def _shown(text: str) -> str:
 def task_id(array_id: str, index: int) -> str:
     """The id of one task of an array; `ranges.array_of` is the way back."""
     return f"{array_id}_{index}"
+
+
+def chunk_text(indices: Iterable[int], results: Iterable[tuple[int, int]]) -> str:
+    """How the tasks of a chunk ended: "0-3,5 ended well; 4: exit code 3; 6: signal 9; 7-9 did not end"."""
+    # Only who shows one chunk needs it.
+    from roundq.words.ranges import brief_indices
+
+    ended = dict(results)
+    alike: dict[int | None, list[int]] = {}
+    for index in sorted(indices):
+        alike.setdefault(ended.get(index), []).append(index)
+    said = []
+    for code in sorted(alike, key=lambda code: (code is None, code != 0, code or 0)):
+        tasks = brief_indices(alike[code])
+        if code is None:
+            said.append(f"{tasks} did not end")
+        elif not code:
+            said.append(f"{tasks} ended well")
+        else:
+            said.append(f"{tasks}: {f'exit code {code}' if code > 0 else f'signal {-code}'}")
+    return "; ".join(said)

@@ -270,6 +270,11 @@ def brief(ids: Iterable[str]) -> str:
     return ", ".join(text for _, text in sorted(parts))
 
 
+def brief_indices(indices: Iterable[int]) -> str:
+    """Indices of tasks in few words: "0-9,12"."""
+    return ",".join(_run(first, last) for first, last in _runs(indices))
+
+
 def _run(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 

@@ -1,4 +1,4 @@
-"""What a submission costs: run it with `python -m tests.bench.submission [ROUNDS]`.
+"""What a submission costs: run it with `python -m tests.bench.submission [ROUNDS]`, of arrays after the rest.
 
 Nothing is asserted, since a time is a fact of one machine; the budget of `rq run` is six times a bare
 interpreter. Prints wall and processor time, the best and the median, each in milliseconds and as a
@@ -54,6 +54,24 @@ def main() -> None:
             print(f"{title:26}{_of(each, bare, 0)}  {_of(each, bare, 1)}")
 
 
+def arrays() -> None:
+    """Times arrays, of which each task is a file; a new home each, and the best and the median of five.
+
+    BENCH_DIR says on which file system.
+    """
+    print(f"{'':26}{'wall: best':>12}{'median':>9}{'a task: best':>16}")
+    for count in (100, 1000, 10_000):
+        taken = []
+        for _ in range(5):
+            with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as directory:
+                homes = Homes(Path(directory))
+                cards.publish(homes.user("ann"), replace(card("ann", HERE), process=procs.own_identity()))
+                command = [sys.executable, "-c", _MAIN, "run", "--array", f"0-{count - 1}", "true"]
+                taken.append(_timed(command, homes.environ("ann"))[0])
+        best, median = min(taken), statistics.median(taken)
+        print(f"{f'array of {count:,} tasks':26}{best:10.2f} s{median:7.2f} s{best / count * 1e6:13.0f} us")
+
+
 def _timed(command: list[str], environ: dict[str, str]) -> tuple[float, float]:
     environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), **environ}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -75,3 +93,4 @@ def _of(each: list[tuple[float, float]], bare: list[tuple[float, float]], kind: 
 
 if __name__ == "__main__":
     main()
+    arrays()

@@ -76,6 +76,7 @@ def test_chunks_are_fewer_jobs_of_several_tasks(desk: Desk) -> None:
         (index, ("echo", str(index))) for index in (0, 3, 6)
     ]
     assert job.array == Array("1", 0, 0, 9, 3, 4, jobs=2)
+    assert "  tasks      0,3,6, one after the other\n" in desk.rq("show", "1_0").out
     # One that is left over is a job like others.
     assert desk.record("1_9").job.chunk == ()
     assert desk.record("1_9").job.array == Array("1", 9, 0, 9, 3, 4, jobs=2)

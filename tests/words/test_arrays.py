@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from roundq.words.arrays import INDEX_MAX, Spec, parse_spec, task_id
+from roundq.words.arrays import INDEX_MAX, Spec, chunk_text, parse_spec, task_id
 from roundq.words.errors import UsageError
 from roundq.words.job import TASKS_MAX
 from roundq.words.ranges import array_of
@@ -135,3 +135,18 @@ def test_the_id_of_a_task_tells_its_array(number: int, index: int, node: str) ->
 
 def test_a_single_task_has_a_step_of_one() -> None:
     assert Spec(range(4, 5, 7)).step == 1
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        ([], "0-9 did not end"),
+        ([(index, 0) for index in range(10)], "0-9 ended well"),
+        (
+            [(0, 0), (1, 0), (2, 0), (3, 0), (4, 3), (5, 0), (6, -9), (7, 1)],
+            "0-3,5 ended well; 6: signal 9; 7: exit code 1; 4: exit code 3; 8,9 did not end",
+        ),
+    ],
+)
+def test_how_the_tasks_of_a_chunk_ended(results: list[tuple[int, int]], said: str) -> None:
+    assert chunk_text(range(10), results) == said

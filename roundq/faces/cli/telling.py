@@ -91,6 +91,7 @@ def _facts(row: Row, asker: Person) -> list[tuple[str, str]]:
         ("error", "" if job.error is None else _output_path(row, is_error=True)),
         ("set", job.set),
         ("array", "" if job.array is None else _task(job.array)),
+        ("tasks", _tasks(row.state, record)),
         ("asks for", _asks(job)),
         ("priority", str(job.priority) if job.priority else ""),
         ("restart", _restart(job)),
@@ -112,6 +113,18 @@ def _facts(row: Row, asker: Person) -> list[tuple[str, str]]:
     ]
     facts += [("before", _earlier(attempt)) for attempt in record.attempts]
     return [(name, value) for name, value in facts if value]
+
+
+def _tasks(state: str, record: Record) -> str:
+    if not record.job.chunk:
+        return ""
+    from roundq.words.arrays import chunk_text
+    from roundq.words.ranges import brief_indices
+
+    indices = [task.index for task in record.job.chunk]
+    if not record.results and state not in ENDED_STATES:
+        return f"{brief_indices(indices)}, one after the other"
+    return chunk_text(indices, record.results)
 
 
 def _task(array: Array) -> str:
