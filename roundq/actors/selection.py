@@ -33,6 +33,8 @@ LOOKS = 3
 LOOK_AGAIN_S = 0.05
 #: Of a range of numbers that are nowhere, so many are looked for in the history.
 PAST_MOST = 100_000
+#: Of a range of which some are met, so many others.
+COMPLETED_MOST = 1000
 #: Records that are kept for another word that needs them; of a long queue all would be much.
 ROWS_KEPT = 10_000
 LIVE_STATES = (*PENDING_STATES, *OWNED_STATES)
@@ -85,6 +87,8 @@ def select(
         if tries_left:
             pause(LOOK_AGAIN_S)
     asked.recall(spool)
+    if ended:
+        asked.complete(spool)
     return asked.selection(spool, read=read)
 
 
@@ -144,6 +148,17 @@ class _Asked:
                 self.named.pop(place, None)
                 met = [part for part in parts if any(part.has(row.id) for row in pasts)]
                 self.missed[place] = [one for one in missed if one not in map(str, met)]
+
+    def complete(self, spool: Spool) -> None:
+        """Adds what of arrays and ranges was folded, while others of them still have their records."""
+        for place, (_, selector) in enumerate(self.meant):
+            if place in self.names_only or not isinstance(selector, Ids):
+                continue
+            met = self.found.setdefault(place, {})
+            for part in selector.parts:
+                if _may_be_more(part, met):
+                    for row in past_rows(spool, part):
+                        met.setdefault(row.id, row)
 
     def _of(self, place: int, eyes: _Eyes) -> tuple[dict[str, Row | Entry], list[str]]:
         """What a word means, and what of it means nothing."""
@@ -207,6 +222,17 @@ class _Asked:
             if job_id not in otherwise
         }
         return Selection(found, unknown, frozenset(self.exact), named, list(self.undecided))
+
+
+def _may_be_more(part: Part, met: Mapping[str, object]) -> bool:
+    """Whether the history may tell of more jobs of a part of a list of which some were met."""
+    if isinstance(part, One):
+        # An array.
+        return part.id not in met and any(part.has(job_id) for job_id in met)
+    if isinstance(part, Tasks):
+        return True
+    numbers = {ranges.array_of(job_id) or job_id for job_id in met if part.has(job_id)}
+    return len(numbers) < part.last - part.first + 1 <= COMPLETED_MOST
 
 
 def past_rows(spool: Spool, part: Part) -> list[Row]:

@@ -58,6 +58,21 @@ def test_an_array_of_last_year_is_all_its_tasks(past: Desk) -> None:
         assert ids == ["20_0", "20_1"], words
 
 
+def test_of_an_array_of_which_some_is_history_all_is_told(past: Desk) -> None:
+    """And of a range."""
+    of = Array("20", 2, 0, 2, 1, 3)
+    past.homes.put(past.spool, FAILED, "20_2", record("scan", reason="exit", exit_code=1, job_array=of))
+    past.homes.put(past.spool, COMPLETED, "19", record("new", exit_code=0))
+    for words, expected in (
+        (("20",), ["20_0", "20_1", "20_2"]),
+        (("20_[1-2]",), ["20_1", "20_2"]),
+        (("17-19",), ["17", "18", "19"]),
+        (("18,20_2",), ["18", "20_2"]),
+    ):
+        found = json.loads(past.rq("show", "--json", *words).out)["jobs"]
+        assert [job["id"] for job in found] == expected, words
+
+
 def test_why_and_wait_answer_at_once(past: Desk) -> None:
     assert past.rq("why", "17").out == '17 "fit": failed: its command ended with a non-zero exit code\n'
     assert past.rq("wait", "18").code == 0
