@@ -133,7 +133,9 @@ def _release(options: argparse.Namespace, asker: Person) -> int:
     if options.dry_run:
         return would("release", [row for row in rows if row.entry.is_on_hold], found)
     work = Work(asker, found, "released", "release")
-    left = work.do(rows or found.rows, lambda row: changing.release(asker.spool, row, asker.node, now_ns, late_s))
+    left = work.do(
+        rows or found.rows, lambda row: changing.release(asker.spool, row, asker.node, now_ns, late_s)
+    )
     work.sync()
     for told in work.lines(_waits_for):
         print(told)
