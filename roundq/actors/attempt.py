@@ -160,7 +160,7 @@ class Attempt:
         return None if is_well else self.watch.is_to_yield
 
     def _ends_s(self) -> float:
-        """When its time limit is over, on the monotonic clock; endless without one, and while it is paused."""
+        """When its time limit is over, by the monotonic clock; endless without one, or while it is paused."""
         limit_s = self.record.job.time_limit_s
         if limit_s is None or (self.still is not None and self.still.is_still):
             return math.inf

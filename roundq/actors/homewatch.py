@@ -46,8 +46,8 @@ class HomeWatch(threading.Thread):
     Tells the main thread by SIGUSR2 once `verdict` is set: "cancel", "restart", "preempt", "output limit", or
     "taken" if the record is no longer this supervisor's; and once `is_to_yield` is set: "restart" or
     "preempt" of a job that is told before it is stopped, which is watched on until then; and once there is
-    something in `signals` to be sent, or `is_to_pause` has changed. `why` is what the request to preempt says.
-    `renewed_s` is the last renewal of the lease, by `clock_s`.
+    something in `signals` to be sent, or `is_to_pause` has changed. `why` is what the request to preempt
+    says. `renewed_s` is the last renewal of the lease, by `clock_s`.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ class Stillness:
         return max(0.0, self._look_s - now_s)
 
     def stop(self, now_s: float) -> bool:
-        """Stops what moves; looks as often as `again_s` says, however often called. Whether all stands still."""
+        """Stops what moves, as often as `again_s` says, however often called; whether all stands still."""
         if self._wanted and now_s < self._look_s:
             return self.is_still
         self._wanted = True
