@@ -24,11 +24,12 @@ from roundq.faces.cli.stopping import look_for_signals
 from roundq.faces.queue_view import Item
 from roundq.faces.terminal import Screen, can_place
 from roundq.faces.top_view import Model, Snapshot
+from roundq.records import changes
 from roundq.words import match
 from roundq.words.errors import RoundqError, UsageError
 from roundq.words.fields import Facts as JobFacts
 from roundq.words.quantities import parse_duration, visible
-from roundq.words.states import OWNED_STATES, PENDING_STATES, RUNNING
+from roundq.words.states import HELD, OWNED_STATES, PENDING_STATES, RUNNING
 from roundq.world import files
 
 #: How often it looks, in seconds, where nobody says; and how often at most.
@@ -321,9 +322,11 @@ def _act(what: str, row: Row, asker: Person) -> None:
     if what == "cancel":
         queue.cancel(spool, row, asker.node, time.time_ns(), late_s=late_s)
     elif what == "hold":
-        changing.hold(spool, row, late_s)
+        if changing.hold(spool, row, asker.node, late_s).state:
+            changes.sync(spool, [HELD])
     elif what == "release":
-        changing.release(spool, row, time.time_ns(), late_s)
+        state = changing.release(spool, row, asker.node, time.time_ns(), late_s).state
+        changes.sync(spool, [state] if state in PENDING_STATES else [])
     elif what == "pause":
         pausing.pause(spool, row, asker.node)
     else:
