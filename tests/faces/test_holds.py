@@ -377,6 +377,35 @@ def test_ten_thousand_are_held_and_released_in_about_a_second(desk: Desk) -> Non
         assert time.process_time() - began_s < 1.0
 
 
+def test_what_a_lost_node_was_changing_is_put_back_if_its_user_insists(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(desk, FAILED, "1", "fit")
+    put(desk, WAITING, "2", "fit")
+    for state, job in ((FAILED, "1"), (WAITING, "2")):
+        (entry,) = [one for one in spools.scan(desk.spool, (state,)) if one.id == job]
+        assert changes.change(desk.spool, entry, "n2") is not None
+    assert "it is being changed on n2" in desk.rq("why", "1").out
+    assert desk.rq("lost", "n2") == Said(
+        1,
+        "",
+        "".join(
+            f"rq: job {job} is left as it is: n2 was changing its record;"
+            " if it is gone for good: rq lost --force n2\n"
+            for job in "12"
+        ),
+    )
+    monkeypatch.setattr(queue, "CHANGED_MOST_S", 0.0)
+    assert desk.rq("hold", "2").err == (
+        "rq: cannot hold 2: it is being changed on n2\n"
+        "hint: try again; if n2 is gone for good: rq lost --force n2\n"
+    )
+    assert desk.rq("lost", "--force", "n2") == Said(
+        0, "1, which n2 was changing, is failed\n2, which n2 was changing, is waiting\n", ""
+    )
+    assert files_in(desk, HELD) == []
+
+
 # ---------------------------------------------------------------- with a daemon
 
 
