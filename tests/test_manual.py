@@ -233,8 +233,9 @@ def promised(verb: str) -> set[str]:
 
 EXAMPLES = [
     line
+    for name in ("rq.1", "rq-json.5")
     for block in re.findall(
-        r"\.Bd -literal -offset indent\n(.*?)\.Ed", "\n".join(section("rq.1", "EXAMPLES")), re.DOTALL
+        r"\.Bd -literal -offset indent\n(.*?)\.Ed", "\n".join(section(name, "EXAMPLES")), re.DOTALL
     )
     for line in block.splitlines()
 ]

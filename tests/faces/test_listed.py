@@ -231,6 +231,15 @@ def test_order_and_number(many: Desk) -> None:
 # ---------------------------------------------------------------- for programs
 
 
+def test_the_examples_of_the_manual(many: Desk) -> None:
+    """Those of rq-json(5), as they are typed there."""
+    page = (Path(__file__).parents[2] / "man" / "rq-json.5").read_text()
+    examples = page.partition(".Bd -literal -offset indent\n")[2].partition(".Ed")[0].splitlines()
+    first, second = (many.rq(*example.split()[1:]) for example in examples)
+    assert [json.loads(line)["id"] for line in first.out.splitlines()] == ["10", "17_4"]
+    assert json.loads(second.out)["jobs"][0] == {"id": "9", "state": "completed", "exit_code": 0}
+
+
 def test_as_workflow_tools_ask(many: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """One line for each job, an id and a state; no record is read for that."""
 
