@@ -55,7 +55,8 @@ def test_a_limit_that_goes_up_and_down_is_kept_to_and_reached(make_cluster: Make
     other = rq(c["n2"], "ann", "run", "--parsable", "ledger", "other", "0.1").strip()
     wait_until(lambda: any(run.label == "other" for run in checkers.intervals(c.ledger)), 60)
     last = done.stdout.split()[-1]
-    assert "2 of 2 jobs of set fit run; rq limit %fit N changes that" in rq(c["n2"], "ann", "why", last)
+    why = "2 of 2 jobs of set fit run; rq limit %fit N changes that"
+    wait_until(lambda: why in rq(c["n2"], "ann", "why", last), 60)
     limit(5)
     wait_until(lambda: begun_at_once(5), 60, on_timeout=story)
     limit(1)
