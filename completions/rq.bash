@@ -109,7 +109,7 @@ _rq() {
     esac
     case $verb in
     show | why | log | watch | wait | cancel | restart | pause | cont | signal | hold | release | rerun | retire | edit | \
-        list | dump) COMPREPLY=($(compgen -W "$(_rq_jobs)" -- "$cur")) ;;
+        list | dump | history | report | stats) COMPREPLY=($(compgen -W "$(_rq_jobs)" -- "$cur")) ;;
     lost | drain | resume) COMPREPLY=($(compgen -W "$(_rq_nodes)" -- "$cur")) ;;
     help) COMPREPLY=($(compgen -W "$(_rq_verbs)" -- "$cur")) ;;
     esac
