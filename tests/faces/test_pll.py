@@ -68,7 +68,7 @@ def running(home: SpoolHome) -> list[str]:
 
 def runs(home: SpoolHome, *ids: str) -> None:
     """Waits until just these run."""
-    wait_until(lambda: running(home) == list(ids), 20, on_timeout=home.story)
+    wait_until(lambda: running(home) == list(ids), 60, on_timeout=home.story)
 
 
 def whole(rq: Rq) -> list[str]:
@@ -92,7 +92,7 @@ def test_all_that_pll_wanted_of_a_set(home: SpoolHome, rq: Rq) -> None:
     runs(home, "1", "2")
     # The card says so as soon as the round is over that started these.
     why = f'3 "c": {NODE}: waits: 2 of 2 jobs of set backup run; rq limit %backup N changes that\n'
-    wait_until(lambda: rq("why", "3").out == why, 20, on_timeout=lambda: rq("why", "3").out)
+    wait_until(lambda: rq("why", "3").out == why, 60, on_timeout=lambda: rq("why", "3").out)
 
     # 3. The parallel count goes up and down while the set runs; what runs goes on.
     assert rq("limit", "%backup", "4").code == 0
