@@ -192,7 +192,7 @@ MISTAKES: dict[str, tuple[Callable[[], None], str]] = {
     "contents are not synced": (_contents_are_not_synced, "submit"),
     "names are not synced": (_names_are_not_synced, "request"),
     "the move before the facts": (_moves_before_facts, "end: failed"),
-    "errors are believed": (_errors_are_believed, "cancel what waits"),
+    "errors are believed": (_errors_are_believed, "end: failed"),
     "links are counted": (_links_are_counted, "submit"),
     "records are written in place": (_records_are_written_in_place, "rewrite a claimed record"),
     "commands run before they begin": (_commands_run_before_they_begin, "life of a job: completed"),
