@@ -8,13 +8,12 @@ what he does not find there is here, or nowhere. What moves from there to here i
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from roundq.records import spool as spools
+from roundq.records import volumes
 from roundq.records.spool import HISTORY, SUFFIX, Entry, Spool
 from roundq.words import journal
 from roundq.words import record_format as formats
@@ -28,16 +27,6 @@ from roundq.world import files
 ENDING = ".jsonl"
 #: A volume is closed when it is larger than this: sorting it is not felt.
 VOLUME_BYTES = 4 << 20
-#: No volume is larger: what comes at once is bounded, too.
-VOLUME_BYTES_MAX = 64 << 20
-#: Of a sorted volume, what is read at once when the place of a job is known that well.
-_SPAN_BYTES = 64 << 10
-_BLOCK_BYTES = 8 << 10
-#: A header is one short line.
-_HEADER_BYTES_MAX = 4096
-#: From so many ids on, all lines of a volume are looked at instead of looking for each.
-_FEW = 8
-_STALE_TRIES = 3
 
 
 class Volume(NamedTuple):
@@ -156,7 +145,7 @@ def _found(spool: Spool, wanted: set[str], *, of_tasks: bool) -> Iterator[Past]:
                 yield past
     for volume in there.volumes:
         path = path_of(spool, volume.file)
-        for text in _lines_of(path, spool.uid, wanted, of_tasks):
+        for text in volumes.lines_of(path, spool.uid, wanted, of_tasks):
             with contextlib.suppress(RecordError):
                 yield _past(text, path)
 
@@ -184,156 +173,6 @@ def _written_ns(path: str) -> int:
         return os.lstat(path).st_mtime_ns
     except OSError:
         return 0
-
-
-# ---------------------------------------------------------------- one volume
-
-
-def _lines_of(path: str, owner: int, wanted: set[str], of_tasks: bool) -> list[bytes]:
-    """The lines of these jobs in a volume: few, and soon, if it is sorted."""
-    for _ in range(_STALE_TRIES):
-        try:
-            return _lines_once(path, owner, wanted, of_tasks)
-        except FileNotFoundError:
-            # It was as old as a user keeps any.
-            return []
-        except OSError as error:
-            if error.errno == errno.ELOOP:
-                # No daemon makes a link.
-                return []
-            # Its daemon has just closed it.
-            if error.errno != errno.ESTALE:
-                raise
-    return []
-
-
-def _lines_once(path: str, owner: int, wanted: set[str], of_tasks: bool) -> list[bytes]:
-    descriptor = files.open_fresh(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_uid != owner:
-            return []
-        head = os.pread(descriptor, _HEADER_BYTES_MAX, 0)
-        place = head.find(b"\n") + 1
-        header = journal.header_of(head[:place])
-        if header is None:
-            return []
-        if not header.is_sorted:
-            # With the end of the line before them.
-            return _of_all(_all(descriptor, place - 1, status.st_size), wanted, of_tasks)
-        first, last = journal.key(header.first)[:2], journal.key(header.last)[:2]
-        within = {job_id for job_id in wanted if first <= journal.key(job_id)[:2] <= last}
-        if len(within) > _FEW:
-            return _of_all(_all(descriptor, place - 1, status.st_size), within, of_tasks)
-        found: list[bytes] = []
-        for job_id in within:
-            found += _bisected(descriptor, place, status.st_size, job_id, of_tasks)
-        return found
-    finally:
-        os.close(descriptor)
-
-
-def _all(descriptor: int, begin: int, end: int) -> bytes:
-    parts = []
-    end = min(end, VOLUME_BYTES_MAX)
-    while begin < end and (part := os.pread(descriptor, end - begin, begin)):
-        parts.append(part)
-        begin += len(part)
-    return b"".join(parts)
-
-
-def _of_all(content: bytes, wanted: set[str], of_tasks: bool) -> list[bytes]:
-    if len(wanted) <= _FEW:
-        patterns = [journal.pattern(job_id, of_tasks=of_tasks) for job_id in wanted]
-        return [text for begin in patterns for text in _beginning(content, begin)]
-    ids = {journal.written(job_id) for job_id in wanted}
-    found = []
-    for text in content.splitlines(keepends=True):
-        own = journal.id_of(text)
-        if (own.rpartition(b"_")[0] if of_tasks else own) in ids:
-            found.append(text)
-    return found
-
-
-def _beginning(content: bytes, begin: bytes) -> list[bytes]:
-    """The whole lines that begin so."""
-    found = []
-    at = content.find(b"\n" + begin) + 1
-    while at:
-        end = content.find(b"\n", at) + 1
-        if not end:
-            break
-        found.append(content[at:end])
-        at = content.find(b"\n" + begin, end - 1) + 1
-    return found
-
-
-def _bisected(descriptor: int, begin: int, size: int, job_id: str, of_tasks: bool) -> list[bytes]:
-    """The lines of a job in a sorted volume, which are between `begin` and `size`."""
-    wanted = (*journal.key(job_id)[:2], -1, "") if of_tasks else journal.key(job_id)
-    least, most = begin, size
-    # Of all places, the first at or after which no line before the wanted one begins.
-    while most - least > _SPAN_BYTES:
-        middle = (least + most) // 2
-        place, text = _line_from(descriptor, middle, size)
-        told = None if text is None else journal.begin_of(text)
-        if text is not None and told is not None and journal.key(told.id) < wanted:
-            least = place + 1
-        else:
-            most = middle
-    found: list[bytes] = []
-    for text in _lines_on(
-        descriptor, least if least == begin else _line_from(descriptor, least, size)[0], size
-    ):
-        told = journal.begin_of(text)
-        if told is None or journal.key(told.id)[:2] > wanted[:2]:
-            break
-        if told.id.startswith(f"{job_id}_") if of_tasks else told.id == job_id:
-            found.append(text)
-        if not of_tasks and journal.key(told.id) >= wanted:
-            break
-    return found
-
-
-def _lines_on(descriptor: int, place: int, size: int) -> Iterator[bytes]:
-    """The whole lines from `place` on, where one begins."""
-    rest = b""
-    while place < size and len(rest) <= journal.LINE_BYTES_MAX:
-        block = os.pread(descriptor, _SPAN_BYTES, place)
-        if not block:
-            return
-        place += len(block)
-        *lines, rest = (rest + block).split(b"\n")
-        yield from (text + b"\n" for text in lines)
-
-
-def _line_from(descriptor: int, place: int, size: int) -> tuple[int, bytes | None]:
-    """The first line that begins at `place` or after it, and where."""
-    at = place - 1
-    while at < size:
-        block = os.pread(descriptor, _BLOCK_BYTES, at)
-        if not block:
-            break
-        end = block.find(b"\n")
-        if end >= 0:
-            begin = at + end + 1
-            return begin, _line_at(descriptor, begin, size)
-        at += len(block)
-    return size, None
-
-
-def _line_at(descriptor: int, place: int, size: int) -> bytes | None:
-    """The whole line that begins there."""
-    text = b""
-    while place + len(text) < size and len(text) <= journal.LINE_BYTES_MAX:
-        block = os.pread(descriptor, _BLOCK_BYTES, place + len(text))
-        if not block:
-            return None
-        end = block.find(b"\n")
-        if end >= 0:
-            return text + block[: end + 1]
-        text += block
-    return None
 
 
 # ---------------------------------------------------------------- all of it
@@ -369,9 +208,13 @@ def since(
             if told is None or told.id in seen or not _is_within(told, since_ns, until_ns):
                 continue
             if may(told.id, told.state):
+                try:
+                    past = _past(text, path)
+                except RecordError:
+                    # It was cut, and written again.
+                    continue
                 seen.add(told.id)
-                with contextlib.suppress(RecordError):
-                    yield _past(text, path)
+                yield past
 
 
 def _is_within(told: Begin, since_ns: int, until_ns: int | None) -> bool:
@@ -380,33 +223,19 @@ def _is_within(told: Begin, since_ns: int, until_ns: int | None) -> bool:
 
 def _texts(spool: Spool, path: str, since_ns: int, until_ns: int | None) -> list[bytes]:
     if spool.way.reader is None and (since_ns or until_ns is not None):
-        header = _header(path)
+        header = volumes.header(path)
         is_other = header is not None and header.is_sorted
         if is_other and header is not None:
             if header.until_ns < since_ns or (until_ns is not None and header.since_ns >= until_ns):
                 return []
     try:
-        content = spool.way.read(path, most=VOLUME_BYTES_MAX, owner=spool.uid)
+        content = spool.way.read(path, most=volumes.BYTES_MAX, owner=spool.uid)
     except (FileNotFoundError, RecordError):
         return []
     head, _, rest = content.partition(b"\n")
     if journal.header_of(head) is None:
         return []
     return [text for text in rest.splitlines(keepends=True) if text.endswith(b"}\n")]
-
-
-def _header(path: str) -> Header | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        head = os.pread(descriptor, _HEADER_BYTES_MAX, 0)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
-    return journal.header_of(head[: head.find(b"\n") + 1])
 
 
 def highest_number(spool: Spool) -> int:
@@ -417,12 +246,14 @@ def highest_number(spool: Spool) -> int:
     ]
     for volume in there.volumes:
         path = path_of(spool, volume.file)
-        header = _header(path)
+        header = volumes.header(path)
         if header is not None and header.is_sorted:
             found.append(header.number)
         else:
             with contextlib.suppress(FileNotFoundError, RecordError):
-                found.append(journal.highest_number(files.read(path, most=VOLUME_BYTES_MAX, owner=spool.uid)))
+                found.append(
+                    journal.highest_number(files.read(path, most=volumes.BYTES_MAX, owner=spool.uid))
+                )
     return max(found, default=0)
 
 
@@ -484,7 +315,7 @@ class Journal:
     def _append(self, lines: list[bytes], now_s: float) -> tuple[int, float]:
         """Adds lines durably; how large the volume is then, and when it was begun."""
         path = self._current()
-        header = None if path is None else _header(path)
+        header = None if path is None else volumes.header(path)
         if path is None or header is None or header.is_sorted:
             return self._begin(lines, now_s), now_s
         return files.append(path, b"".join(lines)), header.begun_s
@@ -518,7 +349,7 @@ class Journal:
         if path is None:
             return
         with contextlib.suppress(RecordError, FileNotFoundError):
-            content = files.read(path, most=VOLUME_BYTES_MAX, owner=self.spool.uid)
+            content = files.read(path, most=volumes.BYTES_MAX, owner=self.spool.uid)
             files.replace(spools.temporary_of(self.spool, self.node, journal.in_order(content)), path)
 
     def forget(self, before_ns: int) -> int:
@@ -526,7 +357,7 @@ class Journal:
         gone = 0
         for volume in look(self.spool).volumes:
             path = path_of(self.spool, volume.file)
-            header = _header(path) if volume.node == self.node else None
+            header = volumes.header(path) if volume.node == self.node else None
             if header is not None and header.is_sorted and header.until_ns < before_ns:
                 # The last number is how the next one is known.
                 gone += volume.number != self._number and files.remove(path)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from roundq.records import history
+from roundq.records import history, volumes
 from roundq.records import spool as spools
 from roundq.records.history import Journal, Moving
 from roundq.records.spool import Entry, Spool
@@ -157,6 +157,19 @@ def test_a_line_that_was_cut_costs_nobody_else_his(spool: Spool) -> None:
     assert list(history.find(spool, ["2"])) == []
     one.close()
     assert sorted(past.id for past in history.since(spool)) == ["1", "3"]
+
+
+def test_of_a_line_that_was_cut_and_written_again_the_whole_one_counts(spool: Spool) -> None:
+    """Also where the part of it looks like the end of a line."""
+    one = fold(spool, "1")
+    path = Path(spool.path, "history", "n1.1.jsonl")
+    with path.open("ab") as file:
+        file.write(b'{"id":"2","state":"completed","ended":5,"record":{"job":{"command":["x"]}')
+    fold(spool, "2", of=one)
+    for _ in range(2):
+        assert sorted(past.id for past in history.since(spool)) == ["1", "2"]
+        assert sorted(history.find(spool, ["1", "2"])) == ["1", "2"]
+        one.close()
 
 
 def test_a_full_disk_leaves_the_journal_and_the_records_as_they_were(
@@ -315,18 +328,18 @@ def test_every_job_is_found_wherever_it_stands(
     """In volumes that are closed or not, of several nodes, by one id and many, and as tasks of an array."""
     spool = Spool(str(tmp_path_factory.mktemp("spool")), "ann", os.geteuid())
     os.mkdir(f"{spool.path}/history")
-    volumes: list[list[str]] = [[] for _ in range(count)]
+    own_lines: list[list[str]] = [[] for _ in range(count)]
     for job_id in ids:
-        chance.choice(volumes).append(job_id)
-    for number, own in enumerate(volumes, 1):
+        chance.choice(own_lines).append(job_id)
+    for number, own in enumerate(own_lines, 1):
         lines = [journal.line(one, FAILED, Record(Job(("x" * chance.randrange(200),)))) for one in own]
         content = journal.header_line(journal.Header(False, 0.0)) + b"".join(lines)
         if chance.random() < 0.7:
             content = journal.in_order(content)
         Path(spool.path, "history", f"n{number % 3}.{number}.jsonl").write_bytes(content)
-    before = history._SPAN_BYTES, history._BLOCK_BYTES
+    before = volumes.SPAN_BYTES, volumes.BLOCK_BYTES
     try:
-        history._SPAN_BYTES, history._BLOCK_BYTES = span_bytes, max(16, span_bytes // 7)
+        volumes.SPAN_BYTES, volumes.BLOCK_BYTES = span_bytes, max(16, span_bytes // 7)
         assert set(history.find(spool, ids)) == set(ids)
         for one in [*ids, "299", "3_7", "0", "zz"]:
             assert list(history.find(spool, [one])) == ([one] if one in ids else [])
@@ -334,7 +347,7 @@ def test_every_job_is_found_wherever_it_stands(
             expected = sorted((one for one in ids if one.startswith(f"{stem}_")), key=journal.key)
             assert [past.id for past in history.tasks_of(spool, stem)] == expected
     finally:
-        history._SPAN_BYTES, history._BLOCK_BYTES = before
+        volumes.SPAN_BYTES, volumes.BLOCK_BYTES = before
     assert sorted(past.id for past in history.since(spool)) == sorted(ids)
 
 
@@ -357,7 +370,7 @@ def test_an_id_of_a_long_history_is_found_without_reading_it(
 
     refusing = Refusing()
     refusing.instead("pread", counted)
-    monkeypatch.setattr(history, "os", refusing)
+    monkeypatch.setattr(volumes, "os", refusing)
 
     assert list(history.find(spool, ["1017777"])) == ["1017777"]
 

@@ -114,12 +114,12 @@ class HistoryModel(RuleBasedStateMachine):
             raise OSError(28, "No space left on device")
 
         refusing.instead("write", half)
-        real, files.os = files.os, refusing  # type: ignore[misc, assignment, attr-defined]
+        real, files.os = files.os, refusing  # type: ignore[assignment, attr-defined]
         try:
             with contextlib.suppress(OSError):
                 self.journal(node).fold(self.moving(node), 5.0, YEAR_S)
         finally:
-            files.os = real  # type: ignore[misc, attr-defined]
+            files.os = real  # type: ignore[attr-defined]
 
     @rule(node=NODES, other=NODES)
     def take_over(self, node: str, other: str) -> None:
