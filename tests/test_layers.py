@@ -33,8 +33,8 @@ FOREIGN = {
 CALENDAR = "words/begins.py"
 #: Pure: neither files nor clock nor processes.
 PURE = set(
-    "__future__ abc base64 bisect collections csv dataclasses difflib enum fnmatch fractions functools io itertools"
-    " json math operator re shlex typing unicodedata".split()
+    "__future__ abc base64 bisect collections csv dataclasses difflib enum fnmatch fractions functools io"
+    " itertools json math operator re shlex typing unicodedata".split()
 )
 
 

@@ -50,7 +50,10 @@ def store(spool: Spool, environ: dict[str, str], node: str) -> str:
 
 
 def renew(spool: Spool, digest: str) -> bool:
-    """Keeps an environment from being swept before a job names it again; whether it is there. Raises OSError."""
+    """Keeps an environment from being swept before a job names it again; whether it is there.
+
+    Raises OSError.
+    """
     return files.touch(_path(spool, digest))
 
 

@@ -5,7 +5,8 @@ written to a file system; what it promises differs, so it is used only where tha
 
 - On the file systems of `KINDS` it writes all data and metadata, waits for them, and has the cache of the
   disk written, as fsync(2) does for one file.
-- Since Linux 5.8 it reports an error of any of these writes, if the descriptor was open before they were made.
+- Since Linux 5.8 it reports an error of any of these writes, if the descriptor was open before they were
+  made.
 - NFS is not among them, since nothing is to be gained: closing a file there has it written and committed by
   the server anyway, so that fsync(2) before costs nothing more. Nor are FUSE, SMB and others, where syncfs(2)
   returns before the server, or the process behind it, has been asked at all.

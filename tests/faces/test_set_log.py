@@ -20,7 +20,7 @@ from roundq.words.states import CANCELED, COMPLETED, FAILED, RUNNING, WAITING, Z
 from tests.faces.desk import Desk
 from tests.faces.homes import HERE, NOW_NS, record
 
-FIT = {"job_set": "fit"}
+FIT: dict[str, Any] = {"job_set": "fit"}
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +126,7 @@ def test_an_array_is_added_in_one_line_and_each_task_has_its_own_events(desk: De
     ],
 )
 def test_each_way_to_end_is_told_in_a_few_words(
-    desk: Desk, state: str, of: dict[str, object], told: str
+    desk: Desk, state: str, of: dict[str, Any], told: str
 ) -> None:
     desk.homes.put(desk.spool, state, "1", record("x", ago_s=9000, node=HERE, **of, **FIT))
     assert lines(desk, "%fit")[-1].split("  1       ")[1] == told
@@ -197,10 +197,15 @@ def test_a_log_is_followed_until_the_set_has_ended(desk: Desk, capsys: pytest.Ca
     again = Attempt(1, HERE, None, NOW_NS, NOW_NS + NS, "exit", 3)
     rerun = replace(ended, attempt=2, attempts=(again,), detail="exit code 5")
     rerun = replace(rerun, started_ns=NOW_NS + 2 * NS, completed_ns=NOW_NS + 3 * NS)
-    well = {"started_ns": NOW_NS, "completed_ns": NOW_NS + 9 * NS, "exit_code": 0, "node": HERE}
+    well: dict[str, Any] = {
+        "started_ns": NOW_NS,
+        "completed_ns": NOW_NS + 9 * NS,
+        "exit_code": 0,
+        "node": HERE,
+    }
     move(desk, "1", WAITING, waits)()
     move(desk, "2", WAITING, other)()
-    steps = [
+    steps: list[Callable[[], None]] = [
         move(desk, "1", RUNNING, runs),
         lambda: None,
         move(desk, "1", FAILED, ended),
@@ -251,7 +256,7 @@ def test_waiting_for_a_set_goes_on_with_what_is_added_meanwhile(
     desk.homes.put(desk.spool, WAITING, "1", record("x", **FIT))
     ended = record("x", began_s=9, ended_s=8, exit_code=0, **FIT)
     failed = record("y", began_s=9, ended_s=8, detail="exit code 3", **FIT)
-    steps = [
+    steps: list[Callable[[], None]] = [
         move(desk, "1", COMPLETED, ended),
         lambda: None,
         move(desk, "2", FAILED, failed),
