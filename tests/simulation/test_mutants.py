@@ -12,7 +12,7 @@ SEEDS = 500
 FIRST = {
     "skip-verify": 140,
     "look-before-publishing": 140,
-    "keep-taken-cpus": 180,
+    "keep-taken-cpus": 95,
     "forget-limits": 1480,
     "trust-enoent": 100,
     "seize-sealed": 1600,
