@@ -97,19 +97,21 @@ def put(
     *,
     on_hold: bool = False,
     is_synced: bool = True,
+    draft: str | None = None,
 ) -> bool:
     """put, by the process that sealed it: the new content, and then the move into `state`.
 
     With `on_hold` it stays in held/ until its user releases it. False: it is gone, since its user said that
     `node` is lost. Durable when it returns, or else after `sync` of that state. If it raises OSError or
-    SpoolError, the record was put back if it could be; a daemon of the node tries again.
+    SpoolError, the record was put back if it could be; a daemon of the node tries again. `draft` is a
+    temporary file that holds the new content durably already; it is used up.
     """
     if state in OWNED_STATES:
         raise ValueError(f"nothing is put into {state}")
     target = _path(spool, sealed.id, state, on_hold=on_hold)
     is_written = False
     try:
-        temporary = spools.temporary_of(spool, node, formats.dump(record))
+        temporary = draft or spools.temporary_of(spool, node, formats.dump(record))
         try:
             # Asked late: what was taken away while this process stood still must not be raised from the dead.
             files.signature(spools.path_of(spool, sealed))

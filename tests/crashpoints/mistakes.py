@@ -178,7 +178,7 @@ def _what_was_on_hold_is_let_go() -> None:
 
 
 def _changes_are_written_after_the_move() -> None:
-    def put(spool: Spool, sealed: Entry, record: Record, state: str, node: str, **_: bool) -> bool:
+    def put(spool: Spool, sealed: Entry, record: Record, state: str, node: str, **_: Any) -> bool:
         target = f"{spool.directory(state)}/{sealed.id}.job"
         files.move(spools.path_of(spool, sealed), target)
         files.replace(spools.temporary_of(spool, node, formats.dump(record)), target)

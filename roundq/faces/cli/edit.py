@@ -121,7 +121,8 @@ def run(verb: str, options: argparse.Namespace) -> int:
         return changer.edit(row, changed)
 
     work = Work(asker, found, "edited", "edit")
-    left = work.do(rows or found.rows, act)
+    left = work.do(rows or found.rows, act, lambda some: changer.draft_edit(some, edited))
+    changer.drop_drafts()
     # What asks for that already is as it should be.
     unchanged = [row for row in work.undone if row.id in before]
     work.undone = [row for row in work.undone if row.id not in before]

@@ -178,7 +178,8 @@ def _rerun(options: argparse.Namespace, asker: Person) -> int:
     submission.admit(asker.spool, asker.config, len(ended))
     changer = Changer(asker.spool, asker.node, time.time_ns(), asker.config.settle_s)
     work = Work(asker, found, "runs again:", "rerun")
-    left = work.do(rows or found.rows, changer.rerun)
+    left = work.do(rows or found.rows, changer.rerun, changer.draft_rerun)
+    changer.drop_drafts()
     work.sync()
     for told in work.lines(_waits_for):
         print(told)
@@ -231,6 +232,10 @@ def would(verb: str, rows: Sequence[Row], found: Chosen) -> int:
     return found.code if rows else SOME_FAILED
 
 
+#: So many jobs are prepared together: a fraction of a second, in which nobody hears a signal.
+DRAFTED = 500
+
+
 class Work:
     """What one command does to jobs, one after the other, and what it says of that."""
 
@@ -240,12 +245,22 @@ class Work:
         self.undone: list[Row] = []
         self.code = found.code
 
-    def do(self, rows: Sequence[Row], act: Callable[[Row], Outcome]) -> Sequence[Row]:
-        """Does it to each job, or leaves it alone; those that it did not come to before a signal came."""
+    def do(
+        self,
+        rows: Sequence[Row],
+        act: Callable[[Row], Outcome],
+        draft: Callable[[Sequence[Row]], None] = lambda _: None,
+    ) -> Sequence[Row]:
+        """Does it to each job, or leaves it alone; those that it did not come to before a signal came.
+
+        `draft` prepares some of them together, just before it is their turn.
+        """
         hold_signals()
         for place, row in enumerate(rows):
             if noted() is not None:
                 return rows[place:]
+            if place % DRAFTED == 0:
+                draft(rows[place : place + DRAFTED])
             try:
                 became = act(row)
             except RoundqError as error:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 
 from roundq.actors import lost, outcome, queue
-from roundq.actors.listing import Row, locate, row_of
+from roundq.actors.listing import Row, age_key, locate, row_of
 from roundq.faces.cli.named import title
 from roundq.faces.cli.parser import Parser
 from roundq.faces.cli.person import Person, person
@@ -56,11 +56,11 @@ def run(_verb: str, options: argparse.Namespace) -> int:
             _complain(str(error), error.hint)
             code = SOME_FAILED
             continue
-        asked += calling.asked
-        for entry, why in calling.left:
+        asked += sorted(calling.asked, key=lambda one: age_key(one.entry.id))
+        for entry, why in sorted(calling.left, key=lambda one: age_key(one[0].id)):
             _complain(f"job {entry.id} is left as it is: {why}")
             code = SOME_FAILED
-        for entry, state in calling.mended:
+        for entry, state in sorted(calling.mended, key=lambda one: age_key(one[0].id)):
             print(f"{visible(entry.id)}, which {visible(node)} was changing, is {state}")
         if not calling.asked and not calling.left and not calling.mended:
             print(f"{visible(node)} has no job of yours")
