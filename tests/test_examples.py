@@ -37,6 +37,8 @@ BEFORE = {
     "rq wait fit": ["ended"],
     "rq cancel 17": ["thirty", "waiting"],
     "rq cancel --all": ["running"],
+    "rq cancel --dry-run 'name=\"part": ["part", "failed", "ended"],
+    "rq list 'state=failed and age<1d'": ["waiting"],
     "rq restart": ["running"],
     "rq pause": ["running"],
     "rq cont": ["running", "paused"],
@@ -56,6 +58,7 @@ BEFORE = {
 STAGES = {
     "thirty": "seq 30 | sed 's/.*/true &/' | RQ_AUTO_START=false rq run --from - --parsable",
     "waiting": "RQ_AUTO_START=false rq run -J fit true",
+    "part": "rq run -J part1 --hold true",
     "held": "rq run -J fit --hold true",
     "brief": "rq run -J fit sleep 1",
     "node3": "RQ_NODE=node3 rq daemon; RQ_NODE=node3 rq daemon --stop",

@@ -171,14 +171,14 @@ def test_ctrl_c_during_a_large_submission_says_what_is_in(desk: Desk) -> None:
 
 
 def test_a_reader_who_has_read_enough_ends_a_list_without_a_word(desk: Desk) -> None:
-    """`rq | head -1`"""
+    """`rq list | head -1`"""
     for number in range(1, 1500):
         desk.homes.put(desk.spool, WAITING, str(number), record("a name that fills the pipe" * 3))
-    script = f"{{ {' '.join(RQ)} q; echo $? >&2; }} | head -1"
+    script = f"{{ {' '.join(RQ)} list; echo $? >&2; }} | head -1"
     done = subprocess.run(
         ["sh", "-c", script], env=environ(desk), capture_output=True, text=True, timeout=60, check=False
     )
-    assert re.match(r"STATE +ID +USER", done.stdout)
+    assert re.match(r"STATE +ID +NODE", done.stdout)
     assert done.stderr == "141\n"
 
 
@@ -186,7 +186,7 @@ def test_who_is_told_to_end_does_not_wait_for_a_reader_who_sleeps(desk: Desk) ->
     """The pipe is full, and stays so."""
     for number in range(1, 1500):
         desk.homes.put(desk.spool, WAITING, str(number), record("a name that fills the pipe" * 3))
-    with start(desk, "q") as running:
+    with start(desk, "list") as running:
         assert running.stdout is not None
         wait_until(lambda: _waits_to_write(running.pid), 30)
         running.send_signal(signal.SIGTERM)

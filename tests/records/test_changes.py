@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -497,6 +498,9 @@ def test_a_changer_is_judged_by_who_it_is(spool: Spool, monkeypatch: pytest.Monk
     # The same pid, of another process.
     assert not changes.may_live(me._replace(start=me.start - 1))
     # Another of this node, that lives.
-    parent = procs.identity(os.getppid())
-    assert parent is not None
-    assert changes.may_live(me._replace(pid=parent.pid, start=parent.start), but_me=True)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        living = procs.identity(other.pid)
+        assert living is not None
+        may_live = changes.may_live(me._replace(pid=living.pid, start=living.start), but_me=True)
+        other.kill()
+    assert may_live
