@@ -30,7 +30,7 @@ PATIENCE_S = 3600.0
 #: What a run is mostly about, and how often: some mistakes need a coincidence that chance alone seldom makes.
 THEMES = ("mixed", "lease", "lost", "restart", "cancel"), (5, 1, 1, 1, 1)
 #: More operations than any run needs: what goes round in circles is found so.
-OPERATIONS_MAX = 150_000
+OPERATIONS_MAX = 400_000
 
 
 @dataclass
