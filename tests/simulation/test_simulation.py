@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 #: A longer run is one command: python -m tests.simulation --minutes 30
-SEEDS = 600
+SEEDS = 2400
 
 
 def start(*words: str) -> subprocess.Popen[str]:
