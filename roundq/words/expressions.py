@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -26,23 +27,23 @@ BARE = re.compile(r"[^\s()&|!<>=\"'\\`]+")
 Verdict = bool | None
 
 
-class Expression:
+class Expression(ABC):
     """Which jobs are meant. Immutable; its text, `str()`, is an expression that means the same."""
 
     __slots__ = ()
 
+    @abstractmethod
     def verdict(self, facts: Facts) -> Verdict:
         """Whether a job is meant; None if that cannot be told by these facts."""
-        raise NotImplementedError
 
     def matches(self, facts: Facts) -> bool:
         """Whether a job is meant for certain."""
         return self.verdict(facts) is True
 
     @property
+    @abstractmethod
     def fields(self) -> frozenset[str]:
         """What of a job it looks at."""
-        raise NotImplementedError
 
     @property
     def needs(self) -> Needs:

@@ -96,7 +96,7 @@ def test_what_is_asked_of_another_node_is_left_for_it(desk: Desk) -> None:
     assert desk.rq("cont", "7") == (0, 'continuing 7 "fit" on n2\n', "")
     assert asked(desk) == {}
 
-    desk.homes.card(desk.spool, "n2", silent_s=3600)
+    desk.homes.card(desk.spool, "n2", silent_s=3700)
     assert desk.rq("signal", "12", "7") == (
         0,
         'sending SIGUSR2 to 7 "fit" on n2\n',

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from roundq.faces.cli.parser import Parser
 
+#: Some of what was asked for could not be done, or a job that was waited for did not end well.
+SOME_FAILED = 1
 #: EX_SOFTWARE of sysexits.h: a mistake of ours.
 INTERNAL_ERROR = 70
 #: As a process that SIGPIPE killed, which is what other tools are when nobody reads them.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable
 
 from roundq.actors import queue
-from roundq.faces.cli import say
+from roundq.faces.cli import SOME_FAILED, say
 from roundq.faces.cli.parser import Parser, shown, suggestion
 from roundq.faces.cli.person import Person, any_person
 from roundq.faces.cluster import natural
@@ -20,7 +20,6 @@ from roundq.words.errors import RoundqError, UsageError
 from roundq.words.quantities import visible
 from roundq.world import drains
 
-SOME_FAILED = 1
 #: Nodes that an error names.
 NAMED_MOST = 10
 

@@ -18,8 +18,8 @@ from roundq.actors.changing import Changer, Outcome
 from roundq.actors.listing import Row
 from roundq.faces.cli import say
 from roundq.faces.cli.charset import typed
-from roundq.faces.cli.holds import Work, would
-from roundq.faces.cli.named import JOBS, add_dry_run, chosen, require
+from roundq.faces.cli.holds import Work
+from roundq.faces.cli.named import JOBS, add_dry_run, chosen, require, would
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, any_person
 from roundq.words.begins import begin_text
@@ -108,7 +108,7 @@ def run(verb: str, options: argparse.Namespace) -> int:
     found = chosen(asker, options.jobs, ended=False, read=False)
     rows = [row for row in found.rows if row.state in PENDING_STATES or row.id in found.each]
     if options.dry_run:
-        return would("edit", [row for row in rows if row.state in PENDING_STATES], found)
+        return would("edit", [row for row in rows if row.state in PENDING_STATES], found.code)
     changer = Changer(asker.spool, asker.node, time.time_ns(), asker.config.settle_s)
     look = _Look(asker)
     before: dict[str, Job] = {}

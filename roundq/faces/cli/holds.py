@@ -8,12 +8,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from roundq.actors import changing, outcome, queue, submission
 from roundq.actors.changing import Changer, Outcome
 from roundq.actors.listing import Row, row_of
-from roundq.faces.cli import say
-from roundq.faces.cli.named import JOBS, Chosen, add_dry_run, add_jobs, chosen, require, title, which
+from roundq.faces.cli import SOME_FAILED, say
+from roundq.faces.cli.named import JOBS, Chosen, add_dry_run, add_jobs, chosen, require, title, which, would
 from roundq.faces.cli.parser import Parser
 from roundq.faces.cli.person import Person, any_person
 from roundq.faces.cli.stopping import hold as hold_signals
@@ -34,62 +35,47 @@ from roundq.words.states import (
     WAITING,
 )
 
-#: Some of what was asked for could not be done.
-SOME_FAILED = 1
+
+class _Told(NamedTuple):
+    """What the help of a verb tells: a sentence, an example, and which jobs it takes."""
+
+    sentence: str
+    example: str
+    takes: str
+
+
+_HELP = {
+    "hold": _Told(
+        "Keep jobs that have not begun from starting, until they are released. What runs goes on.",
+        "rq hold fit 20-25",
+        "jobs that have not begun",
+    ),
+    "release": _Told(
+        "Let jobs go that are on hold. One that has to wait for a time or for other jobs starts after that.",
+        "rq release fit",
+        "jobs on hold",
+    ),
+    "rerun": _Told(
+        "Run jobs again that have ended, however they did: under the same id, with the same command,"
+        " directory and environment. rq show tells of the earlier attempts.",
+        "rq rerun 'state=failed and age<1d'",
+        "jobs that have ended",
+    ),
+    "retire": _Told(
+        "Count jobs that did not end well as settled: a set is done although they failed. They stay failed.",
+        "rq retire fit",
+        "jobs that did not end well",
+    ),
+}
 
 
 def build_parser(verb: str) -> Parser:
     """The parser of `hold`, `release`, `rerun` or `retire`."""
-    parsers = {"hold": _hold_parser, "release": _release_parser, "rerun": _rerun_parser}
-    return parsers.get(verb, _retire_parser)()
-
-
-def _hold_parser() -> Parser:
-    parser = Parser(
-        "hold",
-        f"[OPTION...] {JOBS}...",
-        "Keep jobs that have not begun from starting, until they are released. What runs goes on.",
-        "rq hold fit 20-25",
-    )
-    add_jobs(parser, "jobs that have not begun")
-    add_dry_run(parser)
-    return parser
-
-
-def _release_parser() -> Parser:
-    parser = Parser(
-        "release",
-        f"[OPTION...] {JOBS}...",
-        "Let jobs go that are on hold. One that has to wait for a time or for other jobs starts after that.",
-        "rq release fit",
-    )
-    add_jobs(parser, "jobs on hold")
-    add_dry_run(parser)
-    return parser
-
-
-def _rerun_parser() -> Parser:
-    parser = Parser(
-        "rerun",
-        f"[OPTION...] {JOBS}...",
-        "Run jobs again that have ended, however they did: under the same id, with the same command,"
-        " directory and environment. rq show tells of the earlier attempts.",
-        "rq rerun 'state=failed and age<1d'",
-    )
-    add_jobs(parser, "jobs that have ended")
-    add_dry_run(parser)
-    return parser
-
-
-def _retire_parser() -> Parser:
-    parser = Parser(
-        "retire",
-        f"[OPTION...] {JOBS}...",
-        "Count jobs that did not end well as settled: a set is done although they failed. They stay failed.",
-        "rq retire fit",
-    )
-    add_jobs(parser, "jobs that did not end well")
-    parser.add_argument("--undo", action="store_true", help="count them as not settled again")
+    told = _HELP[verb]
+    parser = Parser(verb, f"[OPTION...] {JOBS}...", told.sentence, told.example)
+    add_jobs(parser, told.takes)
+    if verb == "retire":
+        parser.add_argument("--undo", action="store_true", help="count them as not settled again")
     add_dry_run(parser)
     return parser
 
@@ -109,7 +95,7 @@ def _hold(options: argparse.Namespace, asker: Person) -> int:
     found = chosen(asker, options.jobs, options.job_name, ended=False, read=False)
     rows, late_s = found.rows, asker.config.settle_s
     if options.dry_run:
-        return would("hold", [row for row in rows if row.state in PENDING_STATES], found)
+        return would("hold", [row for row in rows if row.state in PENDING_STATES], found.code)
     work = Work(asker, found, "held", "hold")
     left = work.do(rows, lambda row: changing.hold(asker.spool, row, asker.node, late_s))
     work.sync()
@@ -131,7 +117,7 @@ def _release(options: argparse.Namespace, asker: Person) -> int:
     late_s, now_ns = asker.config.settle_s, time.time_ns()
     rows = [row for row in found.rows if row.entry.is_on_hold or row.entry.is_sealed or row.id in found.each]
     if options.dry_run:
-        return would("release", [row for row in rows if row.entry.is_on_hold], found)
+        return would("release", [row for row in rows if row.entry.is_on_hold], found.code)
     work = Work(asker, found, "released", "release")
     left = work.do(
         rows or found.rows, lambda row: changing.release(asker.spool, row, asker.node, now_ns, late_s)
@@ -174,7 +160,7 @@ def _rerun(options: argparse.Namespace, asker: Person) -> int:
     rows = [row for row in found.rows if row.state in ENDED_STATES or row.id in found.each]
     ended = [row for row in rows if row.state in ENDED_STATES]
     if options.dry_run:
-        return would("rerun", ended, found)
+        return would("rerun", ended, found.code)
     submission.admit(asker.spool, asker.config, len(ended))
     changer = Changer(asker.spool, asker.node, time.time_ns(), asker.config.settle_s)
     work = Work(asker, found, "runs again:", "rerun")
@@ -204,7 +190,7 @@ def _retire(options: argparse.Namespace, asker: Person) -> int:
     rows = [row for row in found.rows if row.state in changing.UNWELL or row.id in found.each]
     unwell = [row for row in rows if row.state in changing.UNWELL]
     if options.dry_run:
-        return would("undo the retirement of" if options.undo else "retire", unwell, found)
+        return would("undo the retirement of" if options.undo else "retire", unwell, found.code)
     changer = Changer(asker.spool, asker.node, time.time_ns(), asker.config.settle_s)
     work = Work(asker, found, "counts again:" if options.undo else "retired", "retire")
     left = work.do(rows or found.rows, lambda row: changer.retire(row, undo=options.undo))
@@ -224,12 +210,6 @@ def _retire(options: argparse.Namespace, asker: Person) -> int:
 
 
 # ---------------------------------------------------------------- many jobs
-
-
-def would(verb: str, rows: Sequence[Row], found: Chosen) -> int:
-    """Says what --dry-run shows; the exit code."""
-    print(f"would {verb} {which(rows)}" if rows else f"would {verb} nothing")
-    return found.code if rows else SOME_FAILED
 
 
 #: So many jobs are prepared together: a fraction of a second, in which nobody hears a signal.

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from roundq.actors import outcome, queue
 from roundq.actors.listing import Row, locate, row_of
 from roundq.actors.reasons import silent_nodes
-from roundq.faces.cli import say
+from roundq.faces.cli import SOME_FAILED, say
 from roundq.faces.cli.named import (
     JOBS,
     Chosen,
@@ -22,6 +22,7 @@ from roundq.faces.cli.named import (
     read,
     title,
     which,
+    would,
 )
 from roundq.faces.cli.parser import Parser
 from roundq.faces.cli.person import Person, any_person
@@ -33,8 +34,6 @@ from roundq.words.errors import RoundqError, UsageError
 from roundq.words.quantities import format_age, visible
 from roundq.words.states import CANCELED, ENDED_STATES, OWNED_STATES, PENDING_STATES, RUNNING
 
-#: Some of what was asked for could not be done.
-SOME_FAILED = 1
 #: So many jobs are canceled one by one, each with a sentence in its record; more in one go.
 FEW = 20
 #: On more nodes than these is not told.
@@ -126,9 +125,7 @@ def cancel(options: argparse.Namespace, asker: Person) -> int:
 
 def _would_cancel(rows: Sequence[Row], found: Chosen, *, only_waiting: bool) -> int:
     states = PENDING_STATES if only_waiting else (*PENDING_STATES, *OWNED_STATES)
-    would = [row for row in rows if row.state in states]
-    print(f"would cancel {which(would)}" if would else "would cancel nothing")
-    return found.code if would else SOME_FAILED
+    return would("cancel", [row for row in rows if row.state in states], found.code)
 
 
 class _Cancel:
@@ -315,9 +312,8 @@ def restart(options: argparse.Namespace, asker: Person) -> int:
         say(f"none of {which(found.rows)} runs and was submitted with --restart")
         code = SOME_FAILED
     if options.dry_run:
-        would = [row for row in rows if row.state == RUNNING and row.record and row.record.job.restartable]
-        print(f"would restart {which(would)}" if would else "would restart nothing")
-        return code if would else SOME_FAILED
+        ready = [row for row in rows if row.state == RUNNING and row.record and row.record.job.restartable]
+        return would("restart", ready, code)
     asked: list[Row] = []
     ended: list[Row] = []
     left: Sequence[Row] = ()

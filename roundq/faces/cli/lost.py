@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from roundq.actors import lost, outcome, queue
 from roundq.actors.listing import Row, age_key, locate, row_of
+from roundq.faces.cli import SOME_FAILED
 from roundq.faces.cli.named import title
 from roundq.faces.cli.parser import Parser
 from roundq.faces.cli.person import Person, person
@@ -19,7 +20,6 @@ from roundq.words.errors import RoundqError
 from roundq.words.quantities import visible
 from roundq.words.states import CLAIMED, ENDED_STATES, OWNED_STATES
 
-SOME_FAILED = 1
 #: How soon it is looked again what became of the jobs, and for how long beyond two polls of a daemon.
 LOOK_S, MORE_S = 0.1, 10.0
 

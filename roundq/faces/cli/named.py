@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from roundq.actors import selection
 from roundq.actors.listing import Row, ended_ns, row_of
-from roundq.faces.cli import say
+from roundq.faces.cli import SOME_FAILED, say
 from roundq.faces.cli.charset import typed
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person
@@ -235,6 +235,12 @@ def _only_current(found: selection.Selection) -> list[Row]:
 def title(row: Row) -> str:
     """A job in a sentence: its id, and its name in quotes if that is known."""
     return row.id if row.record is None else f"{row.id} {shown(row.record.job.name)}"
+
+
+def would(verb: str, rows: Sequence[Row], code: int) -> int:
+    """Says what --dry-run shows; the exit code, which is `code` if there is something to do."""
+    print(f"would {verb} {which(rows)}" if rows else f"would {verb} nothing")
+    return code if rows else SOME_FAILED
 
 
 def which(rows: Sequence[Row], where: str = "") -> str:

@@ -14,10 +14,10 @@ from roundq.actors import outcome, paused, pausing
 from roundq.actors.ending import signal_name
 from roundq.actors.listing import Row, row_of
 from roundq.actors.paused import Stand
-from roundq.faces.cli import say
+from roundq.faces.cli import SOME_FAILED, say
 from roundq.faces.cli.charset import typed
 from roundq.faces.cli.jobs import on_nodes, tell_silent
-from roundq.faces.cli.named import JOBS, add_dry_run, add_jobs, chosen, require, title, which
+from roundq.faces.cli.named import JOBS, add_dry_run, add_jobs, chosen, require, title, which, would
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, any_person
 from roundq.faces.cli.progress import progress
@@ -28,8 +28,6 @@ from roundq.words import ranges
 from roundq.words.errors import RoundqError, UsageError
 from roundq.words.states import ENDED_STATES, RUNNING
 
-#: Some of what was asked for could not be done.
-SOME_FAILED = 1
 #: How soon it is looked again whether it was done, in seconds: at first, and at most.
 LOOK_S, LOOK_MOST_S = 0.02, 1.0
 
@@ -166,9 +164,7 @@ def _do(way: Way, options: argparse.Namespace, asker: Person) -> int:
         say(f"cannot {way.verb} {which(found.rows)}: {why}")
         return SOME_FAILED
     if options.dry_run:
-        would = [row for row in rows if row.state == RUNNING]
-        print(f"would {way.verb} {which(would)}" if would else f"would {way.verb} nothing")
-        return code if would else SOME_FAILED
+        return would(way.verb, [row for row in rows if row.state == RUNNING], code)
     asked: dict[str, tuple[Row, str]] = {}
     already: list[Row] = []
     left: Sequence[Row] = ()

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from roundq.actors import outcome, queue, sets
 from roundq.actors.listing import Row
-from roundq.faces.cli import say
+from roundq.faces.cli import SOME_FAILED, say
 from roundq.faces.cli.named import JOBS, add_jobs, looked_at, require, title
 from roundq.faces.cli.parser import Parser
 from roundq.faces.cli.person import Person, any_person
@@ -18,8 +18,6 @@ from roundq.words.groups import MARK
 from roundq.words.quantities import parse_duration
 from roundq.words.states import ENDED_STATES
 
-#: A job that was waited for did not end well.
-SOME_FAILED = 1
 #: Of more that did not end well the others are only counted.
 TOLD_MOST = 10
 
