@@ -156,16 +156,23 @@ class Freshness:
         self.is_settled = False
         #: How late a name may be seen after the time of its directory.
         self.late_s = 0.0
-        self._time, self._since_s = -1, 0.0
+        self._time, self._asked_s = -1, 0.0
+        self._since_s: float | None = None
 
     def is_due(self, now_s: float) -> bool:
-        """Whether to list it now; the caller then does. `now_s` is a monotonic time."""
+        """Whether to list it now; the caller then does. `now_s` is a monotonic time, of before."""
         time = changed(self.directory)
-        if time == self._time and self.is_settled:
-            return False
         if time != self._time:
-            self._time, self._since_s = time, now_s
-        self.is_settled = now_s - self._since_s >= max(self.SETTLED_S, self.late_s)
+            self._time, self._asked_s, self._since_s, self.is_settled = time, now_s, None, False
+            return True
+        if self.is_settled:
+            return False
+        # The server may have been silent for long before it told the new time: only the
+        # next time that we are called is certain to be after that.
+        if self._since_s is None and now_s > self._asked_s:
+            self._since_s = now_s
+        still_s = 0.0 if self._since_s is None else now_s - self._since_s
+        self.is_settled = still_s >= max(self.SETTLED_S, self.late_s)
         return True
 
     def forget(self) -> None:

@@ -247,7 +247,7 @@ class Case:
         )
         stage.ends[late] = {"canceled"}
         self.operation.release(stage)
-        survivors.release(homes)
+        survivors.release(homes, late)
         if any(found.node == "other" for found in checkers.find(homes, "ann")) and not stage.is_other_lost:
             self._survivor(lambda: survivors.daemon(homes, "other", to_the_end=False))
         self._survivor(lambda: survivors.daemon(homes))

@@ -124,9 +124,10 @@ def waiting_client(homes: str, accepted: Iterable[str], held: Iterable[str]) -> 
         assert os.path.exists(path), f"wait says {rows[job_id].state} of job {job_id}"
 
 
-def release(homes: str) -> None:
-    """Lets the jobs end that wait for it, unless somebody has asked for their end."""
+def release(homes: str, late: str) -> None:
+    """Lets the jobs end that wait for it, unless the end of one was asked for; `late` is the client's own."""
     with contextlib.suppress(FileNotFoundError):
-        if not os.listdir(f"{homes}/ann/{SPOOL}/requests"):
+        asked = {name.partition(".")[0] for name in os.listdir(f"{homes}/ann/{SPOOL}/requests")}
+        if not asked - {late}:
             with open(f"{homes}/ann/go", "w"):
                 pass

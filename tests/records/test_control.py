@@ -128,6 +128,7 @@ def test_while_nothing_changes_nothing_is_read(spool: Spool, monkeypatch: pytest
     """A round costs what changed: then one look at the directory's time."""
     control.drain(spool, "n1", Drain("ann"), "here")
     found = looked(spool)
+    found.look(105.0)
     found.look(110.0)
     monkeypatch.setattr(files, "listing", lambda *_, **__: pytest.fail("it was listed"))
     monkeypatch.setattr(files, "read", lambda *_, **__: pytest.fail("it was read"))
@@ -139,6 +140,7 @@ def test_while_nothing_changes_nothing_is_read(spool: Spool, monkeypatch: pytest
 def test_a_change_is_seen_at_the_next_look(spool: Spool) -> None:
     """Of a drain and of limits, there and away again."""
     found = looked(spool)
+    found.look(105.0)
     found.look(110.0)
     control.drain(spool, "n1", Drain("ann", "disk"), "here")
     control.set_limit(spool, Limit(cores=4), "here")
@@ -308,6 +310,7 @@ def test_the_limit_of_a_group_is_a_file_of_its_own_and_goes_away_again(spool: Sp
 
 def test_a_changed_limit_of_a_group_is_seen_at_the_next_look(spool: Spool) -> None:
     found = looked(spool)
+    found.look(105.0)
     found.look(110.0)
     for now_s, most in enumerate((4, 8, 0, None), 111):
         control.set_group_limit(spool, "%fit", most, "here")

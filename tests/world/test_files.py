@@ -146,12 +146,29 @@ def set_back(path: Path, before: os.stat_result) -> None:
 
 def test_a_directory_that_stands_still_is_not_listed_again(tmp_path: Path) -> None:
     fresh = Freshness(str(tmp_path))
-    assert [fresh.is_due(now) for now in (0.0, 1.0, 2.0, 2.1, 100.0)] == [True, True, True, False, False]
+    times = (0.0, 0.1, 1.0, 2.1, 2.2, 100.0)
+    assert [fresh.is_due(now) for now in times] == [True, True, True, True, False, False]
+
+
+def test_how_long_a_directory_stands_still_counts_from_after_the_answer_that_told_its_time(
+    tmp_path: Path,
+) -> None:
+    """The server was silent in the look at 0, until 20: what is changed in the same second is not missed."""
+    fresh = Freshness(str(tmp_path))
+    (tmp_path / "a").touch()
+    before = os.stat(tmp_path)
+    assert fresh.is_due(0.0)
+    assert fresh.is_due(20.1)
+    (tmp_path / "b").touch()
+    set_back(tmp_path, before)
+    assert fresh.is_due(20.2)
+    assert fresh.is_due(20.1 + Freshness.SETTLED_S)
+    assert not fresh.is_due(30.0)
 
 
 def test_every_change_makes_a_listing_due(tmp_path: Path) -> None:
     fresh = Freshness(str(tmp_path))
-    for now in (0.0, 5.0, 6.0):
+    for now in (0.0, 1.0, 5.0):
         fresh.is_due(now)
     assert not fresh.is_due(7.0)
     before = os.stat(tmp_path).st_mtime_ns
@@ -170,23 +187,23 @@ def test_a_second_change_within_a_tick_of_the_servers_clock_is_not_missed(tmp_pa
     (tmp_path / "b").touch()
     set_back(tmp_path, before)
     assert fresh.is_due(0.5)
-    assert fresh.is_due(Freshness.SETTLED_S)
-    assert not fresh.is_due(Freshness.SETTLED_S + 0.1)
+    assert fresh.is_due(0.5 + Freshness.SETTLED_S)
+    assert not fresh.is_due(0.6 + Freshness.SETTLED_S)
 
 
 def test_where_names_are_seen_late_a_directory_is_listed_until_they_are(tmp_path: Path) -> None:
     """Its time may be there before its names are."""
     fresh = Freshness(str(tmp_path))
     fresh.late_s = 60.0
-    for now in (0.0, 30.0, 59.0, 60.0):
+    for now in (0.0, 1.0, 30.0, 60.0, 61.0):
         assert fresh.is_due(now)
-    assert not fresh.is_due(61.0)
+    assert not fresh.is_due(62.0)
 
 
 def test_a_time_that_goes_back_is_a_change(tmp_path: Path) -> None:
     """The server's clock was set."""
     fresh = Freshness(str(tmp_path))
-    for now in (0.0, 5.0):
+    for now in (0.0, 1.0, 5.0):
         fresh.is_due(now)
     os.utime(tmp_path, (1, 1))
     assert fresh.is_due(6.0)
@@ -195,7 +212,7 @@ def test_a_time_that_goes_back_is_a_change(tmp_path: Path) -> None:
 def test_a_directory_that_comes_or_goes_is_due(tmp_path: Path) -> None:
     path = tmp_path / "late"
     fresh = Freshness(str(path))
-    assert [fresh.is_due(now) for now in (0.0, 5.0, 6.0)] == [True, True, False]
+    assert [fresh.is_due(now) for now in (0.0, 1.0, 5.0, 6.0)] == [True, True, True, False]
     path.mkdir()
     assert fresh.is_due(7.0)
     assert fresh.is_due(20.0)
@@ -205,7 +222,7 @@ def test_a_directory_that_comes_or_goes_is_due(tmp_path: Path) -> None:
 
 def test_a_listing_that_failed_is_due_again(tmp_path: Path) -> None:
     fresh = Freshness(str(tmp_path))
-    for now in (0.0, 5.0):
+    for now in (0.0, 1.0, 5.0):
         fresh.is_due(now)
     fresh.forget()
     assert fresh.is_due(6.0)
