@@ -132,9 +132,12 @@ def restart(spool: Spool, row: Row, node: str, *, late_s: float = 0.0) -> str:
             f"cannot restart {row.id}: it was not submitted with --restart, so it may not be run twice",
             f"rq cancel {row.id}, and submit it again",
         )
-    # The attempt that is meant: the request may outlive it.
     process = row.record.process
-    spools.request(spool, row.id, "restart", node, "" if process is None else environ.mark(process))
+    if process is None:
+        # Its attempt is over, and it is on its way to wait again: a request could only meet the next one.
+        return ASKED
+    # The attempt that is meant: the request may outlive it.
+    spools.request(spool, row.id, "restart", node, environ.mark(process))
     nudge(row, node)
     entry = refreshed(spool, row, late_s).entry
     if entry.state not in OWNED_STATES:

@@ -436,7 +436,8 @@ def test_a_supervisor_on_this_node_is_nudged(homes: Homes, ann: Spool) -> None:
 
 
 def test_only_restartable_jobs_are_restarted(homes: Homes, ann: Spool) -> None:
-    homes.put(ann, RUNNING, "1", a_record(node="n1", began_s=5, job_restartable=True))
+    identity = procs.own_identity()
+    homes.put(ann, RUNNING, "1", a_record(node="n1", began_s=5, process=identity, job_restartable=True))
     homes.put(ann, RUNNING, "2", a_record(node="n1", began_s=5))
     homes.put(ann, WAITING, "3", a_record(job_restartable=True))
     homes.put(ann, COMPLETED, "4", a_record(job_restartable=True, began_s=5, ended_s=1))
@@ -449,8 +450,17 @@ def test_only_restartable_jobs_are_restarted(homes: Homes, ann: Spool) -> None:
     assert requested(ann) == {"1": {"restart"}}
 
 
+def test_an_attempt_that_is_over_is_not_restarted_nor_is_the_next_one(homes: Homes, ann: Spool) -> None:
+    """Its record says so, and is still where running ones are: no request is left for the attempt to come."""
+    between = a_record(node="n1", began_s=5, process=procs.own_identity(), job_restartable=True)
+    homes.put(ann, RUNNING, "1", between.next_attempt(NOW_NS, "preempted"))
+    assert queue.restart(ann, the_row(ann, "1"), HERE) == queue.ASKED
+    assert requested(ann) == {}
+
+
 def test_a_request_that_came_too_late_does_not_meet_the_next_attempt(homes: Homes, ann: Spool) -> None:
-    homes.put(ann, RUNNING, "1", a_record(node="n1", began_s=5, job_restartable=True))
+    identity = procs.own_identity()
+    homes.put(ann, RUNNING, "1", a_record(node="n1", began_s=5, process=identity, job_restartable=True))
     stale = the_row(ann, "1")
     assert stale.record is not None
     spools.settle(ann, stale.entry, stale.record.next_attempt(NOW_NS, "lost"), "n1")

@@ -89,11 +89,11 @@ def daemon(homes: str, node: str = NODE, *, to_the_end: bool = True) -> None:
 
 def client(
     homes: str, job: Job, accepted: Iterable[str], cancel: str | None, *, is_served: bool = False
-) -> tuple[str, str | None]:
+) -> tuple[str, str, str | None]:
     """Lists and finds every job, and cancels one if told to; submits another, and cancels that at once.
 
-    The id of the other one, and what it was told of the first cancel. Where it `is_served` by a daemon that
-    still lives, that may have claimed the other one before it is canceled.
+    The id of the other one, what it was told of that one's cancel, and of the first one's. Where it
+    `is_served` by a daemon that still lives, that may have claimed the other one before it is canceled.
     """
     me = spool_of(homes)
     shown = queue.listing([me], me, now_ns=time.time_ns(), ended_of_any_age=True)
@@ -105,8 +105,9 @@ def client(
         assert [row.id for row in found] == [job_id], f"job {job_id} is not found: {unknown}"
         assert found[0].record is not None, found[0].problem
     (late,) = spools.submit(me, [job], NODE)
-    assert _canceled(me, late) in ((queue.GONE, queue.ASKED) if is_served else (queue.GONE,))
-    return late, None if cancel is None else _canceled(me, cancel)
+    reply = _canceled(me, late)
+    assert reply in ((queue.GONE, queue.ASKED) if is_served else (queue.GONE,))
+    return late, reply, None if cancel is None else _canceled(me, cancel)
 
 
 def _canceled(me: Spool, job_id: str) -> str:

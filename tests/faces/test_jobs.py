@@ -146,7 +146,8 @@ def test_an_unreadable_job_can_be_canceled(desk: Desk) -> None:
 
 
 def test_restart_asks_the_supervisor(desk: Desk) -> None:
-    put(desk, RUNNING, "1", "fit", node="n1", began_s=5, job_restartable=True)
+    identity = Identity("b", 7, 7)
+    put(desk, RUNNING, "1", "fit", node="n1", began_s=5, process=identity, job_restartable=True)
     put(desk, RUNNING, "2", "big", node="n1", began_s=5)
     put(desk, WAITING, "3", "new", job_restartable=True)
     assert desk.rq("restart", "fit") == Said(0, 'restarting 1 "fit" on n1\n', "")

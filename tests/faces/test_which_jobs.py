@@ -16,7 +16,7 @@ from roundq.faces.cli import jobs as verbs
 from roundq.records import spool as spools
 from roundq.words import match, ranges, selectors
 from roundq.words.fields import FIELDS, STATE_WORDS
-from roundq.words.job import Array
+from roundq.words.job import Array, Identity
 from roundq.words.ranges import Ids
 from roundq.words.states import CANCELED, COMPLETED, FAILED, HELD, RUNNING, WAITING
 from roundq.world import files
@@ -56,7 +56,8 @@ def desk_with_jobs(desk: Desk) -> Desk:
     put(desk, COMPLETED, "1", "old", began_s=500, ended_s=400, exit_code=0)
     put(desk, FAILED, "2", "bad", began_s=500, ended_s=400, exit_code=3, reason="exit", detail="exit code 3")
     put(desk, RUNNING, "3", "fit", node="n1", began_s=50)
-    put(desk, RUNNING, "4", "big", node="n2", began_s=50, job_restartable=True)
+    process = Identity("b", 7, 7)
+    put(desk, RUNNING, "4", "big", node="n2", began_s=50, process=process, job_restartable=True)
     for number in range(5, 9):
         put(desk, WAITING, str(number), "fit", job_set="genes" if number > 6 else "")
     put_array(desk, "9", 4)
