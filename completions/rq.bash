@@ -17,8 +17,18 @@ _rq_plain() {
     grep -x -e '[A-Za-z0-9_.][A-Za-z0-9_.-]*'
 }
 
-# Ids and names of my jobs that are listed.
+_rq_sets() {
+    command rq sets 2>/dev/null | awk -F '  +' '$1 == "SET" { next } !NF { exit } NF > 2 { print $1 }' | _rq_plain
+}
+
+# Ids and names of my jobs that are listed, and behind a % my sets.
 _rq_jobs() {
+    case $1 in
+    %*)
+        _rq_sets | sed 's/^/%/'
+        return
+        ;;
+    esac
     command rq q --mine 2>/dev/null |
         awk -F '  +' 'NR > 1 && !NF { exit } NR > 1 { print $2; print $NF }' | _rq_plain
 }
@@ -89,6 +99,14 @@ _rq() {
         COMPREPLY=($(compgen -d -- "$cur"))
         return
         ;;
+    --set)
+        COMPREPLY=($(compgen -W "$(_rq_sets)" -- "$cur"))
+        return
+        ;;
+    --after | --after-any | --after-fail | --after-each)
+        COMPREPLY=($(compgen -W "$(_rq_jobs "$cur")" -- "$cur"))
+        return
+        ;;
     --priority)
         COMPREPLY=($(compgen -W "high normal low" -- "$cur"))
         return
@@ -109,7 +127,7 @@ _rq() {
     esac
     case $verb in
     show | why | log | watch | wait | cancel | restart | pause | cont | signal | hold | release | rerun | retire | edit | \
-        list | dump | history | report | stats) COMPREPLY=($(compgen -W "$(_rq_jobs)" -- "$cur")) ;;
+        list | dump | history | report | stats | sets | limit) COMPREPLY=($(compgen -W "$(_rq_jobs "$cur")" -- "$cur")) ;;
     lost | drain | resume) COMPREPLY=($(compgen -W "$(_rq_nodes)" -- "$cur")) ;;
     help) COMPREPLY=($(compgen -W "$(_rq_verbs)" -- "$cur")) ;;
     esac

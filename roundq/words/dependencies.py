@@ -199,6 +199,12 @@ def decide(
 # ---------------------------------------------------------------- sentences
 
 
+def after_text(after: Iterable[Dependency]) -> str:
+    """The jobs after which one starts, and how they have to end if not well: "3, 17 (failed)"."""
+    told = {"ok": "", "any": " (ended anyhow)", "fail": " (failed)"}
+    return ", ".join(f"{one.job}{told[one.how]}" for one in after)
+
+
 def _listed(open_ones: Iterable[tuple[Dependency, Target]]) -> str:
     each = [_waited(dependency, target) for dependency, target in open_ones]
     if len(each) > NAMED_MOST + 1:

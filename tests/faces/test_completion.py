@@ -80,6 +80,15 @@ def test_jobs_are_offered_by_id_and_name(desk: Desk, programs: Path) -> None:
     assert offered(desk, programs, "rq cancel s") == ["sweep.1"]
 
 
+def test_sets_are_offered_where_jobs_are_meant(desk: Desk, programs: Path) -> None:
+    for job_id, name in (("7", "restore"), ("8", "a b"), ("9", "report")):
+        desk.homes.put(desk.spool, WAITING, job_id, record("fit", job_set=name))
+    for line in ("rq cancel %", "rq limit %", "rq sets %", "rq run --after %"):
+        assert offered(desk, programs, line) == ["%report", "%restore"]
+    assert offered(desk, programs, "rq wait %rest") == ["%restore"]
+    assert offered(desk, programs, "rq run --set rep") == ["report"]
+
+
 def test_after_the_options_of_run_comes_a_command(desk: Desk, programs: Path) -> None:
     """Values of options are not taken for it, nor its words for ours."""
     assert offered(desk, programs, "rq run simulate-") == ["simulate-it"]

@@ -150,9 +150,9 @@ def test_a_job_that_has_to_wait_for_more_says_so_when_it_is_released(desk: Desk)
     said = desk.rq("release", "1", "2", "3")
     assert (said.code, said.err) == (0, "")
     first, second, third = said.out.splitlines()
-    assert first.startswith('released 1 "fit"; it still waits until ')
-    assert second == 'released 2 "sleep 60"; it still waits for jobs 4, 5'
-    assert third == 'released 3 "sleep 60"; it still waits for job 4'
+    assert first.startswith('released 1 "fit"; it starts not before ')
+    assert second == 'released 2 "sleep 60"; it starts after jobs 4, 5'
+    assert third == 'released 3 "sleep 60"; it starts after job 4'
     assert files_in(desk, HELD) == ["1.job", "2.job", "3.job"]
 
 
@@ -256,7 +256,7 @@ def test_what_was_asked_of_the_ended_job_is_forgotten(desk: Desk) -> None:
 
 def test_a_job_that_comes_after_others_waits_for_them_again(desk: Desk) -> None:
     put(desk, CANCELED, "2", "fit", reason="dependency", job_after=(Dependency("ok", "1"),))
-    assert desk.rq("rerun", "2") == Said(0, 'runs again: 2 "fit"; it still waits for job 1\n', "")
+    assert desk.rq("rerun", "2") == Said(0, 'runs again: 2 "fit"; it starts after job 1\n', "")
     assert files_in(desk, HELD) == ["2.job"]
 
 

@@ -18,8 +18,8 @@ from roundq.faces.cli import progress
 from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.records.spool import Entry
-from roundq.words.job import Attempt, Identity, Notice
-from roundq.words.states import CANCELED, COMPLETED, FAILED, RUNNING, WAITING, ZOMBIE
+from roundq.words.job import Attempt, Dependency, Identity, Notice
+from roundq.words.states import CANCELED, COMPLETED, FAILED, HELD, RUNNING, WAITING, ZOMBIE
 from tests.actors.spoolhome import NODE, SpoolHome
 from tests.cluster.wait import wait_until
 from tests.faces.desk import Desk, Said, process
@@ -294,6 +294,24 @@ def test_show_tells_what_was_asked_for_and_what_was_granted(desk: Desk) -> None:
         assert line in told
     put(desk, RUNNING, "2", began_s=5, node="n1", cores=2, cpus=(4,))
     assert "\n  cores      2, CPUs 4\n" in desk.rq("show", "2").out
+
+
+def test_show_tells_what_a_job_comes_after_and_how_it_is_retried(desk: Desk) -> None:
+    put(
+        desk, HELD, "9", retried=1, attempt=2, not_before_ns=1_790_000_000 * 10**9,
+        job_after=(Dependency("ok", "3"), Dependency("fail", "7_[0-4]", 5)), job_keep_held=True,
+        job_retries=3, job_retry_on=("75", "lost"), job_backoff_s=30.0,
+    )  # fmt: skip
+    told = desk.rq("show", "9").out
+    begin = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(1_790_000_000))
+    for line in (
+        f"  begin      {begin}\n",
+        "  after      3, 7_[0-4] (failed); kept held if that can never be\n",
+        "  retries    1 of at most 3 after 75 or lost, 30 s later, then twice as long each time\n",
+    ):
+        assert line in told
+    put(desk, WAITING, "10", job_retries=1)
+    assert "\n  retries    0 of at most 1\n" in desk.rq("show", "10").out
 
 
 def test_json_tells_what_was_asked_for_and_what_was_granted(desk: Desk) -> None:

@@ -82,6 +82,21 @@ def test_chunks_are_fewer_jobs_of_several_tasks(desk: Desk) -> None:
     assert desk.record("1_9").job.array == Array("1", 9, 0, 9, 3, 4, jobs=2)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["--array", "0-2"], ["--param", "a=1-3", "echo", "{a}"], ["--each", "jobs", "echo", "{}"]],
+    ids=lambda words: words[0],
+)
+def test_how_many_run_at_once_is_said_for_any_array(desk: Desk, words: list[str]) -> None:
+    write(desk, "a\nb\nc\n")
+    command = ["true"] if words[0] == "--array" else []
+    said = desk.rq("run", "--throttle", "2", *words, *command)
+    assert (said.code, said.err) == (0, "")
+    array = desk.record("1_2").job.array
+    assert array is not None
+    assert array.throttle == 2
+
+
 # ---------------------------------------------------------------- --each and -
 
 
@@ -189,6 +204,22 @@ GIVE_ONE = "hint: both say which tasks there are: give one\n"
             ["--max-fails", "0", "true"],
             "",
             "rq: option --max-fails: there is no array\nhint: give it with --array, --each or --param\n",
+        ),
+        (
+            ["--throttle", "2", "true"],
+            "",
+            "rq: option --throttle: there is no array\nhint: give it with --array, --each or --param\n",
+        ),
+        (
+            ["--array", "0-9%4", "--throttle", "2", "true"],
+            "",
+            "rq: option --throttle: the array has a %4 of its own\n"
+            'hint: both say how many may run at once: --array "0-9"\n',
+        ),
+        (
+            ["--array", "0-9", "--throttle", "0", "true"],
+            "",
+            'rq: option --throttle: "0" is no number from 1 to 1,000,000\n',
         ),
         (
             ["--array", "1", "--each-format", "csv", "true"],

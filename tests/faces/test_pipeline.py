@@ -92,7 +92,7 @@ def test_each_item_goes_on_by_itself_and_a_step_that_failed_is_run_again_alone(h
     assert "attempt 2 of 4" in home.output("download.1.out")
 
     (home.home / "full").unlink()
-    assert typed(home, [again]) == 'runs again: 2_2 "compress"; it still waits for job 1_2\n'
+    assert typed(home, [again]) == 'runs again: 2_2 "compress"; it starts after job 1_2\n'
     wait_until(lambda: states(home) == all_well, 40, on_timeout=home.story)
     assert home.output("c.restored") == "data of c\n"
     attempts = {job: home.record(job).attempt for job in all_well}

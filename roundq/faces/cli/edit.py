@@ -23,6 +23,7 @@ from roundq.faces.cli.named import JOBS, add_dry_run, chosen, require, would
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, any_person
 from roundq.words.begins import begin_text
+from roundq.words.dependencies import after_text
 from roundq.words.errors import JobRefused, UsageError
 from roundq.words.job import Dependency, Job
 from roundq.words.quantities import check_name, format_duration, format_memory, visible
@@ -335,11 +336,6 @@ def _start(job: Job, now_ns: int) -> str:
     return begin_text(job.begin_ns, now_ns) if job.begin_ns > now_ns else "at once"
 
 
-def _after(job: Job) -> str:
-    told = {"ok": "", "any": " (ended anyhow)", "fail": " (failed)"}
-    return visible(", ".join(f"{one.job}{told[one.how]}" for one in job.after)) or NONE
-
-
 #: What a person reads of a job before and after.
 _TELL: dict[str, Callable[[Job, int], str]] = {
     "name": lambda job, _: shown(job.jobname) if job.jobname else NONE,
@@ -356,6 +352,6 @@ _TELL: dict[str, Callable[[Job, int], str]] = {
     "may be restarted": lambda job, _: "yes" if job.restartable else "no",
     "priority": lambda job, _: str(job.priority),
     "begin": _start,
-    "after": lambda job, _: _after(job),
+    "after": lambda job, _: visible(after_text(job.after)) or NONE,
     "retries": lambda job, _: str(job.retries),
 }

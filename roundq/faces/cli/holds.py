@@ -123,22 +123,25 @@ def _release(options: argparse.Namespace, asker: Person) -> int:
         rows or found.rows, lambda row: changing.release(asker.spool, row, asker.node, now_ns, late_s)
     )
     work.sync()
-    for told in work.lines(_waits_for):
+    for told in work.lines(_conditions):
         print(told)
     work.start_daemon()
     return work.end(left, _not_released)
 
 
-def _waits_for(one: Outcome) -> str:
-    """What a job that was let go has to wait for, if it does not simply wait."""
+def _conditions(one: Outcome) -> str:
+    """When a job may start that was let go, if it does not simply wait.
+
+    Whether the jobs that it comes after have ended is for a daemon to look at.
+    """
     if one.state != HELD or one.record is None:
         return ""
     job = one.record.job
     begin_ns = max(job.begin_ns, one.record.not_before_ns)
     now_ns = time.time_ns()
-    for_time = f"until {begin_text(begin_ns, now_ns)}" if begin_ns > now_ns else ""
-    for_jobs = f"for {'job' if len(job.after) == 1 else 'jobs'} {_after(one.record)}" if job.after else ""
-    return f"it still waits {' and '.join(filter(None, (for_time, for_jobs)))}"
+    for_time = f"not before {begin_text(begin_ns, now_ns)}" if begin_ns > now_ns else ""
+    for_jobs = f"after {'job' if len(job.after) == 1 else 'jobs'} {_after(one.record)}" if job.after else ""
+    return f"it starts {', '.join(filter(None, (for_jobs, for_time)))}"
 
 
 def _after(record: Record) -> str:
@@ -167,7 +170,7 @@ def _rerun(options: argparse.Namespace, asker: Person) -> int:
     left = work.do(rows or found.rows, changer.rerun, changer.draft_rerun)
     changer.drop_drafts()
     work.sync()
-    for told in work.lines(_waits_for):
+    for told in work.lines(_conditions):
         print(told)
     tried = {row.id for row in rows}
     skipped = [row for row in found.rows if row.id not in tried]

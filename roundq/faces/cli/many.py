@@ -152,10 +152,15 @@ def _called(options: argparse.Namespace) -> str:
 
 def _tasks(options: argparse.Namespace, source: str) -> tuple[int, int, Iterator[_Order]]:
     """The throttle, the step, and the tasks, at least one."""
-    throttle, step = 0, 1
+    throttle, step = options.throttle or 0, 1
     if source == "--array":
         spec = arrays.parse_spec(options.array)
-        throttle, step, orders = spec.throttle, spec.step, _of_indices(options, spec.indices)
+        if throttle and spec.throttle:
+            raise UsageError(
+                f"option --throttle: the array has a %{spec.throttle} of its own",
+                f"both say how many may run at once: --array {shown(options.array.partition('%')[0])}",
+            )
+        throttle, step, orders = throttle or spec.throttle, spec.step, _of_indices(options, spec.indices)
     elif source == "--param":
         orders = _of_grid(options)
     elif source == "--each" and options.command:

@@ -112,7 +112,7 @@ def _described(options: argparse.Namespace, asker: Person) -> Order:
 
         plan = many.plan(options, of, asker)
         return Order([plan.job], plan.warnings, plan.parts, plan.told)
-    for option in ("chunk", "max_fails", "each_format"):
+    for option in ("throttle", "chunk", "max_fails", "each_format"):
         if getattr(options, option) is not None:
             name = option.replace("_", "-")
             raise UsageError(f"option --{name}: there is no array", "give it with --array, --each or --param")

@@ -179,6 +179,7 @@ def _add_array(add: Callable[..., object]) -> None:
         default=[],
         help="an array with a task for each choice of values, filled in for {NAME}: lr=0.1,1 or seed=1-9",
     )
+    add("--throttle", metavar="N", type=_throttle, help="run at most N tasks of an array at once")
     add("--chunk", metavar="N", type=_chunk, help="run N tasks of an array one after the other in one job")
     add(
         "--max-fails",
@@ -247,6 +248,10 @@ def _retry_on(text: str) -> tuple[str, ...]:
 
 def _chunk(text: str) -> int:
     return _count(text, "chunk", 1, CHUNK_MAX)
+
+
+def _throttle(text: str) -> int:
+    return _count(text, "throttle", 1, TASKS_MAX)
 
 
 def _fails(text: str) -> int:

@@ -94,7 +94,10 @@ def _facts(row: Row, asker: Person) -> list[tuple[str, str]]:
         ("tasks", _tasks(row.state, record)),
         ("asks for", _asks(job)),
         ("priority", str(job.priority) if job.priority else ""),
+        ("begin", _moment(max(job.begin_ns, record.not_before_ns))),
+        ("after", _after(job)),
         ("restart", _restart(job)),
+        ("retries", _retries(record)),
         ("notice", "" if job.notice is None else _notice(job.notice)),
         ("cores", _cores(record)),
         ("gpus", ", ".join(record.gpus)),
@@ -166,6 +169,24 @@ def _restart(job: Job) -> str:
     if job.scavenge:
         return "it runs on what nobody else wants; it may be stopped and run again"
     return "it may be stopped and run again" if job.restartable else ""
+
+
+def _after(job: Job) -> str:
+    if not job.after:
+        return ""
+    from roundq.words.dependencies import after_text
+
+    kept = "; kept held if that can never be" if job.keep_held else ""
+    return f"{after_text(job.after)}{kept}"
+
+
+def _retries(record: Record) -> str:
+    job = record.job
+    if not job.retries:
+        return ""
+    ends = f" after {' or '.join(job.retry_on)}" if job.retry_on else ""
+    wait = f", {format_age(job.backoff_s)} later, then twice as long each time" if job.backoff_s else ""
+    return f"{record.retried} of at most {job.retries}{ends}{wait}"
 
 
 def _notice(notice: Notice) -> str:
