@@ -59,6 +59,7 @@ def _judge(tenants: Tenants, tenant: Tenant, others: list[Copy | Entry], now_s: 
         if settling.is_settled and not was_settled:
             # What follows, follows a claim that counts from now on.
             tenant.claimed_s = now_s
+            tenants.supersede(tenant)
         if tenant.goes_back is not None and settling.is_alone:
             tenants.withdraw(tenant, tenant.goes_back)
         return settling.is_settled and not was_settled

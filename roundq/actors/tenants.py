@@ -272,6 +272,11 @@ class Tenants:
         self.say(tenant.entry.id, first.state, f"is not ours: it is {where}, so our claim is removed")
         self.by_id.pop(tenant.entry.id, None)
 
+    def supersede(self, tenant: Tenant) -> None:
+        """Removes what was put on hold beside a claim that is settled now."""
+        if copies.supersede(self.spool, tenant.entry, tenant.record, self.node):
+            self.say(tenant.entry.id, tenant.entry.state, "was held too late: it starts, and is not on hold")
+
     def withdraw(self, tenant: Tenant, why: str) -> bool:
         """Gives an unborn job back to the queue; whether it did. If others may have it: once nobody has."""
         if tenant.settling is not None and not tenant.settling.is_alone:

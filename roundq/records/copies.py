@@ -5,14 +5,17 @@ roundqueue(7), Settle. It lists and reads; which copy is right is in `words.copi
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 
+from roundq.records import changes
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
 from roundq.words.copies import Copy
 from roundq.words.errors import RecordError
 from roundq.words.job import Record
-from roundq.words.states import CLAIMED, ENDED_STATES, OWNED_STATES, PENDING_STATES
+from roundq.words.seals import ON_HOLD
+from roundq.words.states import CLAIMED, ENDED_STATES, HELD, OWNED_STATES, PENDING_STATES
 from roundq.world import files
 
 
@@ -45,6 +48,27 @@ def _copy(spool: Spool, entry: Entry, mine: Record) -> Iterable[Copy | Entry]:
     if entry.state in ENDED_STATES and record.attempt < mine.attempt:
         return ()
     return (Copy(entry.state, entry.node, record.attempt),)
+
+
+def supersede(spool: Spool, claim: Entry, mine: Record, node: str) -> bool:
+    """Removes a copy that is on hold beside one's own settled claim, which goes before it; whether it did.
+
+    Only before the job is born. If the process dies within, what was sealed is put back, and the next daemon
+    settles the claim anew. Raises OSError.
+    """
+    file = f"{claim.id}{ON_HOLD}{spools.SUFFIX}"
+    entry = spools.entry_of(HELD, files.Name(file, 0))
+    if entry is None or not os.path.lexists(spools.path_of(spool, entry)):
+        return False
+    sealed = changes.change(spool, entry, node)
+    if sealed is None:
+        return False
+    found = list(_copy(spool, sealed, mine))
+    if not found or not all(isinstance(one, Copy) and one.attempt <= mine.attempt for one in found):
+        changes.unseal(spool, sealed)
+        return False
+    files.remove(spools.path_of(spool, sealed))
+    return True
 
 
 def drop(spool: Spool, claim: Entry) -> None:

@@ -129,6 +129,30 @@ def test_a_claim_that_goes_before_is_kept_and_the_other_left_to_its_owner(
     assert names(spool) == sorted(["claimed/1@n2.job", other])
 
 
+def test_what_was_held_beside_a_claim_that_is_settled_goes(spool: Spool, tenants: Tenants) -> None:
+    """The job starts, and is not on hold as well, to be released when it is over."""
+    tenant = claimed(spool, tenants)
+    copy(spool, "held/1@user.job")
+    end_s = look(tenants, LOOKS - 1)
+    assert names(spool) == ["claimed/1@n2.job", "held/1@user.job"]
+
+    look(tenants, 1, end_s + 1)
+
+    assert tenant.is_ready
+    assert names(spool) == ["claimed/1@n2.job"]
+
+
+def test_what_is_on_hold_and_another_job_or_attempt_stays(spool: Spool, tenants: Tenants) -> None:
+    tenant = claimed(spool, tenants)
+    other = Path(copy(spool, "held/1@user.job"))
+    other.write_bytes(dump(replace(tenant.record, job=replace(tenant.record.job, submitted_ns=1))))
+
+    look(tenants, LOOKS)
+
+    assert tenant.is_ready
+    assert names(spool) == ["claimed/1@n2.job", "held/1@user.job"]
+
+
 def test_a_claim_gives_way_to_a_later_attempt_that_waits(spool: Spool, tenants: Tenants) -> None:
     """Another node has begun and requeued the job: this attempt is over, and its end is in that record."""
     tenant = claimed(spool, tenants)

@@ -37,6 +37,11 @@ ENV = {
     "RQ_GRACE": "2",
     "RQ_AUTO_START": "false",
 }
+#: A home as on NFS; and one on which a rename may have two winners, and each change is seen late elsewhere.
+HOMES: dict[str, dict[str, Any]] = {
+    "nfs": {"env": ENV},
+    "loose": {"fs": "loose", "fsopts": "late=0.1", "env": ENV | {"RQ_SETTLE": "0.5s"}},
+}
 #: How long everything may take on a machine that is busy with other things.
 PATIENCE_S = 120.0
 

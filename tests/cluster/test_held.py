@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.cluster.lab import ENV, PATIENCE_S, Lab
+from tests.cluster.lab import HOMES, PATIENCE_S, Lab
 from tests.cluster.wait import wait_until
 
 if TYPE_CHECKING:
     from tests.cluster.plugin import MakeCluster
 
 TASKS = 5
-#: A home as on NFS; and one on which a rename may have two winners, and each change is seen late elsewhere.
-HOMES: dict[str, dict[str, Any]] = {
-    "nfs": {"env": ENV},
-    "loose": {"fs": "loose", "fsopts": "late=0.1", "env": ENV | {"RQ_SETTLE": "0.5s"}},
-}
 #: Fails in its first attempt.
 FAILS_ONCE = "exec ledger again-$RQ_ARRAY_TASK_ID 0.1 1 $((RQ_RESTART_COUNT == 0))"
 

@@ -72,6 +72,23 @@ def test_a_held_job_stays_held_until_it_is_released(desk: Desk) -> None:
     assert files_in(desk, WAITING) == ["1.job", "2.job"]
 
 
+def test_where_a_claim_may_be_seen_late_it_is_said_that_it_goes_before(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of what waited; nobody starts what was held before."""
+    monkeypatch.setenv("RQ_SETTLE", "5s")
+    late = (
+        "rq: what a node began to start in the last 5 s starts as it was\n"
+        "hint: settle in roundq.toml(5) says how late nodes see each other\n"
+    )
+    put(desk, WAITING, "1", "fit")
+    assert desk.rq("hold", "1") == Said(0, 'held 1 "fit"\n', late)
+    assert desk.rq("hold", "1") == Said(0, 'held 1 "fit"\n', "")
+    assert desk.rq("edit", "--priority", "5", "1").err == ""
+    desk.rq("release", "1")
+    assert desk.rq("edit", "--priority", "6", "1").err == late
+
+
 def test_what_has_begun_is_not_held_and_it_is_said_what_can_be_done(desk: Desk) -> None:
     put(desk, RUNNING, "1", "fit", node="n1", began_s=5)
     put(desk, CLAIMED, "2", node="n1")

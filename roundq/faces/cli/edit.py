@@ -134,6 +134,7 @@ def run(verb: str, options: argparse.Namespace) -> int:
         print(line)
     for warning in (*warnings, *look.warnings):
         say(f"warning: {warning}")
+    work.tell_late()
     work.start_daemon()
     if unchanged and not work.done and not work.undone and not left:
         return work.code

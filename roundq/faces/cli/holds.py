@@ -23,7 +23,7 @@ from roundq.records import changes
 from roundq.words.begins import begin_text
 from roundq.words.errors import RoundqError
 from roundq.words.job import Record
-from roundq.words.quantities import visible
+from roundq.words.quantities import format_age, visible
 from roundq.words.states import (
     CLAIMED,
     COMPLETED,
@@ -101,6 +101,7 @@ def _hold(options: argparse.Namespace, asker: Person) -> int:
     work.sync()
     for told in work.lines():
         print(told)
+    work.tell_late()
     return work.end(left, _not_held)
 
 
@@ -285,6 +286,15 @@ class Work:
         if len(rows) > 1 and more.startswith("it "):
             more = more.replace("it ", "they ", 1).replace("waits", "wait", 1)
         return [f"{done} {which(rows)}" + (f"{separator}{more}" if more else "")]
+
+    def tell_late(self) -> None:
+        """Says that a claim which is not seen yet goes before what was done; see roundqueue(7), Settle."""
+        late_s = self.asker.config.settle_s
+        if late_s and any(one.row.state == WAITING for one in self.done):
+            say(
+                f"what a node began to start in the last {format_age(late_s)} starts as it was",
+                "settle in roundq.toml(5) says how late nodes see each other",
+            )
 
     def start_daemon(self) -> None:
         """Has somebody start what waits now."""
