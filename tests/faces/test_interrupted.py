@@ -21,7 +21,7 @@ from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words import ranges
 from roundq.words.errors import SubmissionInterrupted
-from roundq.words.job import Job
+from roundq.words.job import Identity, Job
 from roundq.words.states import CANCELED, COMPLETED, RUNNING, WAITING
 from roundq.world import files
 from tests.cluster.wait import wait_until
@@ -231,7 +231,8 @@ def jobs_to_end(homes: Homes, spool: Spool) -> None:
     for job_id in "13":
         homes.put(spool, WAITING, job_id, record("fit"))
     homes.put(spool, RUNNING, "2", record("fit", node="n2", began_s=5))
-    homes.put(spool, RUNNING, "4", record("fit", node="n2", began_s=5, job_restartable=True))
+    lives = Identity("b", 7, 7)
+    homes.put(spool, RUNNING, "4", record("fit", node="n2", began_s=5, process=lives, job_restartable=True))
     homes.card(spool, "n2")
 
 

@@ -96,11 +96,11 @@ def test_what_is_asked_of_another_node_is_left_for_it(desk: Desk) -> None:
     assert desk.rq("cont", "7") == (0, 'continuing 7 "fit" on n2\n', "")
     assert asked(desk) == {}
 
-    desk.homes.card(desk.spool, "n2", silent_s=3700)
+    desk.homes.card(desk.spool, "n2", silent_s=870)
     assert desk.rq("signal", "12", "7") == (
         0,
         'sending SIGUSR2 to 7 "fit" on n2\n',
-        "rq: n2 has not been seen for 1 h\n"
+        "rq: n2 has not been seen for 14 min\n"
         "hint: the request is kept; it takes effect when the node returns\n",
     )
     desk.rq("signal", "-a", "12", "7")
