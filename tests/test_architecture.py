@@ -14,7 +14,7 @@ PAGE = (ROOT / "ARCHITECTURE.md").read_text()
 #: From the bottom up.
 LAYERS = ("words", "world", "records", "actors", "faces")
 #: Without a word of its own: what a package says of itself.
-PLAIN = {"__init__", "__main__", *(f"{layer}/__init__" for layer in LAYERS)}
+PLAIN = {"__init__", "__main__", "dirjobs", "sweep", *(f"{layer}/__init__" for layer in LAYERS)}
 MODULES = sorted(str(path.relative_to(SOURCE).with_suffix("")) for path in SOURCE.rglob("*.py"))
 
 

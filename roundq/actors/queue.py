@@ -10,26 +10,35 @@ from __future__ import annotations
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from roundq.actors import environ
+from roundq.actors.awaited import (
+    LOOKS_IN_VAIN,
+    UNREADABLE_S,
+    WAIT_HERE_S,
+    WAIT_MAX_S,
+    WAIT_MIN_S,
+    Awaited,
+)
 from roundq.actors.listing import Listing, Row, find, listing, locate, row_of
 from roundq.actors.reasons import why
-from roundq.actors.selection import past_rows
 from roundq.actors.submission import admit, check, daemon_runs, everybody, mine, start_daemon, submit
 from roundq.records import changes
 from roundq.records import spool as spools
-from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
 from roundq.words.errors import NoSuchJob, RoundqError, WaitTimeout
-from roundq.words.ranges import One
-from roundq.words.states import CANCELED, ENDED_STATES, HELD, OWNED_STATES, PENDING_STATES, RUNNING, STATES
+from roundq.words.states import CANCELED, ENDED_STATES, HELD, OWNED_STATES, PENDING_STATES, RUNNING
 
 __all__ = [
     "ASKED",
     "BEGUN",
     "ENDED",
     "GONE",
+    "UNREADABLE_S",
+    "WAIT_HERE_S",
+    "WAIT_MAX_S",
+    "WAIT_MIN_S",
     "Listing",
     "Row",
     "admit",
@@ -56,12 +65,6 @@ _TRIES = 5
 CHANGED_MOST_S = 5.0
 #: And so long before a command puts it back itself.
 MEND_S = 1.0
-#: How soon `wait` looks again, in seconds: at first, and at most, while jobs run here or elsewhere.
-WAIT_MIN_S, WAIT_HERE_S, WAIT_MAX_S = 0.05, 0.5, 2.0
-#: How long an ended record that cannot be read is given to become readable.
-UNREADABLE_S = 10.0
-#: A job that was met nowhere in so many looks in a row does not exist.
-_LOOKS_IN_VAIN = 3
 
 
 # ---------------------------------------------------------------- cancel, restart
@@ -180,7 +183,7 @@ def refreshed(spool: Spool, row: Row, late_s: float) -> Row:
             f"rq show {row.id} has its command: submit it again",
         )
     looks, began_s = 0, time.monotonic()
-    while looks < _LOOKS_IN_VAIN or time.monotonic() - began_s < late_s:
+    while looks < LOOKS_IN_VAIN or time.monotonic() - began_s < late_s:
         entry = locate(spool, (row.id,)).get(row.id)
         if entry is not None:
             return row_of(spool, entry, row.is_mine)
@@ -224,64 +227,32 @@ def wait(
     since a job that moves may be missed, and not before `late_s`, after which what others do is seen.
     """
     wanted = dict.fromkeys(ids)
-    shelves = [Shelf(spool, state) for state in STATES]
+    looks = Awaited(spool, node=node, late_s=late_s, clock=clock)
     began_s = clock()
-    ended: dict[str, Row] = {}
-    missed: dict[str, int] = {}
-    met_s: dict[str, float] = {}
-    for shelf in shelves:
-        shelf.freshness.late_s = late_s
-    pause_s = WAIT_MIN_S
-    before: dict[str, Entry] = {}
-    unreadable_since_s: dict[str, float] = {}
     while True:
-        # In the order of the states, so that a job that moves on meanwhile is still met.
-        for shelf in shelves:
-            with contextlib.suppress(OSError):
-                shelf.look(clock())
-        met = _met(spool, shelves, wanted)
-        for job_id in wanted:
-            missed[job_id] = 0 if job_id in met or job_id in ended else missed.get(job_id, 0) + 1
-            if not missed[job_id]:
-                met_s[job_id] = clock()
-            if missed[job_id] >= _LOOKS_IN_VAIN and clock() - met_s.get(job_id, began_s) >= late_s:
-                # It may have ended long ago.
-                past = past_rows(spool, One(job_id))
-                if not past:
-                    raise NoSuchJob(f"no such job: {job_id}")
-                ended[job_id] = past[0]
-        for job_id, entry in met.items():
-            if entry.state in ENDED_STATES and job_id not in ended:
-                row = row_of(spool, entry, True)
-                since_s = unreadable_since_s.setdefault(job_id, clock())
-                # A file that cannot be read yet is on its way to this node; but not for ever.
-                if row.record is not None or clock() - since_s > UNREADABLE_S:
-                    ended[job_id] = row
+        looks.look(wanted)
+        for job_id in looks.unknown:
+            raise no_job(job_id)
         if on_look is not None:
-            on_look(met)
+            on_look(looks.met)
+        ended = looks.ended
         if len(ended) >= min(len(wanted), len(wanted) if least is None else least):
             return {job_id: ended[job_id] for job_id in wanted if job_id in ended}
-        pause_s = WAIT_MIN_S if met != before else pause_s * 1.3
-        before = met
-        here = any(entry.node == node for entry in met.values() if entry.state in OWNED_STATES)
-        pause_s = min(pause_s, WAIT_HERE_S if here else WAIT_MAX_S)
+        pause_s = looks.pause_s
         if timeout_s is not None:
             left_s = timeout_s - (clock() - began_s)
             if left_s <= 0:
-                raise WaitTimeout(_not_ended([job_id for job_id in wanted if job_id not in ended], timeout_s))
+                raise not_ended([job_id for job_id in wanted if job_id not in ended], timeout_s)
             pause_s = min(pause_s, max(left_s, 0.001))
         pause(pause_s)
 
 
-def _met(spool: Spool, shelves: Iterable[Shelf], wanted: Mapping[str, None]) -> dict[str, Entry]:
-    found = [entry for shelf in shelves for entry in shelf.entries.values() if entry.id in wanted]
-    met = {entry.id: entry for entry in found}
-    if len(met) < len(found):
-        # Two names of one job: what is right takes a look into them.
-        met |= locate(spool, met)
-    return met
+def no_job(job_id: str) -> NoSuchJob:
+    """What is said of an id that is nowhere, nor in the history."""
+    return NoSuchJob(f"no such job: {job_id}")
 
 
-def _not_ended(ids: Sequence[str], timeout_s: float) -> str:
+def not_ended(ids: Sequence[str], timeout_s: float) -> WaitTimeout:
+    """What is said of jobs that did not end in time."""
     which = f"job {ids[0]} has" if len(ids) == 1 else f"{len(ids)} jobs have"
-    return f"{which} not ended within {timeout_s:g} s"
+    return WaitTimeout(f"{which} not ended within {timeout_s:g} s")

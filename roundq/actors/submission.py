@@ -164,7 +164,7 @@ def submit(
     *,
     on_hold: bool = False,
 ) -> list[str]:
-    """Puts jobs into the queue, all or none, with this environment; their ids, in order.
+    """Puts jobs into the queue, all or none, with this environment unless they have one; their ids, in order.
 
     They are durable when it returns. `on_step` is told which share of the work is done, and may raise to
     end it. With `on_hold` they stay held until they are released. Raises SpoolUnsafe, SpoolFull or another
@@ -214,7 +214,8 @@ def _prepared(spool: Spool, environ: Mapping[str, str], node: str) -> tuple[Call
     def complete(job: Job) -> Job:
         return replace(
             job,
-            environment=digest,
+            # One of its own was stored already.
+            environment=job.environment or digest,
             submitted_ns=job.submitted_ns or now_ns,
             home_dir=job.home_dir or home,
         )

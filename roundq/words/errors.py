@@ -14,7 +14,13 @@
       RecordError          1   a job file is not what it should be
       ConfigError         78   a configuration value is wrong (EX_CONFIG)
       WaitTimeout        124   as timeout(1) says it
+      JobUnsuccessful      1   a job whose result was asked for did not end well
+        JobFailed          1   its command failed, or it was stopped at a limit
+        JobCanceled        1   it was canceled
+        JobLost            1   nobody knows how it ended
+      ExchangeError        1   a call, or what it gave, cannot travel to its job or back
       DaemonRunning        1   this node has a daemon of this user already
+      DirJobsError         1   a job directory, or a job in it, is not what it should be
 
 Every error says what happened, to which object and why; `hint` says what to do. `lines`, if any, stand below
 as they are: what was typed, with a mark below where it is wrong.
@@ -24,6 +30,10 @@ Codes 73, 77 and 78 are those of sysexits.h.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from roundq.words.ends import Outcome
 
 
 class RoundqError(Exception):
@@ -123,11 +133,39 @@ class ConfigError(RoundqError):
     exit_code = 78
 
 
-class WaitTimeout(RoundqError):
+class WaitTimeout(RoundqError, TimeoutError):
     """What was waited for did not happen in time."""
 
     exit_code = 124
 
 
+class JobUnsuccessful(RoundqError):
+    """A job whose result was asked for did not end well: `outcome` says how."""
+
+    def __init__(self, what: str, hint: str | None = None, outcome: Outcome | None = None) -> None:
+        super().__init__(what, hint)
+        self.outcome = outcome
+
+
+class JobFailed(JobUnsuccessful):
+    """Its command failed, or could not be started, or it was stopped at a limit."""
+
+
+class JobCanceled(JobUnsuccessful):
+    """Its user canceled it, or what it was to come after did not end so that it may."""
+
+
+class JobLost(JobUnsuccessful):
+    """Nobody knows how it ended."""
+
+
+class ExchangeError(RoundqError):
+    """A call of a function, or what it gave, cannot travel to its job, or back."""
+
+
 class DaemonRunning(RoundqError):
     """This user's daemon already runs on this node."""
+
+
+class DirJobsError(RoundqError):
+    """A job directory, or a job in it, is not what it should be."""

@@ -6,6 +6,7 @@ name of a directory of the spool: no field of a record repeats it.
 
 from __future__ import annotations
 
+import enum
 from typing import NamedTuple
 
 HELD, WAITING, CLAIMED, RUNNING = "held", "waiting", "claimed", "running"
@@ -18,6 +19,31 @@ ENDED_STATES = (COMPLETED, FAILED, CANCELED, ZOMBIE)
 #: In the order in which a job passes through them, which is also the order in which
 #: readers must list them: a job that moves on while it is looked for is still met.
 STATES = PENDING_STATES + OWNED_STATES + ENDED_STATES
+
+
+class State(str, enum.Enum):
+    """Where a job is, for programs: each is equal to the name of its directory."""
+
+    HELD = HELD
+    WAITING = WAITING
+    CLAIMED = CLAIMED
+    RUNNING = RUNNING
+    COMPLETED = COMPLETED
+    FAILED = FAILED
+    CANCELED = CANCELED
+    ZOMBIE = ZOMBIE
+
+    __str__ = str.__str__
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a node has taken it, or it has ended."""
+        return self.value not in PENDING_STATES
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it will not run on: completed, failed, canceled or zombie (nobody knows how it ended)."""
+        return self.value in ENDED_STATES
 
 
 class Transition(NamedTuple):

@@ -68,6 +68,15 @@ def boot_id() -> str:
         return file.read().strip()
 
 
+def space() -> str:
+    """Which table of processes is ours, pid_namespaces(7): in another one a pid is somebody else's. Empty if
+    unknown."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+
+
 # ---------------------------------------------------------------- who is it
 
 
@@ -272,6 +281,12 @@ def real_uid(pid: int) -> int | None:
     """
     words = _status(pid, b"Uid:")
     return int(words[0]) if words else None
+
+
+def own_umask() -> int:
+    """The umask of this process, read: to ask for it by setting it would disturb other threads."""
+    found = _status(os.getpid(), b"Umask:")
+    return int(found[0], 8) if found else 0o022
 
 
 def is_contained(pid: int) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -48,7 +48,7 @@ class Plan(NamedTuple):
         return told if tasks == jobs else f"{told} in {jobs:,} job{'s' * (jobs != 1)}"
 
 
-class _Order(NamedTuple):
+class Order(NamedTuple):
     """A task on its way: its number in the input, if it has one, and its index and command."""
 
     number: int | None
@@ -70,6 +70,26 @@ def plan(options: argparse.Namespace, describe: Describe, asker: Person) -> Plan
 def _plan(options: argparse.Namespace, describe: Describe, asker: Person) -> Plan:
     source = _source(options)
     throttle, step, orders = _tasks(options, source)
+    is_filled = source == _STDIN or not options.command
+    return compose(orders, throttle, step, options, describe, asker, os.environ, is_filled=is_filled)
+
+
+def compose(
+    orders: Iterable[Order],
+    throttle: int,
+    step: int,
+    options: argparse.Namespace,
+    describe: Describe,
+    asker: Person,
+    environ: Mapping[str, str],
+    *,
+    is_filled: bool,
+) -> Plan:
+    """The array of these tasks, at least one, each of which could run in this environment.
+
+    Of `options` what is said of all tasks counts. With `is_filled` the first command stands for the array,
+    else the one in the options. Raises UsageError, JobRefused and the like.
+    """
     parts: list[list[Task]] = []
     warnings: list[str] = []
     known: set[str] = set()
@@ -77,14 +97,13 @@ def _plan(options: argparse.Namespace, describe: Describe, asker: Person) -> Pla
     for number, task in orders:
         try:
             if job is None:
-                is_filled = source == _STDIN or not options.command
                 job = describe(task.command if is_filled else options.command)
                 job = replace(job, output=_output(job, options))
                 # What the options say is the same for all.
                 first = replace(job, command=task.command)
-                warnings = submission.check(first, os.environ, asker.spool, asker.config, asker.node)
+                warnings = submission.check(first, environ, asker.spool, asker.config, asker.node)
             elif task.command[0] not in known:
-                checks.check_command(replace(job, command=task.command), os.environ)
+                checks.check_command(replace(job, command=task.command), environ)
             if sum(map(len, task.command)) > _LARGE:
                 checks.check_record(replace(job, command=task.command))
         except JobRefused as error:
@@ -150,7 +169,7 @@ def _called(options: argparse.Namespace) -> str:
 # ---------------------------------------------------------------- the tasks
 
 
-def _tasks(options: argparse.Namespace, source: str) -> tuple[int, int, Iterator[_Order]]:
+def _tasks(options: argparse.Namespace, source: str) -> tuple[int, int, Iterator[Order]]:
     """The throttle, the step, and the tasks, at least one."""
     throttle, step = options.throttle or 0, 1
     if source == "--array":
@@ -170,7 +189,7 @@ def _tasks(options: argparse.Namespace, source: str) -> tuple[int, int, Iterator
     return throttle, step, _bounded(orders, options)
 
 
-def _bounded(orders: Iterator[_Order], options: argparse.Namespace) -> Iterator[_Order]:
+def _bounded(orders: Iterator[Order], options: argparse.Namespace) -> Iterator[Order]:
     count = 0
     for count, order in enumerate(orders, 1):
         if count > TASKS_MAX:
@@ -187,17 +206,22 @@ def _need_command(options: argparse.Namespace, example: str) -> None:
         raise UsageError("no command to run", f"give one after the options, such as: {example}")
 
 
-def _of_indices(options: argparse.Namespace, indices: Iterable[int]) -> Iterator[_Order]:
+def _of_indices(options: argparse.Namespace, indices: Iterable[int]) -> Iterator[Order]:
     _need_command(options, "rq run --array 0-9 ./fit --seed {index}")
+    yield from of_indices(options.command, indices)
+
+
+def of_indices(command: Sequence[str], indices: Iterable[int]) -> Iterator[Order]:
+    """A task for each index, which is filled in for {index}."""
     for index in indices:
-        yield _Order(None, Task(index, tuple(_INDEX.sub(_of_index(index), word) for word in options.command)))
+        yield Order(None, Task(index, tuple(_INDEX.sub(_of_index(index), word) for word in command)))
 
 
 def _of_index(index: int) -> Callable[[re.Match[str]], str]:
     return lambda found: "{index}" if found[0].startswith("{{") else str(index)
 
 
-def _of_grid(options: argparse.Namespace) -> Iterator[_Order]:
+def _of_grid(options: argparse.Namespace) -> Iterator[Order]:
     _need_command(options, "rq run --param seed=1-9 ./fit --seed {seed}")
     parameters = [grids.parse(text) for text in options.param]
     grids.check(parameters)
@@ -212,10 +236,10 @@ def _of_grid(options: argparse.Namespace) -> Iterator[_Order]:
     for index, values in enumerate(grids.product(parameters)):
         cells = dict(zip(names, values, strict=True))
         row = Row(0, " ".join(f"{name}={value}" for name, value in cells.items()), cells)
-        yield _Order(None, Task(index, template.fill(row, index, append=False)))
+        yield Order(None, Task(index, template.fill(row, index, append=False)))
 
 
-def _of_rows(options: argparse.Namespace) -> Iterator[_Order]:
+def _of_rows(options: argparse.Namespace) -> Iterator[Order]:
     how = options.each_format or templates.format_of(options.each)
     columns, rows = templates.rows(from_file.lines(options.each), how)
     template = Template(options.command, columns)
@@ -229,12 +253,12 @@ def _of_rows(options: argparse.Namespace) -> Iterator[_Order]:
             raise RowError(row.number, "it holds half a character of UTF-16") from None
         except UsageError as error:
             raise RowError(row.number, str(error), error.hint) from None
-        yield _Order(row.number, Task(index, command))
+        yield Order(row.number, Task(index, command))
 
 
-def _of_lines(options: argparse.Namespace) -> Iterator[_Order]:
+def _of_lines(options: argparse.Namespace) -> Iterator[Order]:
     for index, (number, words) in enumerate(from_file.numbered(options.each or from_file.STDIN)):
-        yield _Order(number, Task(index, tuple(words)))
+        yield Order(number, Task(index, tuple(words)))
 
 
 # ---------------------------------------------------------------- chunks

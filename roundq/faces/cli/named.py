@@ -100,7 +100,7 @@ def chosen(
         _tell_undecided(found.undecided)
         code = SOME_UNKNOWN
     return Chosen(
-        _only_current(found) if ended else _without_history(found),
+        only_current(found) if ended else _without_history(found),
         code,
         found.exact,
         found.exact.union(found.named),
@@ -127,7 +127,7 @@ def looked_at(
             raise no_such_job(word)
     if found.undecided:
         _tell_undecided(found.undecided)
-    rows = _only_current(found) if is_current else found.rows
+    rows = only_current(found) if is_current else found.rows
     code = SOME_UNKNOWN if found.undecided else 0
     return Chosen(rows, code, found.exact, found.exact.union(found.named))
 
@@ -207,7 +207,7 @@ def _without_history(found: selection.Selection) -> list[Row]:
     return [row for row in found.rows if row.id not in dropped]
 
 
-def _only_current(found: selection.Selection) -> list[Row]:
+def only_current(found: selection.Selection) -> list[Row]:
     """Without those that are meant by their name and ended before its current batch.
 
     A name is used again and again. Its batch begins with the oldest of its jobs that have not ended, or

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from roundq.faces.cli import say
 from roundq.faces.cli.person import Person
 from roundq.words.errors import RoundqError, UsageError
 from roundq.words.job import Job
@@ -29,11 +28,19 @@ def check(options: argparse.Namespace, asker: Person) -> list[str]:
 
 
 def ask(
-    options: argparse.Namespace, asker: Person, jobs: Sequence[Job], ids: Sequence[str], tasks: int
-) -> None:
-    """Asks for it, of what was just submitted: of an array of so many `tasks` once, of a set once."""
+    options: argparse.Namespace,
+    asker: Person,
+    environ: Mapping[str, str],
+    jobs: Sequence[Job],
+    ids: Sequence[str],
+    tasks: int,
+) -> RoundqError | None:
+    """Asks for it, of what was just submitted: of an array of so many `tasks` once, of a set once.
+
+    What was submitted is; so that nobody will be told is an error that is returned.
+    """
     if not options.on_end and not options.mail:
-        return
+        return None
     from roundq.actors.environ import submitted
     from roundq.records import environments
     from roundq.records import news as records
@@ -42,7 +49,7 @@ def ask(
 
     told = [(f"{MARK}{options.set}", jobs[0])] if options.set else list(zip(ids, jobs, strict=True))
     try:
-        environment = environments.store(asker.spool, submitted(os.environ), asker.node)
+        environment = environments.store(asker.spool, submitted(environ), asker.node)
         for of, job in told:
             news = News(
                 of,
@@ -55,5 +62,6 @@ def ask(
             )
             records.ask(asker.spool, news, asker.node)
     except (OSError, RoundqError) as error:
-        # What was submitted is; that is no reason to say that it is not.
-        say(f"warning: nobody will be told when it has ended: {error}", getattr(error, "hint", None))
+        hint = error.hint if isinstance(error, RoundqError) else None
+        return RoundqError(f"nobody will be told when it has ended: {error}", hint)
+    return None

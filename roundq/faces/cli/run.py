@@ -51,7 +51,7 @@ def run(_verb: str, options: argparse.Namespace) -> int:
     try:
         with as_stopped():
             asker = person()
-            order = _patient(_described(options, asker), options, asker)
+            order = patient(_described(options, asker), options, asker)
             if options.mail:
                 from roundq.faces.cli import news
 
@@ -128,7 +128,7 @@ def _described(options: argparse.Namespace, asker: Person) -> Order:
     return Order([job], submission.check(job, os.environ, asker.spool, asker.config, asker.node))
 
 
-def _patient(order: Order, options: argparse.Namespace, asker: Person) -> Order:
+def patient(order: Order, options: argparse.Namespace, asker: Person) -> Order:
     """The same with what it has to wait for, and how it is retried."""
     if not any(getattr(options, option) for option in PATIENCE) and options.begin is None:
         return order
@@ -186,7 +186,9 @@ def _accepted(asker: Person, order: Order, ids: list[str], options: argparse.Nam
     if options.on_end or options.mail:
         from roundq.faces.cli import news
 
-        news.ask(options, asker, order.jobs, ids, len(order.parts))
+        unasked = news.ask(options, asker, os.environ, order.jobs, ids, len(order.parts))
+        if unasked is not None:
+            say(f"warning: {unasked}", unasked.hint)
     if asker.config.auto_start:
         _start_daemon(asker, options)
     if unsaid is None and stop is None:
@@ -257,8 +259,13 @@ def _ended_early(ids: Sequence[str], stop: KeyboardInterrupt | None, unsaid: OSE
     )
 
 
-def describe(command: Sequence[str], options: argparse.Namespace, asker: Person) -> Job:
-    """The job that the options and a command describe. Raises UsageError or JobRefused."""
+def describe(
+    command: Sequence[str], options: argparse.Namespace, asker: Person, umask: int | None = None
+) -> Job:
+    """The job that the options and a command describe, with our umask if it is not told.
+
+    Raises UsageError or JobRefused.
+    """
     name = options.job_name
     if name is not None:
         from roundq.words.quantities import check_name
@@ -271,8 +278,9 @@ def describe(command: Sequence[str], options: argparse.Namespace, asker: Person)
         raise UsageError(
             "option --mem-limit: there is no memory to keep to", "give it with --mem, such as -m 8G"
         )
-    umask = os.umask(0o077)
-    os.umask(umask)
+    if umask is None:
+        umask = os.umask(0o077)
+        os.umask(umask)
     asked = _asked(options)
     return Job(
         command=tuple(command),

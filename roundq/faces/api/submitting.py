@@ -1,0 +1,204 @@
+"""How a program's jobs get into the queue: described, checked and accepted as those of `rq run` are."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from roundq.actors import checks, submission
+from roundq.faces.api import options as asked
+from roundq.faces.api import queue as queues
+from roundq.faces.api.handles import Job
+from roundq.faces.api.queue import Queue
+from roundq.faces.cli import many, news, run
+from roundq.faces.cli.from_file import LINES_MAX
+from roundq.faces.cli.person import Person
+from roundq.faces.cli.run import Order
+from roundq.records import environments
+from roundq.records import spool as spools
+from roundq.words import arrays
+from roundq.words import job as words
+from roundq.words.errors import RoundqError, UsageError
+from roundq.world import procs
+
+#: A command and what else is asked for.
+Described = tuple[Sequence[str], Mapping[str, Any]]
+
+
+def jobs(queue: Queue, described: Sequence[Described]) -> list[Job]:
+    """Submits jobs, all or none."""
+    if not described:
+        return []
+    if len(described) > LINES_MAX:
+        raise UsageError(
+            f"that is more than {LINES_MAX:,} jobs", "submit them in several parts, or as an array"
+        )
+    desk = _Desk(queue)
+    all_jobs: list[words.Job] = []
+    told: list[argparse.Namespace] = []
+    known: set[tuple[int, int, str]] = set()
+    for command, options in described:
+        parsed = asked.parsed(options)
+        environ = desk.environ(options)
+        job = desk.describe(command, parsed)
+        if not told or id(parsed) != id(told[-1]):
+            desk.warn(submission.check(job, environ, desk.asker.spool, desk.asker.config, desk.asker.node))
+        elif (key := (id(parsed), id(environ), command[0])) not in known:
+            checks.check_command(job, environ)
+            known.add(key)
+        checks.check_record(job)
+        order = run.patient(Order([job], ()), parsed, desk.asker)
+        desk.warn(order.warnings)
+        all_jobs.append(desk.with_environment(order.jobs[0], options))
+        told.append(parsed)
+    on_hold = {parsed.hold for parsed in told}
+    if len(on_hold) > 1:
+        raise UsageError("hold: some of these jobs are to be held and some not", "submit them apart")
+    asker = desk.asker
+    desk.warn(sentence for parsed in _distinct(told) for sentence in news.check(parsed, asker))
+    submission.admit(asker.spool, asker.config, len(all_jobs))
+    ids = submission.submit(asker.spool, all_jobs, desk.base, asker.node, on_hold=on_hold.pop())
+    for parsed in _distinct(told):
+        of = [place for place, one in enumerate(told) if one is parsed]
+        desk.ask_news(parsed, [all_jobs[place] for place in of], [ids[place] for place in of], 0)
+    desk.start_daemon()
+    return [Job(queue, job_id) for job_id in ids]
+
+
+def _distinct(told: Sequence[argparse.Namespace]) -> list[argparse.Namespace]:
+    return list({id(parsed): parsed for parsed in told}.values())
+
+
+def indices(queue: Queue, command: Sequence[str], spec: str, options: Mapping[str, Any]) -> Job:
+    """Submits an array with a task for each index."""
+    found = arrays.parse_spec(spec)
+    parsed = asked.parsed(options)
+    orders = many.of_indices(command, found.indices)
+    return _array(queue, orders, found.throttle, found.step, parsed, options, command)
+
+
+def array(queue: Queue, commands: Iterable[Sequence[str]], options: Mapping[str, Any]) -> Job:
+    """Submits an array with a task for each command."""
+    parsed = asked.parsed(options, asked.ARRAY)
+    orders = (many.Order(None, words.Task(index, tuple(command))) for index, command in enumerate(commands))
+    return _array(queue, orders, parsed.throttle or 0, 1, parsed, options, None)
+
+
+def _array(
+    queue: Queue,
+    orders: Iterable[many.Order],
+    throttle: int,
+    step: int,
+    parsed: argparse.Namespace,
+    options: Mapping[str, Any],
+    command: Sequence[str] | None,
+) -> Job:
+    desk = _Desk(queue)
+    asker = desk.asker
+    if command is not None:
+        parsed = argparse.Namespace(**{**vars(parsed), "command": list(command)})
+    environ = desk.environ(options)
+    plan = many.compose(
+        _some(orders),
+        throttle,
+        step,
+        parsed,
+        lambda words: desk.describe(words, parsed),
+        asker,
+        environ,
+        is_filled=command is None,
+    )
+    order = run.patient(Order([plan.job], plan.warnings, plan.parts), parsed, asker)
+    desk.warn([*order.warnings, *news.check(parsed, asker)])
+    submission.admit(asker.spool, asker.config, order.size)
+    job = desk.with_environment(order.jobs[0], options)
+    array_id = submission.submit_array(
+        asker.spool, job, order.parts, desk.base, asker.node, on_hold=order.on_hold
+    )
+    desk.ask_news(parsed, [job], [array_id], len(order.parts))
+    desk.start_daemon()
+    return Job(queue, array_id, [Job(queue, arrays.task_id(array_id, part[0].index)) for part in order.parts])
+
+
+def _some(orders: Iterable[many.Order]) -> Iterable[many.Order]:
+    """At least one, and not more than an array may have. Raises UsageError."""
+    count = 0
+    for count, order in enumerate(orders, 1):
+        if count > words.TASKS_MAX:
+            raise UsageError(f"that is more than {words.TASKS_MAX:,} tasks", "submit them in several parts")
+        yield order
+    if not count:
+        raise UsageError("the array has no task", "give at least one command")
+
+
+class _Desk:
+    """Where one submission is prepared: who submits, with which environments and warnings."""
+
+    def __init__(self, queue: Queue) -> None:
+        self.asker: Person = queue._person()
+        self.base = queue.environment()
+        self._umask = procs.own_umask()
+        self._environs: dict[tuple[tuple[str, str | None], ...], dict[str, str]] = {}
+        self._digests: dict[int, str] = {}
+        self._warned: set[str] = set()
+
+    def describe(self, command: Sequence[str], parsed: argparse.Namespace) -> words.Job:
+        """The job of a command."""
+        return run.describe(command, parsed, self.asker, self._umask)
+
+    def environ(self, options: Mapping[str, Any]) -> dict[str, str]:
+        """The environment that a job is to have. Raises TypeError for what is no text."""
+        more = options.get("env")
+        if not more:
+            return self.base
+        for name, value in more.items():
+            if not isinstance(name, str) or not isinstance(value, str | None):
+                raise TypeError(f"env: {name!r} cannot be {value!r}: names and values are texts")
+            if "\0" in f"{name}{value}" or "=" in name or not name:
+                raise UsageError(f"env: {name!r} and its value cannot be in an environment")
+        key = tuple(more.items())
+        if key not in self._environs:
+            merged: dict[str, str | None] = {**self.base, **more}
+            self._environs[key] = {name: value for name, value in merged.items() if value is not None}
+        return self._environs[key]
+
+    def with_environment(self, job: words.Job, options: Mapping[str, Any]) -> words.Job:
+        """The job, with the digest of an environment of its own if it has one."""
+        environ = self.environ(options)
+        if environ is self.base:
+            return job
+        if id(environ) not in self._digests:
+            from roundq.actors.environ import submitted
+
+            spools.prepare(self.asker.spool)
+            self._digests[id(environ)] = environments.store(
+                self.asker.spool, submitted(environ), self.asker.node
+            )
+        return replace(job, environment=self._digests[id(environ)])
+
+    def warn(self, sentences: Iterable[str]) -> None:
+        """Warns of each once."""
+        for sentence in sentences:
+            if sentence not in self._warned:
+                self._warned.add(sentence)
+                queues.tell(sentence)
+
+    def ask_news(
+        self, parsed: argparse.Namespace, of: Sequence[words.Job], ids: Sequence[str], tasks: int
+    ) -> None:
+        """Asks that somebody is told of the end, if that was wished for."""
+        problem = news.ask(parsed, self.asker, self.base, of, ids, tasks)
+        if problem is not None:
+            queues.tell(str(problem))
+
+    def start_daemon(self) -> None:
+        """Starts the user's daemon on this node, unless one runs or the configuration says no."""
+        if not self.asker.config.auto_start:
+            return
+        try:
+            submission.start_daemon(self.asker.spool, self.base, self.asker.node)
+        except (OSError, RoundqError) as error:
+            # The job is accepted; that it is not begun here is not its failure.
+            queues.tell(f"no daemon could be started on {self.asker.node}: {error}")
