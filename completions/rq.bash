@@ -127,7 +127,7 @@ _rq() {
     esac
     case $verb in
     show | why | log | watch | wait | cancel | restart | pause | cont | signal | hold | release | rerun | retire | edit | \
-        list | dump | history | report | stats | sets | limit) COMPREPLY=($(compgen -W "$(_rq_jobs "$cur")" -- "$cur")) ;;
+        list | dump | history | report | stats | sets | limit | worker) COMPREPLY=($(compgen -W "$(_rq_jobs "$cur")" -- "$cur")) ;;
     lost | drain | resume) COMPREPLY=($(compgen -W "$(_rq_nodes)" -- "$cur")) ;;
     help) COMPREPLY=($(compgen -W "$(_rq_verbs)" -- "$cur")) ;;
     esac

@@ -25,6 +25,7 @@ from roundq.records import control
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words.errors import DaemonRunning, RoundqError
+from roundq.words.intake import Intake
 from roundq.words.job import Identity
 from roundq.words.quantities import visible
 from roundq.words.states import ENDED_STATES, HELD, WAITING
@@ -81,8 +82,17 @@ def _take_over(lock: NodeLock) -> bool:
 class Daemon:
     """A daemon that has its lock. Made once per process."""
 
+    #: What the log calls it.
+    kind = "daemon"
+
     def __init__(
-        self, spool: Spool, lock: NodeLock, environ: Mapping[str, str], *, verbose: bool = False
+        self,
+        spool: Spool,
+        lock: NodeLock,
+        environ: Mapping[str, str],
+        *,
+        verbose: bool = False,
+        intake: Intake | None = None,
     ) -> None:
         node = Node(environ)
         self.spool, self.lock, self.name = spool, lock, node.name()
@@ -94,7 +104,7 @@ class Daemon:
         if (descriptor := self.watcher.descriptor()) is not None:
             self.helpers.offer("watch", self.watcher.add, descriptor)
         self.log = open_log(f"{spool.path}/{self.name}.log", environ, verbose=verbose)
-        self.round = Round(spool, node, live.refresh, self.log, time.time_ns(), self.helpers)
+        self.round = Round(spool, node, live.refresh, self.log, time.time_ns(), self.helpers, intake)
         config = live.config
         self.rhythm = Rhythm(config.poll_min_s, config.poll_max_s, random.Random())
         self.namesake = Namesake(spool, self.name, self.round.process, self.round.machine)
@@ -132,7 +142,7 @@ class Daemon:
 
     def serve(self) -> None:
         """Plays rounds until SIGTERM or SIGINT, or until the lock is not ours any more."""
-        previous = self._catch_signals()
+        previous = self.catch_signals()
         try:
             self._say(f"begins, version {__version__}, process {os.getpid()}")
             is_ready = False
@@ -140,7 +150,7 @@ class Daemon:
                 if not self.lock.is_held() and not self.lock.acquire():
                     self.log.warning("another daemon has taken this node")
                     break
-                again_s = self._play()
+                again_s = min(self._play(), self.after_round(time.monotonic()))
                 if not is_ready and self.round_failed is None:
                     is_ready = True
                     self.notifier.say("READY=1")
@@ -152,6 +162,11 @@ class Daemon:
             for number, handler in previous.items():
                 signal.signal(number, handler)
             signal.set_wakeup_fd(-1)
+
+    def after_round(self, now_s: float) -> float:
+        """Called after each round; in how many seconds the next is wanted at the latest. For workers."""
+        del now_s
+        return float("inf")
 
     # ------------------------------------------------------------ leaves
 
@@ -262,7 +277,7 @@ class Daemon:
         for spool, watch in zip(due, watches, strict=True):
             self.watcher.adopt(spool.path, None if isinstance(watch, OSError) else watch)
 
-    def _catch_signals(self) -> dict[int, Any]:
+    def catch_signals(self) -> dict[int, Any]:
         def leave(*_: object) -> None:
             self.is_leaving = True
 
@@ -288,7 +303,7 @@ class Daemon:
         self.lock.release()
 
     def _say(self, text: str) -> None:
-        self.log.info("daemon on %s %s", self.name, text, extra={"ROUNDQ_NODE": self.name})
+        self.log.info("%s on %s %s", self.kind, self.name, text, extra={"ROUNDQ_NODE": self.name})
 
     def _tell_parent(self) -> None:
         """What `detach` waits for: how the first round went."""

@@ -107,6 +107,15 @@ class HeldList:
             soon.append((self._times[0][0] - now_ns) / NS)
         return max(0.0, min(soon))
 
+    @property
+    def is_read(self) -> bool:
+        """Whether all that was listed was read and decided of."""
+        return not self._is_unread and not self._ready
+
+    def retries(self) -> list[Entry]:
+        """Those that failed, and wait for the time of their next attempt."""
+        return [one.entry for one in self._by_file.values() if one.when.not_before_ns]
+
     def trouble(self) -> list[str]:
         """What the user should know: files that are not jobs."""
         said = [text for _, text in self._broken.values() if text] + list(self._stuck.values())

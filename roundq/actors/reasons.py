@@ -172,6 +172,8 @@ def said(job_id: str, job: Job, one: Seen) -> str:
     word = _word(_shape(job), card)
     if word is not None:
         return word.of(job_id).text
+    if card.worker:
+        return f"a worker runs there, which takes {card.worker}"
     if len(card.said) >= HEADS_MAX:
         return f"jobs of {len(card.said)} other kinds come first, and its daemon tells of no more"
     return "its daemon has not yet looked at it"

@@ -42,6 +42,7 @@ from roundq.records.shelf import Shelf
 from roundq.records.spool import Spool
 from roundq.words import policy, titles
 from roundq.words.groups import groups_of, limits_of, throttle_of
+from roundq.words.intake import Intake
 from roundq.words.limits import Limit
 from roundq.words.policy import Decision, Ruling, Snapshot, Want
 from roundq.words.quantities import format_memory, visible
@@ -85,8 +86,10 @@ class Round:
         log: logging.Logger,
         restart_ns: int,
         helpers: Helpers | None = None,
+        intake: Intake | None = None,
     ) -> None:
-        self.helpers = helpers
+        """`intake` is what a worker takes; None for a daemon."""
+        self.helpers, self.intake = helpers, intake
         self.spool, self.node, self.name, self.log = spool, node, node.name(), log
         self.config_of = config
         self.config, self.config_error = config()
@@ -106,7 +109,7 @@ class Round:
         self.courtesy, self.groups = Courtesy(), Groups()
         self.gpus = Gpus(os.environ)
         self.meter = Meter(spool, self.name, node.machine())
-        self.waiting = WaitingList(spool, log)
+        self.waiting = WaitingList(spool, log, intake)
         self.held = HeldList(spool, self.name, log, self.held_shelf)
         self.max_fails = MaxFails(spool, self.name, log, self.held.targets)
         self.asked = Asked(spool, self.name, self.tenants, self.waiting, self.held)
@@ -120,6 +123,8 @@ class Round:
         self.drained: str | None = None
         #: Set by the daemon: why nothing may start here whoever wishes it.
         self.unsafe: str | None = None
+        #: Set by a worker that was told so: why it starts nothing more.
+        self.closed: str | None = None
         #: Whether another living node has this name: what lies here under it may be that one's.
         self.is_contested = False
         self.machine = node.machine()
@@ -267,6 +272,7 @@ class Round:
         self.control.look(now_s)
         drain = self.admin_drain.look() or self.control.drain
         self.drained = drain.says if drain is not None and self.unsafe is None else None
+        self.drained = self.drained or self.closed
         draining = self.unsafe or self.drained
         if draining != self.draining:
             self.draining = draining
@@ -333,6 +339,7 @@ class Round:
             self._weights(now_s),
             self._usage(),
             self.control.groups,
+            None if self.intake is None else self.intake.cores,
         )
 
     def _limit(self) -> Limit:
@@ -567,6 +574,7 @@ class Round:
             cores_left=self._left[0],
             jobs_left=self._left[1],
             emptied=self._emptied,
+            worker="" if self.intake is None else self.intake.card_text,
         )
 
     def leave(self) -> None:

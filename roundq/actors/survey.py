@@ -95,7 +95,8 @@ class Scene:
 
     `now_s` is monotonic. `limit` is mine in the whole cluster, `weights` those of the users, 1 if missing;
     `usage` what they used, as a part of what the cluster could have given. `asked` is what I said of groups:
-    how many of their jobs may run at once, None for any number.
+    how many of their jobs may run at once, None for any number. `here_limit` are the cores that a worker of
+    mine fills here, None for all.
     """
 
     me: str
@@ -109,6 +110,7 @@ class Scene:
     weights: Mapping[str, float] = field(default_factory=dict)
     usage: Mapping[str, float] = field(default_factory=dict)
     asked: Mapping[str, int | None] = field(default_factory=dict)
+    here_limit: int | None = None
 
     @property
     def cores(self) -> int:
@@ -151,19 +153,26 @@ def _my_cores(scene: Scene) -> int:
     elsewhere = sum(
         occupancy.promised(one.card) for one in _told_elsewhere(scene) if one.card.user == scene.me
     )
-    here = sum(scene.cores if job.exclusive else job.cores for user, job in scene.lodgers if user == scene.me)
-    return elsewhere + here
+    return elsewhere + here_cores(scene)
+
+
+def here_cores(scene: Scene) -> int:
+    """The cores of my jobs on this node, claimed and running."""
+    return sum(scene.cores if job.exclusive else job.cores for user, job in scene.lodgers if user == scene.me)
 
 
 def limits_left(scene: Scene, waiting: WaitingList) -> tuple[int | None, int | None]:
     """The cores and jobs that my limits still allow in the whole cluster; None for no limit.
 
-    If all that waits is of sets and arrays with limits, no more jobs than these allow.
+    If all that waits is of sets and arrays with limits, no more jobs than these allow; of a worker no more
+    cores than it would still fill.
     """
     of_groups = _left_of_groups(scene, waiting)
+    here = None if scene.here_limit is None else max(0, scene.here_limit - here_cores(scene))
     if scene.limit == Limit():
-        return None, of_groups
+        return here, of_groups
     cores, jobs = scene.limit.left(_my_cores(scene), running_jobs(scene))
+    cores = min((left for left in (cores, here) if left is not None), default=None)
     return cores, min((left for left in (jobs, of_groups) if left is not None), default=None)
 
 
@@ -231,7 +240,8 @@ def offers(scene: Scene) -> list[Offer]:
     ]
     for one in scene.others():
         card = one.card
-        if card.user == scene.me and one.is_alive and card.state == cards.UP:
+        # A worker may take none of what waits: for it nothing is kept or left there.
+        if card.user == scene.me and one.is_alive and card.state == cards.UP and not card.worker:
             jobs = there.get(card.node, [])
             found.append(
                 Offer(
@@ -553,4 +563,6 @@ def snapshot(
         cores_running=_my_cores(scene),
         yielding=yielding(scene),
         groups=limits,
+        here_limit=scene.here_limit,
+        here_cores=here_cores(scene),
     )

@@ -121,6 +121,8 @@ class Tenants:
         self.trouble: dict[str, str] = {}
         #: Whether there are records that were another node's a moment ago: to be looked at and recovered.
         self.has_seized = False
+        #: What became of jobs that left, by id: kept only for somebody who asks for it, and clears it.
+        self.became: dict[str, str] | None = None
         #: Whether what dead supervisors left was ended since somebody asked.
         self.has_buried = False
         #: For how long a claim is not trusted, where a rename may have two winners; 0 elsewhere.
@@ -206,6 +208,8 @@ class Tenants:
                     tenant.entry = tenant.entry._replace(inode=-1)
                 else:
                     self.say(job_id, state, f"is {state}")
+                    if self.became is not None:
+                        self.became[job_id] = state
                     del self.by_id[job_id]
 
     # ------------------------------------------------------------ claim, settle, birth

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import bisect
 import logging
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -18,6 +19,7 @@ from roundq.records.spool import Entry, Spool
 from roundq.words import policy
 from roundq.words.errors import RecordError
 from roundq.words.groups import groups_of, limits_of, throttle_of
+from roundq.words.intake import Intake
 from roundq.words.policy import Shape, Want
 from roundq.words.quantities import visible
 from roundq.words.ranges import array_of
@@ -32,6 +34,8 @@ BROKEN_AFTER_S = 5.0
 ALIKE_LEAST = 20
 #: So many are tried for that, since they may have moved on.
 SOME = 5
+#: What a worker does not take is judged anew this often, where an expression asks for the time.
+PASSED_S = 30.0
 #: So many jobs that come or go are put in or taken out one by one.
 FEW = 100
 
@@ -92,14 +96,18 @@ def _turn(one: Waiting) -> tuple[int, tuple[int, int, int, str]]:
 class WaitingList:
     """What one daemon remembers of waiting/."""
 
-    def __init__(self, spool: Spool, log: logging.Logger) -> None:
-        self.spool, self.log = spool, log
+    def __init__(self, spool: Spool, log: logging.Logger, intake: Intake | None = None) -> None:
+        """`intake` is what a worker takes: what it does not is none of what waits here."""
+        self.spool, self.log, self._intake = spool, log, intake
         #: By shape, each in the order of turns.
         self.shapes: dict[Shape, list[Waiting]] = {}
         self._shelf = Shelf(spool, WAITING)
         self._by_file: dict[str, Waiting] = {}
         #: Files that are no job yet, or never: since when, and what is said of them once it is.
         self._broken: dict[Entry, tuple[float, str]] = {}
+        #: What is not taken: the file as it was read, and the environment of the job.
+        self._passed: dict[str, tuple[Entry, str | None]] = {}
+        self._passed_s = 0.0
         self._list_again_s = 0.0
         #: Since when the newest of them is known.
         self.newest_s = float("-inf")
@@ -170,11 +178,21 @@ class WaitingList:
         said = [text for _, text in self._broken.values() if text]
         return said + [f"waiting/{visible(name)}: no job can have this name" for name in self._shelf.misnamed]
 
+    @property
+    def is_read(self) -> bool:
+        """Whether all that was listed was read, as far as it can be."""
+        return not self._is_unread
+
+    def passed(self) -> list[Entry]:
+        """What waits and is not taken, since no word of its user means it."""
+        return [entry for entry, _ in self._passed.values()]
+
     def environments(self) -> set[str] | None:
         """The environments of what waits; None if some job of the queue was not read or cannot be."""
         if self._is_unread or self._broken:
             return None
-        return {one.kind.environment for one in self._by_file.values() if one.kind.environment}
+        found = {one.kind.environment for one in self._by_file.values() if one.kind.environment}
+        return found | {environment for _, environment in self._passed.values() if environment}
 
     def look(self, now_s: float, list_most_s: float) -> None:
         """Brings the list up to date. `now_s` is monotonic; a long list is relisted within `list_most_s`."""
@@ -190,14 +208,17 @@ class WaitingList:
         self._list_again_s = now_s + min(10 * (listed_s - began_s), list_most_s)
         entries = self._shelf.entries
         # A claim that was given back between two looks leaves no other trace.
-        is_complete = len(self._by_file) + len(self._broken) == len(entries)
+        is_complete = len(self._by_file) + len(self._broken) + len(self._passed) == len(entries)
+        is_complete &= not self._pass_again(now_s)
         if not changed and is_complete and not self._is_unread and not self._broken:
             return
         gone = self._by_file.keys() - entries.keys()
+        for file in [file for file, (entry, _) in self._passed.items() if entries.get(file) is not entry]:
+            del self._passed[file]
         self._forget([*gone, *(file for file in self._shelf.replaced if file in self._by_file)])
         for entry in [entry for entry in self._broken if entries.get(entry.file) is not entry]:
             del self._broken[entry]
-        fresh = [entries[file] for file in entries.keys() - self._by_file.keys()]
+        fresh = [entries[file] for file in entries.keys() - self._by_file.keys() - self._passed.keys()]
         if self._barred:
             fresh = [entry for entry in fresh if array_of(entry.id) not in self._barred]
         self._is_unread = False
@@ -208,10 +229,20 @@ class WaitingList:
                 break
         self._put(found)
 
+    def _pass_again(self, now_s: float) -> bool:
+        """Forgets what is not taken, to be judged anew where that may change with time; whether it did."""
+        if self._intake is None or not self._intake.is_of_time or now_s - self._passed_s < PASSED_S:
+            return False
+        self._passed_s = now_s
+        self._passed.clear()
+        return True
+
     def _read_all(self, entries: list[Entry], now_s: float, until_s: float, found: list[Waiting]) -> None:
         """Reads what is new, single jobs or tasks of one array, for as long as there is time."""
         alike = self._alike(entries, now_s) if len(entries) >= ALIKE_LEAST else None
         for entry in entries:
+            if entry.file in self._passed:
+                continue
             if alike is not None:
                 found.append(Waiting(entry, *alike, now_s))
                 continue
@@ -228,7 +259,13 @@ class WaitingList:
         changes one gives it a new file, which comes alone, is one of the two that are read here, or is
         found to be another when it is claimed. Then it goes back, and comes alone.
         """
+        if self._intake is not None and not self._intake.is_of_arrays:
+            return None
         first, last = self._one_of(tasks[:SOME], now_s), self._one_of(tasks[: -SOME - 1 : -1], now_s)
+        ends = self._passed.get(tasks[0].file), self._passed.get(tasks[-1].file)
+        if ends[0] is not None and ends[1] is not None and ends[0][1] == ends[1][1]:
+            # What is alike is passed by alike.
+            self._passed.update((entry.file, (entry, ends[0][1])) for entry in tasks)
         return first if first == last else None
 
     def _one_of(self, tasks: Iterable[Entry], now_s: float) -> tuple[Kind, int] | None:
@@ -260,6 +297,11 @@ class WaitingList:
                 return None
         if job.array is not None and job.array.max_fails is not None:
             self._max_fails[job.array.id] = job.array.max_fails
+        if self._intake is not None:
+            now_ns = time.time_ns()
+            if not self._intake.takes(entry.id, record, self.spool.user, now_ns):
+                self._passed[entry.file] = entry, job.environment and sys.intern(job.environment)
+                return None
         groups, throttle = groups_of(job), throttle_of(job)
         want = policy.want_of("", job, 0, self._limited(groups, throttle))
         key = want, job.environment, groups, throttle

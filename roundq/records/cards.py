@@ -109,7 +109,8 @@ class Card:
     `threads` are the hardware threads beside the first ones of the cores offered, `licenses` those that this
     node has of its own. `usage` are this user's core-seconds on this node, decayed, at `written_ns`.
     `cores_left` and `jobs_left` are what the user's limits still allow, None for no limit. `emptied` are
-    silent nodes of the user, with the beat of their cards, whose jobs were given to others.
+    silent nodes of the user, with the beat of their cards, whose jobs were given to others. `worker` is what
+    a worker takes, empty for a daemon.
     """
 
     user: str
@@ -143,6 +144,7 @@ class Card:
     cores_left: int | None = None
     jobs_left: int | None = None
     emptied: tuple[tuple[str, int], ...] = ()
+    worker: str = ""
 
     @property
     def is_legacy(self) -> bool:
@@ -237,6 +239,7 @@ def _dump(card: Card, most: int) -> bytes:
         "cores_left": card.cores_left,
         "jobs_left": card.jobs_left,
         "emptied": dict(card.emptied),
+        **({"worker": text(card.worker)} if card.worker else {}),
     }
     value = {
         "hostname": card.node,
@@ -378,6 +381,7 @@ def _validator() -> SchemaValidator:
         cores_left=of.optional(of.natural(1 << 30)),
         jobs_left=of.optional(of.natural(1 << 30)),
         emptied=of.fallback(of.beats(NODES_MAX), {}),
+        worker=of.fallback(of.text, ""),
     )
     return of.SchemaValidator(
         of.fields(
@@ -503,6 +507,7 @@ def parse(data: bytes, user: str) -> Card:
         cores_left=ours["cores_left"],
         jobs_left=ours["jobs_left"],
         emptied=tuple(sorted(ours["emptied"].items())),
+        worker=ours["worker"],
     )
 
 

@@ -47,13 +47,15 @@ def public(card: Card, *, shows_names: bool) -> Card:
     """The card as strangers may read it: of the jobs only what they occupy and ask for.
 
     Names of jobs only if their user wants that, and of sets never. What the policy said, troubles, the
-    reason of a drain, and the answers to the user's own doctor are for the user.
+    reason of a drain, what a worker takes, and the answers to the user's own doctor are for the user.
     """
     occupants = [
         replace(job, id=masked(job.id), name=job.name if shows_names else "", groups=()) for job in card.jobs
     ]
     heads = [replace(head, id=masked(head.id)) for head in card.heads]
-    return replace(card, jobs=tuple(occupants), heads=tuple(heads), said=(), trouble=(), pong=(), reason="")
+    return replace(
+        card, jobs=tuple(occupants), heads=tuple(heads), said=(), trouble=(), pong=(), reason="", worker=""
+    )
 
 
 def masked(job_id: str) -> str:

@@ -182,6 +182,8 @@ class Snapshot:
     what runs of mine, `cores_running` the cores of it, scavenging jobs too (`running_cores` if None).
     `may_requeue`: no requeue of mine is under way, and I may ask for one here. `yielding` are the users
     who have a restartable job on some live node. `groups` are the limits of the groups of my `wants`.
+    `here_limit` are the cores that a worker of mine fills on this node, None where there is a daemon;
+    `here_cores` those that all of my jobs have here.
     """
 
     node: str
@@ -214,13 +216,21 @@ class Snapshot:
     cores_running: int | None = None
     yielding: frozenset[str] = frozenset()
     groups: Mapping[str, GroupLimit] = field(default_factory=dict)
+    here_limit: int | None = None
+    here_cores: int = 0
 
     @property
     def site(self) -> Site:
         """What this node is, whoever is on it."""
         licenses = licenses_here(self.licenses, self.pool)
         return Site(
-            self.node, self.cores, self.memory_total, self.gpus + self.gpus_busy, self.features, licenses
+            self.node,
+            self.cores,
+            self.memory_total,
+            self.gpus + self.gpus_busy,
+            self.features,
+            licenses,
+            self.here_limit,
         )
 
 

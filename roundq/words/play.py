@@ -30,6 +30,7 @@ from roundq.words.sentences import (
     Turn,
     TurnToScavenge,
     Why,
+    WorkerFull,
 )
 from roundq.words.table import Kind, Kinds, Player, Table, next_bid
 
@@ -139,7 +140,7 @@ def _myself(snapshot: Snapshot, order: list[tuple[Want, Kind]], shares: Shares) 
     # What scavenges is at the end.
     border = bisect_left(able, True, key=lambda one: one[0].scavenge)
     running = snapshot.running_cores.get(snapshot.me, 0)
-    cores, jobs = snapshot.cores_limit, snapshot.jobs_limit
+    jobs = snapshot.jobs_limit
     return Player(
         snapshot.me,
         able[:border],
@@ -147,12 +148,18 @@ def _myself(snapshot: Snapshot, order: list[tuple[Want, Kind]], shares: Shares) 
         1,
         running,
         shares.level(snapshot.me, running),
-        None if cores is None else max(0, cores - _cores_running(snapshot)),
+        _cores_left(snapshot),
         None if jobs is None else max(0, jobs - snapshot.jobs_running),
         able[border:],
         due=table.due_to(snapshot.me, shares),
         groups_left=groups_left,
     )
+
+
+def _cores_left(snapshot: Snapshot) -> int | None:
+    """The cores that my limit and that of my worker here still allow, None if there is none."""
+    limits = ((snapshot.cores_limit, _cores_running(snapshot)), (snapshot.here_limit, snapshot.here_cores))
+    return min((max(0, most - running) for most, running in limits if most is not None), default=None)
 
 
 def _cores_running(snapshot: Snapshot) -> int:
@@ -300,13 +307,16 @@ def waits(kind: Kind, snapshot: Snapshot, run: Play) -> Why:
     return Kept(snapshot.node, at.kept, kind.shape.limit_s, scavenges)
 
 
-def _limited(cores: int, snapshot: Snapshot, run: Play) -> Limited | None:
-    """My limit, if it does not allow a job of so many cores after what I start."""
+def _limited(cores: int, snapshot: Snapshot, run: Play) -> Limited | WorkerFull | None:
+    """My limit, if it does not allow a job of so many cores after what I start, or that of my worker."""
     if run.player.allows(cores):
         return None
     most = snapshot.jobs_limit
     if most is not None and run.player.jobs_left is not None and run.player.jobs_left < 1:
         return Limited(most, snapshot.jobs_running + len(run.ruled), None)
+    here = snapshot.here_cores + run.started_cores
+    if snapshot.here_limit is not None and cores > snapshot.here_limit - here:
+        return WorkerFull(snapshot.node, snapshot.here_limit, here, cores)
     assert snapshot.cores_limit is not None
     return Limited(snapshot.cores_limit, _cores_running(snapshot) + run.started_cores, cores)
 

@@ -212,6 +212,15 @@ class Decision:
         """How many of my jobs wait on that could start here at all, if no group were full."""
         return sum(kind.never is None for _, kind in self._pass.order) - len(self.starts)
 
+    def could_start(self, shape: Shape) -> bool:
+        """Whether a job of this shape could ever start here, as the node and the limits are now."""
+        snapshot = self._snapshot
+        if self._pass.kinds[shape].never is not None or snapshot.jobs_limit == 0:
+            return False
+        if any(limit.most == 0 for group, limit in snapshot.groups.items() if group in shape.groups):
+            return False
+        return snapshot.cores_limit is None or (shape.cores or snapshot.cores) <= snapshot.cores_limit
+
     @property
     def ahead(self) -> frozenset[str]:
         """The users who could start a job now, and for whose turns alone one of mine waits."""
@@ -235,11 +244,11 @@ class Decision:
     def _estimates(self) -> dict[str, float]:
         """When the first of my jobs start if nobody else is at the table, and no limit of mine stops them."""
         run = self._pass
-        limits = (self._snapshot.cores_limit, self._snapshot.jobs_limit)
+        limits = (self._snapshot.cores_limit, self._snapshot.jobs_limit, self._snapshot.here_limit)
         alone = all(player.user == self._snapshot.me for player in run.waiting)
         # Of a group with a limit others may come first, or these later.
         alone &= not self._snapshot.groups
-        if not alone or run.player.scavenging or run.first_table.kept or limits != (None, None):
+        if not alone or run.player.scavenging or run.first_table.kept or limits != (None, None, None):
             return {}
         line = [
             (want, kind)

@@ -87,7 +87,10 @@ def licenses_here(
 
 
 class Site(NamedTuple):
-    """What a node is, whoever is on it: cores that it offers, memory in bytes, GPUs, features, licenses."""
+    """What a node is, whoever is on it: cores that it offers, memory in bytes, GPUs, features, licenses.
+
+    `most` are the cores that a worker there fills at most, None for all that there are.
+    """
 
     node: str
     cores: int
@@ -95,6 +98,7 @@ class Site(NamedTuple):
     gpus: int = 0
     features: Collection[str] = frozenset()
     licenses: Counts = ()
+    most: int | None = None
 
 
 def misfit(
@@ -122,6 +126,9 @@ def misfit(
         return f"{site.node} offers no cores"
     if need.cores > site.cores:
         return f"needs {cores_text(need.cores)}, {site.node} has {site.cores}"
+    if site.most is not None and (need.cores or site.cores) > site.most:
+        what = cores_text(need.cores) if need.cores else "a whole node"
+        return f"needs {what}, the worker on {site.node} fills {cores_text(site.most)}"
     if need.memory > site.memory:
         has = below_text(site.memory, need.memory)
         return f"needs {format_memory(need.memory)} of memory, {site.node} has {has}"

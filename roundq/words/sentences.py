@@ -163,6 +163,23 @@ class Limited(Why):
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerFull(Why):
+    """The worker of its user on the node fills `most` cores, of which `running` are in use."""
+
+    node: str
+    most: int
+    running: int
+    cores: int
+
+    @property
+    def says(self) -> str:
+        """What the worker fills, and what is left of it."""
+        left = max(0, self.most - self.running)
+        fills = f"the worker on {self.node} fills {cores_text(self.most)}, {left or 'none'} free"
+        return f"needs {cores_text(self.cores)}, {fills}"
+
+
+@dataclass(frozen=True, slots=True)
 class GroupFull(Why):
     """The limit of a set or array leaves nothing: `most` of its jobs may run, and `running` do."""
 

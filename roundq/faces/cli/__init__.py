@@ -80,6 +80,7 @@ VERBS = {
     "users": Verb("looking", "list the users, and what they use"),
     "top": Verb("top", "show nodes, users and jobs on a live screen"),
     "daemon": Verb("daemon", "run your daemon on this node"),
+    "worker": Verb("worker", "work off your queue here, in the foreground"),
     "doctor": Verb("doctor", "check the home file system, the queue and this node"),
 }
 #: What else stands where a verb does.
@@ -166,10 +167,10 @@ def _dispatch(argv: list[str]) -> int:
         raise _unknown(verb)
     module = _module(verb)
     options = module.build_parser(verb).parse(words)
-    # A daemon catches its signals itself.
-    with contextlib.nullcontext() if verb == "daemon" else stoppable():
+    # Daemons and workers catch their signals themselves.
+    with contextlib.nullcontext() if verb in ("daemon", "worker") else stoppable():
         # Nothing that is submitted has to be read.
-        if verb not in ("daemon", "run"):
+        if verb not in ("daemon", "worker", "run"):
             load_reader()
         code: int = module.run(verb, options)
         if noted() is None:
