@@ -27,7 +27,8 @@ FOREIGN = {
     # Names of types only.
     "records": {"pydantic_core"},
     "actors": set(),
-    "faces": {"rich"},
+    # Of typing_extensions names of types only.
+    "faces": {"rich", "typing_extensions"},
 }
 #: It knows dates and zones, and asks no clock.
 CALENDAR = "words/begins.py"

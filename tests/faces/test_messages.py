@@ -695,6 +695,12 @@ def test_every_class_of_error_has_its_own_code() -> None:
         "RecordError": 1,
         "ConfigError": 78,
         "WaitTimeout": 124,
+        "JobUnsuccessful": 1,
+        "JobFailed": 1,
+        "JobCanceled": 1,
+        "JobLost": 1,
+        "DirJobsError": 1,
+        "ExchangeError": 1,
         "DaemonRunning": 1,
     }
 
