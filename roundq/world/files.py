@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import itertools
 import os
 import stat
@@ -356,6 +357,33 @@ def replace(temporary: str, target: str) -> None:
             raise
 
 
+def name_once(temporary: str, target: str) -> bool:
+    """Gives the temporary file the name `target` unless that is taken; whether it did. Of several one wins.
+
+    By link(2), so for names that nobody ever moves or gives again. Raises OSError.
+    """
+    try:
+        os.link(temporary, target)
+        is_ours = True
+    except FileExistsError:
+        # Over NFS the reply to a link that was made may be lost, and its repetition fails.
+        is_ours = os.path.samestat(os.lstat(temporary), os.lstat(target))
+    finally:
+        _discard(temporary)
+    return is_ours
+
+
+def also_named(path: str, target: str) -> None:
+    """Gives a file a second name, whatever had that before. Raises OSError."""
+    temporary = f"{os.path.dirname(target)}/.also.{os.urandom(8).hex()}"
+    os.link(path, temporary)
+    try:
+        os.rename(temporary, target)
+    finally:
+        # Where both were names of one file, rename(2) leaves both.
+        _discard(temporary)
+
+
 def move(source: str, target: str) -> bool:
     """Renames a record; whether it now has the name `target`.
 
@@ -363,11 +391,56 @@ def move(source: str, target: str) -> bool:
     `target` must be a name that only the caller's side gives. Raises OSError when the
     system refuses and the source is still there.
     """
+    return _moved(source, target, os.rename)
+
+
+def move_new(source: str, target: str) -> bool:
+    """As `move`, but replaces nothing: raises FileExistsError if something has the name `target`.
+
+    Where the file system cannot do so in one step (NFS, WebDAV) the name is asked for before, so there two
+    nodes that give one name at the same time may still replace: let names tell who gives them.
+    """
+    return _moved(source, target, _rename_new)
+
+
+#: <linux/fs.h>, <fcntl.h>: for renameat2(2).
+_RENAME_NOREPLACE, _AT_FDCWD = 1, -100
+#: What a file system or a C library without it answers.
+_NO_RENAME_NEW = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
+
+@functools.cache
+def _renameat2() -> Callable[..., int] | None:
+    # Only few processes need it.
+    import ctypes
+
+    return getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+
+
+def _rename_new(source: str, target: str) -> None:
+    rename = _renameat2()
+    if rename is not None:
+        import ctypes
+
+        words = _AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE
+        if rename(*words) == 0:
+            return
+        number = ctypes.get_errno()
+        if number not in _NO_RENAME_NEW:
+            raise OSError(number, os.strerror(number), source, None, target)
+    if _is_taken(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
+    os.rename(source, target)
+
+
+def _moved(source: str, target: str, rename: Callable[[str, str], None]) -> bool:
     tries = STALE_TRIES
     while True:
         try:
-            os.rename(source, target)
+            rename(source, target)
             return True
+        except FileExistsError:
+            raise
         except OSError as error:
             if is_listed(target) and not is_listed(source):
                 return True
@@ -395,8 +468,8 @@ def open_fresh(path: str, flags: int) -> int:
         return os.open(path, flags)
 
 
-def append(path: str, data: bytes) -> int:
-    """Adds whole lines to the end of a file durably, or not at all; its size then.
+def append(path: str, data: bytes, *, sync: bool = True) -> int:
+    """Adds whole lines to the end of a file, with `sync` durably, or not at all; its size then.
 
     For the one process that ever writes this file. A line that a crash has cut is ended first.
     Raises OSError.
@@ -410,7 +483,8 @@ def append(path: str, data: bytes) -> int:
             rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
-            os.fsync(descriptor)
+            if sync:
+                os.fsync(descriptor)
         except OSError:
             # What could not be written whole is nobody's line.
             with contextlib.suppress(OSError):

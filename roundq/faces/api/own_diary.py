@@ -1,0 +1,150 @@
+"""The diary of a worker of a job directory, and what earlier workers of its id have left.
+
+roundq(3), DIRJOBS. A job is gone on with only if the process that had it is certainly dead: it was of this
+node, and its own diary names the job.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Collection, Iterator
+
+from roundq.faces.api.means import Means
+from roundq.records.jobdir import JobDir, is_dead
+from roundq.words import jobdir as words
+from roundq.words.jobdir import WAITING, Author, Claim, Diary
+from roundq.words.quantities import visible
+from roundq.world import procs
+from roundq.world.procs import Liveness
+
+#: Diaries of the dead that tell of runs are removed after this time, or so many times `sync_time`.
+OLD_S, OLD_SYNCS = 86400.0, 100
+
+_log = logging.getLogger("roundq.dirjobs")
+
+
+class OwnDiary:
+    """The diary of one worker. All methods raise OSError for what the system refuses."""
+
+    id: str
+    author: Author
+
+    def __init__(self, directory: JobDir, means: Means, wid: str) -> None:
+        self._dir, self._means, self._wid = directory, means, wid
+        self._pid = 0
+        self._has_runs, self._is_open = False, False
+
+    def begin(self) -> None:
+        """Makes the file, for this process."""
+        self.author = self._means.author()
+        self.id = self._dir.begin(self._wid, self.author)
+        self._pid = os.getpid()
+
+    def claims(self, name: str) -> None:
+        """Before a claim."""
+        self._dir.note(self.id, words.claims(name), sync=False)
+        self._is_open = True
+
+    def lost(self, name: str) -> None:
+        """After a claim that came to nothing."""
+        self._dir.note(self.id, words.lost(name), sync=False)
+        self._is_open = False
+
+    def runs(self, name: str) -> None:
+        """Before a settled job is handed out."""
+        known = [run.id for diary in self._dir.diaries() for run in diary.runs if run.name == name]
+        self._dir.note(self.id, words.runs(name, known), sync=True)
+        self._has_runs = True
+
+    def ended(self, name: str) -> None:
+        """After a job was moved to where it belongs."""
+        self._dir.note(self.id, words.ended(name), sync=False)
+        self._is_open = False
+
+    def leave(self) -> None:
+        """The worker is no more. Never fails: it may be the interpreter that ends."""
+        if self._pid != os.getpid() or self._is_open:
+            return
+        try:
+            if self._has_runs:
+                self._dir.note(self.id, words.left(), sync=False)
+            else:
+                self._dir.forget(self.id)
+        except OSError as error:
+            _log.debug("%s stays: %s", self.id, error)
+
+    # ---------------------------------------------------------------- others
+
+    def of_others(self) -> list[Diary]:
+        """All diaries but this one."""
+        return [diary for diary in self._dir.diaries() if diary.id != self.id]
+
+    def is_over(self, diary: Diary) -> bool:
+        """Whether the worker of this diary certainly does nothing more."""
+        return diary.is_inherited or diary.has_left or self._is_dead(diary)
+
+    def _is_dead(self, diary: Diary) -> bool:
+        return diary.author is not None and is_dead(diary.author, self.author)
+
+    def look_back(self, sync_s: float) -> list[Claim]:
+        """The jobs that dead workers of this id have left. Diaries of no more use are removed, and of what
+        nobody is known to have is told."""
+        diaries = self.of_others()
+        claims = set(self._dir.claims())
+        old_s = max(OLD_S, OLD_SYNCS * sync_s)
+        for diary in diaries:
+            # What it has open, somebody may have to go on with; its runs may show that one was run twice.
+            if self.is_over(diary) and Claim(diary.wid, diary.open or "") not in claims:
+                if not diary.runs or self._dir.age_s(diary.file, self.id) > old_s:
+                    self._dir.forget(diary.file)
+        return list(self._left(claims, diaries))
+
+    def _left(self, claims: Collection[Claim], diaries: Collection[Diary]) -> Iterator[Claim]:
+        for claim in sorted(one for one in claims if one.wid == self._wid):
+            owners = _owners(claim, diaries)
+            if owners and all(map(self._is_dead, owners)):
+                yield claim
+            elif not any(map(self._lives, owners)):
+                _log.warning(
+                    "%s stays as it is: it is not known whether worker %s, which has it%s, still runs;"
+                    " if it does not, move the file back to %s",
+                    visible(self._dir.running(claim)),
+                    self._wid,
+                    _where(owners),
+                    WAITING,
+                )
+
+    def _lives(self, diary: Diary) -> bool:
+        one, me = diary.author, self.author
+        if one is None or (one.node, one.machine, one.space) != (me.node, me.machine, me.space):
+            return False
+        return procs.liveness(one.process) is Liveness.ALIVE
+
+    def inherit(self, claim: Claim) -> bool:
+        """Takes over a job that `look_back` found; whether nobody else did."""
+        owners = _owners(claim, self.of_others())
+        # Noted before: else a crash would leave a job that nobody is known to have had.
+        self.claims(claim.name)
+        # Of several that begin at once one wins the first, and only that one goes on to the next.
+        if (
+            owners
+            and all(map(self._is_dead, owners))
+            and all(self._dir.inherit(one.id) for one in sorted(owners))
+        ):
+            _log.info("going on with %s, which an earlier worker %s had", visible(claim.name), self._wid)
+            return True
+        self.lost(claim.name)
+        return False
+
+
+def _owners(claim: Claim, diaries: Collection[Diary]) -> list[Diary]:
+    """Whose claim this may be, by what each noted last."""
+    return [
+        one for one in diaries if (one.wid, one.open) == claim and not one.is_inherited and not one.has_left
+    ]
+
+
+def _where(owners: Collection[Diary]) -> str:
+    told = [f"{one.author.node}, pid {one.author.process.pid}" for one in owners if one.author]
+    return f" ({visible('; '.join(told))})" if told else ""
