@@ -439,9 +439,9 @@ def _moved(source: str, target: str, rename: Callable[[str, str], None]) -> bool
         try:
             rename(source, target)
             return True
-        except FileExistsError:
-            raise
         except OSError as error:
+            if rename is _rename_new and error.errno == errno.EEXIST:
+                raise
             if is_listed(target) and not is_listed(source):
                 return True
             if error.errno not in (errno.ENOENT, errno.ESTALE):
