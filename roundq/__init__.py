@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from roundq.faces.api.checkpoint import checkpoint as checkpoint
+    from roundq.faces.api.checkpoint import checkpoint_due as checkpoint_due
+    from roundq.faces.api.executor import Executor as Executor
     from roundq.faces.api.handles import Job as Job
     from roundq.faces.api.options import Options as Options
     from roundq.faces.api.options import Spec as Spec
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from roundq.words.errors import CommandNotFound as CommandNotFound
     from roundq.words.errors import ConfigError as ConfigError
     from roundq.words.errors import DaemonRunning as DaemonRunning
+    from roundq.words.errors import ExchangeError as ExchangeError
     from roundq.words.errors import JobCanceled as JobCanceled
     from roundq.words.errors import JobFailed as JobFailed
     from roundq.words.errors import JobLost as JobLost
@@ -44,13 +48,15 @@ __version__ = "1.0.0"
 _OFFERED = {
     **dict.fromkeys(("Queue", "RoundqWarning", "submit"), "roundq.faces.api.queue"),
     **dict.fromkeys(("Options", "Spec"), "roundq.faces.api.options"),
+    **dict.fromkeys(("checkpoint", "checkpoint_due"), "roundq.faces.api.checkpoint"),
+    "Executor": "roundq.faces.api.executor",
     "Job": "roundq.faces.api.handles",
     "Outcome": "roundq.words.ends",
     "State": "roundq.words.states",
     **dict.fromkeys(
-        "CommandNotFound ConfigError DaemonRunning JobCanceled JobFailed JobLost JobRefused JobUnsuccessful"
-        " NoSuchJob NotExecutable PartlySubmitted QueueFull RecordError RoundqError SpoolError SpoolFull"
-        " SpoolUnsafe SubmissionInterrupted UsageError WaitTimeout".split(),
+        "CommandNotFound ConfigError DaemonRunning ExchangeError JobCanceled JobFailed JobLost JobRefused"
+        " JobUnsuccessful NoSuchJob NotExecutable PartlySubmitted QueueFull RecordError RoundqError"
+        " SpoolError SpoolFull SpoolUnsafe SubmissionInterrupted UsageError WaitTimeout".split(),
         "roundq.words.errors",
     ),
 }

@@ -1,0 +1,205 @@
+"""The thread of an executor that waits for its jobs and completes their futures.
+
+It lives only while there is something to wait for, so a program ends when its calls have.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from roundq.actors.awaited import Awaited
+from roundq.faces.api import calls, written
+from roundq.words.errors import JobFailed, JobLost, RoundqError
+from roundq.words.states import CANCELED, COMPLETED, RUNNING, ZOMBIE
+from roundq.world import files
+
+if TYPE_CHECKING:
+    from roundq.actors.listing import Row
+    from roundq.faces.api.executor import CallFuture
+    from roundq.faces.api.queue import Queue
+
+#: How long the result of a job that ended well is waited for, which another node may have just written.
+RESULT_LATE_S = 5.0
+#: So much of the end of its output is shown when a job ended without a result.
+_TAIL_BYTES = 2000
+
+
+class Watcher:
+    """The futures of an executor that are not done."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._changed = threading.Condition()
+        self._futures: dict[str, CallFuture[Any]] = {}
+        self._parcels: Counter[str] = Counter()
+        self._thread: threading.Thread | None = None
+        self._canceling: set[str] = set()
+        self._is_closed = False
+        self._end: Callable[[], object] = lambda: None
+
+    def at_end(self, end: Callable[[], object]) -> None:
+        """What to do when it was closed, and all futures are done."""
+        self._end = end
+
+    def add(self, futures: Iterable[CallFuture[Any]], parcel: str) -> None:
+        """From now on these are completed when their jobs have ended; their exchange file goes then."""
+        with self._changed:
+            for future in futures:
+                self._futures[future.job.id] = future
+                self._parcels[parcel] += 1
+            if self._thread is None:
+                # No daemon: as with other executors, a program does not end before its calls.
+                self._thread = threading.Thread(target=self._run, name="roundq executor")
+                self._thread.start()
+            self._changed.notify_all()
+
+    def futures(self) -> list[CallFuture[Any]]:
+        """Those that are not done."""
+        with self._changed:
+            return list(self._futures.values())
+
+    @contextlib.contextmanager
+    def canceling(self, ids: Collection[str]) -> Iterator[None]:
+        """While it lasts the jobs of these futures are canceled by them."""
+        with self._changed:
+            self._canceling.update(ids)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._canceling.difference_update(ids)
+
+    def close(self) -> None:
+        """Nothing more is added."""
+        with self._changed:
+            self._is_closed = True
+            is_idle = self._thread is None
+            self._changed.notify_all()
+        if is_idle:
+            self._end()
+
+    def join(self) -> None:
+        """Waits until all futures are done."""
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    # ------------------------------------------------------------ the thread
+
+    def _run(self) -> None:
+        try:
+            asker = self._queue._person()
+            looks = Awaited(asker.spool, node=asker.node, late_s=asker.config.settle_s)
+            while True:
+                with self._changed:
+                    if not self._futures:
+                        self._thread = None
+                        break
+                    open_ = dict(self._futures)
+                self._look(looks, open_)
+                with self._changed:
+                    if self._futures.keys() <= open_.keys():
+                        self._changed.wait(looks.pause_s if self._futures else 0)
+        except BaseException as error:
+            # Nobody else would tell those who wait.
+            with self._changed:
+                self._thread, left = None, list(self._futures.values())
+                self._futures.clear()
+            for future in left:
+                _complete(future, error)
+        if self._is_closed:
+            with contextlib.suppress(OSError, RoundqError):
+                self._end()
+
+    def _look(self, looks: Awaited, open_: dict[str, CallFuture[Any]]) -> None:
+        looks.look(open_)
+        for job_id, entry in looks.met.items():
+            if entry.state == RUNNING:
+                open_[job_id].is_running_now()
+        for job_id, row in list(looks.ended.items()):
+            future = open_[job_id]
+            if self._deliver(future, row):
+                self._forget(future)
+        for job_id in list(looks.unknown):
+            future = open_[job_id]
+            _complete(future, JobLost(f"job {job_id} is no longer in the queue, nor in its history"))
+            self._forget(future)
+
+    def _forget(self, future: CallFuture[Any]) -> None:
+        """It is done: its files go, and those of its parcel with the last one."""
+        parcel = future.result_path.rsplit(".", 2)[0]
+        with self._changed:
+            self._futures.pop(future.job.id, None)
+            self._parcels[parcel] -= 1
+            is_last = self._parcels[parcel] <= 0
+        with contextlib.suppress(OSError):
+            files.remove(future.result_path)
+            if is_last:
+                del self._parcels[parcel]
+                files.remove(parcel)
+
+    def _deliver(self, future: CallFuture[Any], row: Row) -> bool:
+        """Completes a future whose job has ended; whether it is done with."""
+        if row.state == CANCELED and future.job.id in self._canceling:
+            future.is_canceled_now()
+            return True
+        try:
+            if row.state == CANCELED:
+                raise FileNotFoundError
+            returns = self._returns(future, row)
+        except FileNotFoundError:
+            _complete(future, self._without_result(future, row))
+            return True
+        except Exception as error:
+            _complete(future, error)
+            return True
+        if future.is_raw:
+            _complete(future, None, returns)
+        elif returns.error is not None:
+            _complete(future, returns.error)
+        else:
+            (value,) = returns.values
+            _complete(future, None, value)
+        return True
+
+    def _returns(self, future: CallFuture[Any], row: Row) -> calls.Returns:
+        """What the job left. Raises FileNotFoundError if it left nothing."""
+        until_s = time.monotonic() + RESULT_LATE_S
+        while True:
+            try:
+                return calls.read_returns(future.result_path)
+            except FileNotFoundError:
+                if row.state != COMPLETED or time.monotonic() > until_s:
+                    raise
+            time.sleep(0.1)
+
+    def _without_result(self, future: CallFuture[Any], row: Row) -> Exception:
+        """The error of a job that ended without having told what became of its call."""
+        outcome = written.outcome_of(row)
+        error: Exception
+        if row.state == COMPLETED:
+            sentence = f"job {row.id} ended with exit code 0 before its function returned"
+            error = JobFailed(sentence, f"rq show {row.id}", outcome)
+        else:
+            error = future.job._unsuccessful(outcome)
+        if row.state not in (CANCELED, ZOMBIE):
+            with contextlib.suppress(Exception):
+                if tail := written.output(row)[-_TAIL_BYTES:].decode(errors="replace").strip():
+                    error.__cause__ = calls.RemoteTraceback(f"the end of its output:\n{tail}")
+        return error
+
+
+def _complete(future: CallFuture[Any], error: BaseException | None, value: Any = None) -> None:
+    future.is_running_now()
+    if future.done():
+        # Canceled a moment ago.
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(value)
