@@ -53,6 +53,7 @@ BEFORE = {
     "rq resume": ["node3", "drained"],
     "rq drain": ["node3"],
     "rq lost": ["node3", "silent"],
+    "rq gather": ["swept"],
     "rq run -J all --after": ["parts"],
 }
 STAGES = {
@@ -68,6 +69,7 @@ STAGES = {
     "ended": "rq run --wait -J fit true",
     "failed": "rq run --wait -J fit false || true",
     "drained": "rq drain node3",
+    "swept": "rq sweep --wait fits:Fit",
     "parts": "for n in 1 2 3; do rq run -J part$n ./part $n; done",
 }
 
@@ -86,6 +88,10 @@ def session(tmp_path: Path) -> Iterator[Session]:
     (made.home / "compress").write_text(fails_once)
     for name, text in {"jobs.txt": "./part 1\n./part 2\n", "items": "a\nb\nc\n", "late.jpg": ""}.items():
         (made.home / name).write_text(text)
+    (made.home / "fits.py").write_text(
+        "from roundq.sweep import Task, pset\n\n\nclass Fit(Task):\n    sweep = pset('seed', range(2))\n\n"
+        "    def run(self):\n        return {'loss': self.params['seed'] / 2}\n"
+    )
     (made.home / "runs.csv").write_text("name,lr\na,0.1\n")
     (made.home / "data").mkdir()
     (made.home / "data" / "one.gz").write_bytes(gzip.compress(b"one\n"))

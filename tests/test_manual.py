@@ -153,7 +153,7 @@ def test_a_usage_names_every_word_it_takes(verb: str) -> None:
     for action in cli.build_parser(verb)._actions:
         if not action.option_strings:
             assert isinstance(action.metavar, str)
-            assert set(action.metavar.split("|")) <= words
+            assert set(re.split("[|:]", action.metavar)) <= words
 
 
 # ---------------------------------------------------------------- rq(1): facts

@@ -74,6 +74,8 @@ VERBS = {
     "lost": Verb("lost", "say that a node will not come back: its jobs go to others"),
     "drain": Verb("drains", "start nothing more of yours on a node"),
     "resume": Verb("drains", "let a drained node start jobs again"),
+    "sweep": Verb("sweep", "run a task of Python for each of many parameter sets"),
+    "gather": Verb("sweep", "print the results of a sweep as one table"),
     "sets": Verb("sets", "list your sets of jobs, each as a whole"),
     "limit": Verb("limit", "show your limits, or set them, also of a set or an array"),
     "nodes": Verb("looking", "list the nodes, and what is in use"),

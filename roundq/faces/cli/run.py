@@ -48,10 +48,15 @@ MANY = 100
 
 def run(_verb: str, options: argparse.Namespace) -> int:
     """Submits; prints the ids; with --wait returns the exit code that tells of the jobs."""
+    return put(_described, options)
+
+
+def put(described: Callable[[argparse.Namespace, Person], Order], options: argparse.Namespace) -> int:
+    """Submits what is described, as `run`, of which `options` has all options."""
     try:
         with as_stopped():
             asker = person()
-            order = patient(_described(options, asker), options, asker)
+            order = patient(described(options, asker), options, asker)
             if options.mail:
                 from roundq.faces.cli import news
 
