@@ -194,5 +194,5 @@ class Job:
 
     def _unsuccessful(self, outcome: Outcome) -> JobUnsuccessful:
         kind = {CANCELED: JobCanceled, ZOMBIE: JobLost}.get(outcome.state.value, JobFailed)
-        what = "array" if self._tasks else "job"
-        return kind(f"{what} {self._id} {outcome.sentence}", f"rq show {self._id}", outcome)
+        what = f"array {self._id}:" if self._tasks else f"job {self._id}"
+        return kind(f"{what} {outcome.sentence}", f"rq show {self._id}", outcome)

@@ -6,7 +6,7 @@ import os
 import threading
 import time as clocks
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from roundq.faces.api import options as asked
@@ -165,7 +165,7 @@ class Queue:
             pass
         return [job._outcome() for job in jobs]
 
-    def as_completed(self, jobs: Iterable[Job], timeout: float | None = None) -> Iterator[Job]:
+    def as_completed(self, jobs: Iterable[Job], timeout: float | None = None) -> Generator[Job, None, None]:
         """Yields each of these jobs when it has ended, however it did; raises as `wait`."""
         for ended in self._ends(list(jobs), timeout):
             yield from ended
