@@ -1,9 +1,9 @@
 """Exchange files: how calls of functions travel to their jobs, and how what became of them comes back.
 
-A program makes a directory of its own, an *exchange*, which all nodes see and only its user may enter. A file
 A program makes a directory of its own, an *exchange*, which all nodes see and only its user may enter. A
-job of the parcel, what that job returns. Both are sealed: written beside, synced, and renamed. Large values
-are streamed to and from the file, so they are in memory once.
+file in it holds a *parcel*: a function, pickled once, and the arguments of each of its calls; another one, for
+each job of the parcel, what that job returns. Both are sealed: written beside, synced, and renamed. Large
+values are streamed to and from the file, so they are in memory once.
 
 To read a pickle is to execute it. So only files of one's own user are read, which nobody else may write to.
 """
