@@ -53,6 +53,7 @@ class Job:
     def __init__(self, worker: DirJobs, claim: Claim) -> None:
         self._worker, self._claim = worker, claim
         self._state, self._file = RUNNING, claim.file()
+        self._pid = os.getpid()
 
     def path(self) -> str:
         """Where its file is now, below the `jobsdir` that was given."""
@@ -84,6 +85,8 @@ class Job:
         self._end(WAITING)
 
     def _end(self, state: str) -> None:
+        if self._pid != os.getpid():
+            raise DirJobsError(f"{visible(self.name())} belongs to the process that forked this one")
         if self._state == RUNNING:
             self._file = self._worker._end(self._claim, state)
             self._state = state
@@ -353,8 +356,6 @@ class DirJobs:
 
     def _end(self, claim: Claim, state: str) -> str:
         """Moves a job to where it belongs; the name that it has there."""
-        if self._begun != os.getpid():
-            raise DirJobsError(f"{visible(claim.name)} belongs to the process that forked this one")
         if state == WAITING:
             file = self._firmly(f"give {claim.name} back", lambda: self._given_back(claim))
         else:

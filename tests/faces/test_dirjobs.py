@@ -1,0 +1,690 @@
+"""Promises about `roundq.dirjobs`: what dirjobs' README shows, and that its defects are mended.
+
+The numbers of the defects are those of the study of dirjobs at which this module began.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roundq.dirjobs import DirJobs, DirJobsError, DoubleRun, double_runs
+from roundq.faces.api.means import Means, me
+from roundq.words import jobdir as words
+from roundq.words.errors import UsageError
+from roundq.words.job import Identity
+from roundq.words.jobdir import Author
+from roundq.world import files
+
+STATES = ("00_waiting", "01_running", "02_done", "99_failed")
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Path:
+    """A job directory without jobs."""
+    path = tmp_path / "jobs"
+    (path / "00_waiting").mkdir(parents=True)
+    return path
+
+
+def add(jobs: Path, *names: str) -> None:
+    for name in names:
+        (jobs / "00_waiting" / name).write_text(f"content of {name}")
+
+
+def where(jobs: Path) -> dict[str, list[str]]:
+    """What is where, without what is empty."""
+    return {state: names for state in STATES if (names := sorted(os.listdir(jobs / state)))}
+
+
+class Time:
+    """Clocks that go when one sleeps, and then do what has been planned."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.planned: list[Callable[[], object]] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        if self.planned:
+            self.planned.pop(0)()
+
+
+class Disk:
+    """The real one, with refusals."""
+
+    def __init__(self) -> None:
+        self.refusals: list[OSError] = []
+        self.listed: list[str] = []
+        #: Names that a listing of waiting jobs has although they are gone.
+        self.ghosts: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(files, name)
+
+    def names(self, directory: str) -> list[str]:
+        self.listed.append(os.path.basename(directory))
+        return files.names(directory) + (self.ghosts if directory.endswith("00_waiting") else [])
+
+    def move_new(self, source: str, target: str) -> bool:
+        if self.refusals:
+            raise self.refusals.pop(0)
+        return files.move_new(source, target)
+
+
+@pytest.fixture(autouse=True)
+def _told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+def disk() -> Disk:
+    return Disk()
+
+
+@pytest.fixture
+def worker(jobs: Path, time: Time, disk: Disk) -> Callable[..., DirJobs]:
+    """Makes workers, by default in the order of names, whose time only goes when they sleep."""
+
+    class Worker(DirJobs):
+        _means = Means(disk, lambda: time.now_s, lambda: 1790000000 + time.now_s, time.sleep)
+
+    return lambda *args, **options: Worker(jobs, *args, **{"rnd_job": False, **options})
+
+
+def taken(worker: DirJobs) -> str:
+    job = worker.next_and_lock()
+    assert job is not None
+    return job.name()
+
+
+# ---------------------------------------------------------------- the README of dirjobs
+
+QUICK_START = """
+from roundq.dirjobs import DirJobs
+
+dj = DirJobs("jobs/")
+
+while True:
+
+    job = dj.next_and_lock()
+
+    if not job:
+        print("No more jobs!")
+        break
+
+    print("Processing: %s" % job.path())
+
+    job.done() # or job.failed()
+"""
+
+
+def test_the_quick_start_runs_with_the_import_changed(jobs: Path) -> None:
+    """Of two jobs either may be the first, as in dirjobs; the rest is as its README shows it."""
+    for name in ("job1.txt", "job2.txt"):
+        (jobs / "00_waiting" / name).touch()
+    said = subprocess.run(
+        [sys.executable, "-c", QUICK_START],
+        cwd=jobs.parent,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert said.stderr == ""
+    lines = said.stdout.splitlines()
+    assert sorted(lines[:2]) == [
+        "Processing: jobs/01_running/w1.job1.txt",
+        "Processing: jobs/01_running/w1.job2.txt",
+    ]
+    assert lines[2:] == ["No more jobs!"]
+    assert where(jobs) == {"02_done": ["job1.txt", "job2.txt"]}
+
+
+def test_jobs_are_filtered_as_the_readme_shows(jobs: Path) -> None:
+    add(jobs, "a.txt", "tag.txt", "b.txt")
+    seen = []
+
+    def job_filter(path: str, name: str) -> bool:
+        seen.append((path, name))
+        return "tag" in name
+
+    worker = DirJobs(f"{jobs}/", job_filter=job_filter)
+    assert taken(worker) == "tag.txt"
+    assert (f"{jobs}/00_waiting/tag.txt", "tag.txt") in seen
+
+
+def test_the_directories_are_made(tmp_path: Path) -> None:
+    DirJobs(tmp_path / "new" / "jobs")
+    assert {*STATES} < set(os.listdir(tmp_path / "new" / "jobs"))
+
+
+def test_a_job_tells_its_names_and_paths(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+    add(jobs, "a.b.txt")
+    job = worker("w7").next_and_lock()
+    assert job is not None
+    assert (job.name(), job.name_woext(), job.full_name()) == ("a.b.txt", "a.b", "w7.a.b.txt")
+    assert job.path() == f"{jobs}/01_running/w7.a.b.txt"
+    assert str(job) == f"Job({job.path()})"
+    assert Path(job.path()).read_text() == "content of a.b.txt"
+    job.failed()
+    assert job.path() == f"{jobs}/99_failed/1790000000.a.b.txt"
+    assert Path(job.path()).read_text() == "content of a.b.txt"
+
+
+def test_only_files_with_the_extension_are_jobs(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+    add(jobs, "a.txt", "b.job", "c.txt.part")
+    dj = worker(job_ext=".job")
+    assert taken(dj) == "b.job"
+    assert where(jobs)["00_waiting"] == ["a.txt", "c.txt.part"]
+
+
+def test_workers_may_have_ids_of_letters_and_digits_only(jobs: Path) -> None:
+    for wid in ("", "w.1", "w 1", "w1\n", "ü", "../w", 1):
+        with pytest.raises(UsageError, match="letters and digits only"):
+            DirJobs(jobs, wid=wid)  # type: ignore[arg-type]
+
+
+def test_jobs_are_taken_at_random_unless_told_otherwise(jobs: Path) -> None:
+    """Two workers that draw do not always try the same one."""
+    add(jobs, *(f"{number:02}.txt" for number in range(60)))
+    drawing, ordered = DirJobs(jobs), DirJobs(jobs, "w2", rnd_job=False)
+    assert taken(ordered) in ("00.txt", "01.txt")
+    drawn = []
+    for _ in range(20):
+        job = drawing.next_and_lock()
+        assert job
+        drawn.append(job.name())
+        job.done()
+    assert drawn != sorted(drawn)
+
+
+# ---------------------------------------------------------------- its defects
+
+
+def test_defect_1_the_loser_of_a_conflict_removes_its_own_claim_and_goes_on(
+    jobs: Path, worker: Callable[..., DirJobs], time: Time
+) -> None:
+    """It looked for another name, and died; its claim stayed for ever."""
+    add(jobs, "1.txt", "2.txt")
+    # The same file under both names, as such a mount leaves it.
+    time.planned = [lambda: (jobs / "01_running" / "w1.1.txt").write_text("content of 1.txt")]
+    assert taken(worker("w2", worker_sync=True)) == "2.txt"
+    assert where(jobs) == {"01_running": ["w1.1.txt", "w2.2.txt"]}
+
+
+def test_defect_2_a_name_that_contains_another_is_no_conflict(
+    jobs: Path, worker: Callable[..., DirJobs], time: Time
+) -> None:
+    """1.txt was taken for claimed because of job11.txt."""
+    add(jobs, "1.txt")
+    time.planned = [lambda: (jobs / "01_running" / "w1.job11.txt").touch()]
+    assert taken(worker("w2", worker_sync=True)) == "1.txt"
+
+
+@pytest.mark.parametrize(("wid", "other", "is_mine"), [("w10", "w2", True), ("w2", "w10", False)])
+def test_defect_3_the_first_in_the_order_of_characters_wins(
+    wid: str, other: str, is_mine: bool, jobs: Path, worker: Callable[..., DirJobs], time: Time
+) -> None:
+    """w10 before w2: surprising, but all workers must agree, old ones too; so it is told in the manual."""
+    add(jobs, "1.txt")
+    time.planned = [lambda: (jobs / "01_running" / f"{other}.1.txt").write_text("content of 1.txt")]
+    assert (worker(wid, worker_sync=True).next_and_lock() is not None) is is_mine
+
+
+@pytest.mark.parametrize("worker_sync", [False, True])
+def test_defect_4_a_worker_has_one_job_and_is_told_so(
+    worker_sync: bool, jobs: Path, worker: Callable[..., DirJobs]
+) -> None:
+    """It was handed a second one, or was told that nothing is left."""
+    add(jobs, "1.txt", "2.txt")
+    dj = worker(worker_sync=worker_sync)
+    job = dj.next_and_lock()
+    assert job is not None
+    with pytest.raises(DirJobsError, match=r"worker w1 has 1\.txt still"):
+        dj.next_and_lock()
+    job.done()
+    assert taken(dj) == "2.txt"
+
+
+def test_defect_5_no_result_replaces_another(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+    """Two failures of one second, and two jobs of one name that are done."""
+    for state in ("failed", "failed", "done", "done", "done"):
+        add(jobs, "1.txt")
+        job = worker().next_and_lock()
+        assert job is not None
+        getattr(job, state)()
+    assert where(jobs) == {
+        "02_done": ["1.txt", "1790000000.1.txt", "1790000001.1.txt"],
+        "99_failed": ["1790000000.1.txt", "1790000001.1.txt"],
+    }
+
+
+def test_defect_5_an_end_that_is_told_twice_is_told_once(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+    add(jobs, "1.txt")
+    job = worker().next_and_lock()
+    assert job is not None
+    job.done()
+    job.done()
+    with pytest.raises(DirJobsError, match=r"1\.txt is in 02_done already"):
+        job.failed()
+    assert where(jobs) == {"02_done": ["1.txt"]}
+
+
+def test_defect_6_a_claim_that_is_not_listed_yet_is_looked_for_again(
+    jobs: Path, worker: Callable[..., DirJobs], disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An assertion failed, and with it the worker."""
+    add(jobs, "1.txt")
+    stale = [["w9.other.txt"]] * 3
+    real = disk.names
+
+    def names(directory: str) -> list[str]:
+        if directory.endswith("01_running") and (jobs / "01_running" / "w1.1.txt").exists() and stale:
+            return stale.pop()
+        return real(directory)
+
+    monkeypatch.setattr(disk, "names", names)
+    assert taken(worker(worker_sync=True)) == "1.txt"
+    assert stale == []
+
+
+def test_defect_6_a_claim_that_was_taken_away_is_not_run(
+    jobs: Path, worker: Callable[..., DirJobs], time: Time
+) -> None:
+    add(jobs, "1.txt")
+    time.planned = [lambda: (jobs / "01_running" / "w1.1.txt").unlink()]
+    assert worker(worker_sync=True).next_and_lock() is None
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EBUSY, errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+def test_defect_7_what_a_mount_refuses_for_a_moment_is_tried_again(
+    number: int, jobs: Path, worker: Callable[..., DirJobs], disk: Disk
+) -> None:
+    """Each of them ended the worker; also while a job is ended."""
+    add(jobs, "1.txt")
+    disk.refusals = [OSError(number, os.strerror(number)) for _ in range(3)]
+    job = worker().next_and_lock()
+    assert job is not None
+    disk.refusals = [OSError(number, os.strerror(number)) for _ in range(3)]
+    job.done()
+    assert where(jobs) == {"02_done": ["1.txt"]}
+
+
+def test_defect_7_what_is_refused_for_ever_is_an_error_and_not_the_end_of_all_jobs(
+    jobs: Path, worker: Callable[..., DirJobs], disk: Disk, time: Time
+) -> None:
+    add(jobs, "1.txt")
+    disk.refusals = [PermissionError(errno.EACCES, "Permission denied") for _ in range(1000)]
+    with pytest.raises(DirJobsError, match=r"cannot take 1\.txt in .*jobs: Permission denied"):
+        worker().next_and_lock()
+    assert 2 <= time.now_s < 5
+    assert where(jobs) == {"00_waiting": ["1.txt"]}
+
+
+def test_defect_7_an_old_list_is_not_read_again_without_a_pause(
+    worker: Callable[..., DirJobs], disk: Disk, time: Time
+) -> None:
+    """A name that is gone stays listed for a minute: few looks, and then it is no job."""
+    disk.ghosts = ["gone.txt"]
+    assert worker().next_and_lock() is None
+    assert time.now_s >= 2
+    assert disk.listed.count("00_waiting") < 30
+
+
+def test_defect_7_a_job_that_could_not_be_ended_can_be_ended_later(
+    jobs: Path, worker: Callable[..., DirJobs], disk: Disk
+) -> None:
+    add(jobs, "1.txt")
+    job = worker().next_and_lock()
+    assert job is not None
+    disk.refusals = [OSError(errno.EIO, "Input/output error") for _ in range(1000)]
+    with pytest.raises(DirJobsError, match=r"cannot move 1\.txt to 02_done in .*: Input/output error"):
+        job.done()
+    disk.refusals = []
+    job.done()
+    assert where(jobs) == {"02_done": ["1.txt"]}
+
+
+def test_defect_8_a_file_is_never_copied(jobs: Path, worker: Callable[..., DirJobs], disk: Disk) -> None:
+    """Across file systems there is no rename: an error, at once, and the job waits."""
+    add(jobs, "1.txt")
+    inode = (jobs / "00_waiting" / "1.txt").stat().st_ino
+    disk.refusals = [OSError(errno.EXDEV, "Invalid cross-device link")]
+    with pytest.raises(DirJobsError, match="cross-device link") as caught:
+        worker().next_and_lock()
+    assert "must be on one file system" in (caught.value.hint or "")
+    job = worker().next_and_lock()
+    assert job is not None
+    job.done()
+    assert (jobs / "02_done" / "1.txt").stat().st_ino == inode
+
+
+CRASH = """
+import os, sys
+from roundq.dirjobs import DirJobs
+job = DirJobs(sys.argv[1], wid=sys.argv[2]).next_and_lock()
+os._exit(9)
+"""
+
+
+def crash(jobs: Path, wid: str = "w1") -> None:
+    """A worker that dies while it has a job."""
+    subprocess.run(
+        [sys.executable, "-c", CRASH, str(jobs), wid],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        check=False,
+        timeout=60,
+    )
+
+
+def test_defect_9_a_worker_goes_on_with_what_a_dead_one_of_its_id_had(jobs: Path) -> None:
+    """And no other does."""
+    add(jobs, "1.txt")
+    crash(jobs)
+    assert where(jobs) == {"01_running": ["w1.1.txt"]}
+    assert DirJobs(jobs, "w2").next_and_lock() is None
+    job = DirJobs(jobs, "w1").next_and_lock()
+    assert job is not None
+    assert job.name() == "1.txt"
+    # It lives, and has it: what has the same id does not touch it.
+    assert DirJobs(jobs, "w1").next_and_lock() is None
+    job.done()
+    assert where(jobs) == {"02_done": ["1.txt"]}
+
+
+def test_defect_9_it_is_known_where_a_job_runs(jobs: Path) -> None:
+    add(jobs, "1.txt")
+    job = DirJobs(jobs).next_and_lock()
+    assert job is not None
+    (file,) = os.listdir(jobs / ".workers")
+    diary = words.parse(file, (jobs / ".workers" / file).read_bytes())
+    assert diary is not None
+    assert (diary.wid, diary.open, diary.author) == ("w1", "1.txt", me())
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+def test_defect_9_what_nobody_knows_to_be_dead_is_left_and_told(
+    is_known: bool, jobs: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker of another node, or of the old dirjobs, may still be at work."""
+    running = jobs / "01_running" / "w1.1.txt"
+    DirJobs(jobs)
+    running.touch()
+    if is_known:
+        author = Author("node9", "m", "s", Identity("b", 7, 1))
+        (jobs / ".workers" / "w1.0.aa").write_bytes(words.heading(author) + words.claims("1.txt"))
+    assert DirJobs(jobs).next_and_lock() is None
+    assert where(jobs) == {"01_running": ["w1.1.txt"]}
+    assert "it is not known whether worker w1, which has it" in caplog.text
+    assert ("node9, pid 7" in caplog.text) is is_known
+
+
+def test_defect_10_two_workers_of_one_id_do_not_run_one_job(
+    jobs: Path, worker: Callable[..., DirJobs], time: Time, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their claims have one name; their diaries do not."""
+    add(jobs, "1.txt", "2.txt")
+    author = Author("node9", "m", "s", Identity("b", 7, 1))
+    twin = jobs / ".workers" / "w1.!"
+
+    def claimed_too() -> None:
+        twin.write_bytes(words.heading(author) + words.claims("1.txt"))
+
+    time.planned = [claimed_too]
+    assert taken(worker(worker_sync=True)) == "2.txt"
+    assert where(jobs) == {"01_running": ["w1.1.txt", "w1.2.txt"]}
+    assert "two workers are called w1: another has 1.txt" in caplog.text
+
+
+def test_defect_10_a_claim_is_never_replaced(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+    """A further job of the same name waits until the first has ended."""
+    add(jobs, "1.txt")
+    first = worker()
+    job = first.next_and_lock()
+    add(jobs, "1.txt")
+    assert worker().next_and_lock() is None
+    assert job is not None
+    job.done()
+    assert taken(worker()) == "1.txt"
+
+
+def test_defect_11_what_is_still_written_is_no_job(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+    """Hidden names are unfinished, whatever they end in; `put` writes so."""
+    add(jobs, ".1.txt")
+    dj = worker()
+    assert dj.next_and_lock() is None
+    dj.put("2.txt", "content")
+    with pytest.raises(DirJobsError, match=r"2\.txt waits already"):
+        dj.put("2.txt", "other")
+    for name in ("", ".hidden.txt", "a/b.txt", "nul\0.txt"):
+        with pytest.raises(UsageError, match="a job cannot be called"):
+            dj.put(name)
+    job = dj.next_and_lock()
+    assert job is not None
+    assert Path(job.path()).read_text() == "content"
+    assert where(jobs)["00_waiting"] == [".1.txt"]
+
+
+# ---------------------------------------------------------------- and more
+
+
+def test_a_long_list_is_not_made_anew_for_each_job(
+    jobs: Path, worker: Callable[..., DirJobs], disk: Disk, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is used for as long as twenty of its kind take."""
+    add(jobs, *(f"{number:03}.txt" for number in range(200)))
+    real = disk.names
+
+    def slow(directory: str) -> list[str]:
+        time.now_s += 1.0
+        return real(directory)
+
+    monkeypatch.setattr(disk, "names", slow)
+    dj = worker()
+    for _ in range(200):
+        job = dj.next_and_lock()
+        assert job
+        job.done()
+        time.now_s += 0.1
+    assert disk.listed.count("00_waiting") <= 2
+
+
+def test_a_new_job_is_seen_at_once_where_lists_are_short(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+    add(jobs, "5.txt", "6.txt")
+    dj = worker()
+    job = dj.next_and_lock()
+    assert job
+    job.done()
+    add(jobs, "1.txt")
+    assert taken(dj) == "1.txt"
+
+
+def test_another_job_of_the_name_is_not_lost_in_a_conflict(
+    jobs: Path, worker: Callable[..., DirJobs], time: Time
+) -> None:
+    """Only what is certainly the same file is removed: this one waits until the other has ended."""
+    add(jobs, "1.txt")
+    time.planned = [lambda: (jobs / "01_running" / "w1.1.txt").write_text("another content")]
+    dj = worker("w2", worker_sync=True)
+    assert dj.next_and_lock() is None
+    assert where(jobs) == {"00_waiting": ["1.txt"], "01_running": ["w1.1.txt"]}
+    (jobs / "01_running" / "w1.1.txt").unlink()
+    assert taken(dj) == "1.txt"
+
+
+def test_what_cannot_be_compared_is_kept(jobs: Path, worker: Callable[..., DirJobs], time: Time) -> None:
+    add(jobs, "1.txt")
+    time.planned = [lambda: (jobs / "01_running" / "w1.1.txt").symlink_to("nowhere")]
+    assert worker("w2", worker_sync=True).next_and_lock() is None
+    (kept,) = (jobs / "01_running").glob(".w2.1.txt.*")
+    assert kept.read_text() == "content of 1.txt"
+
+
+def test_a_job_that_is_given_back_waits_again(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+    add(jobs, "1.txt")
+    dj = worker()
+    job = dj.next_and_lock()
+    assert job is not None
+    job.give_back()
+    assert job.path() == f"{jobs}/00_waiting/1.txt"
+    assert taken(dj) == "1.txt"
+
+
+def test_a_job_that_somebody_moved_is_told(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+    """Its worker can go on."""
+    add(jobs, "1.txt", "2.txt")
+    dj = worker()
+    job = dj.next_and_lock()
+    assert job is not None
+    os.unlink(job.path())
+    with pytest.raises(DirJobsError, match=r"w1\.1\.txt is not there any more"):
+        job.done()
+    assert taken(dj) == "2.txt"
+
+
+def test_a_wait_that_is_interrupted_is_gone_on_with(
+    jobs: Path, worker: Callable[..., DirJobs], time: Time
+) -> None:
+    """The claim stays: another worker may have seen it, and yielded."""
+    add(jobs, "1.txt", "2.txt")
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    time.planned = [interrupt]
+    dj = worker(worker_sync=True)
+    with pytest.raises(KeyboardInterrupt):
+        dj.next_and_lock()
+    assert taken(dj) == "1.txt"
+
+
+def test_a_forked_worker_is_another_one(jobs: Path) -> None:
+    """It has no job of its parent's, and does not end it."""
+    add(jobs, "1.txt", "2.txt")
+    dj = DirJobs(jobs, rnd_job=False)
+    job = dj.next_and_lock()
+    assert job is not None
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            own = dj.next_and_lock()
+            assert own is not None
+            assert own.name() == "2.txt"
+            own.done()
+            with pytest.raises(DirJobsError, match="the process that forked"):
+                job.done()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    job.done()
+    assert where(jobs) == {"02_done": ["1.txt", "2.txt"]}
+
+
+def test_the_working_directory_may_change(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(jobs, "1.txt")
+    monkeypatch.chdir(jobs.parent)
+    job = DirJobs("jobs").next_and_lock()
+    monkeypatch.chdir("/")
+    assert job is not None
+    job.done()
+    assert job.path() == "jobs/02_done/1.txt"
+    assert where(jobs) == {"02_done": ["1.txt"]}
+
+
+def test_nothing_is_left_of_a_worker_that_trusts_renames(jobs: Path) -> None:
+    add(jobs, "1.txt")
+    dj = DirJobs(jobs)
+    job = dj.next_and_lock()
+    assert job is not None
+    job.done()
+    assert len(os.listdir(jobs / ".workers")) == 1
+    del job, dj
+    assert os.listdir(jobs / ".workers") == []
+
+
+def test_what_others_write_into_diaries_harms_nobody(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+    add(jobs, "1.txt")
+    DirJobs(jobs)
+    for place, content in enumerate(
+        (
+            b"",
+            b"\0\n",
+            b"[" * 100000 + b"\n",
+            b'{"runs":7}\n{"runs":"1.txt","knew":{}}\n',
+            b'{"node":1}\n"\n[]\n',
+        )
+    ):
+        (jobs / ".workers" / f"w1.{place}").write_bytes(content)
+    (jobs / ".workers" / "w1.link").symlink_to("/dev/zero")
+    (jobs / ".workers" / "no diary").touch()
+    os.mkfifo(jobs / ".workers" / "w1.fifo")
+    assert taken(worker("w2", worker_sync=True)) == "1.txt"
+
+
+def test_old_diaries_are_removed(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+    """Of workers that are gone, a day after; by the time of the file server."""
+    DirJobs(jobs)
+    author = replace_process(me())
+    told = words.heading(author) + words.claims("1.txt") + words.runs("1.txt", ()) + words.ended("1.txt")
+    for name, age_s in (("w8.new", 3600), ("w9.old", 100000)):
+        path = jobs / ".workers" / name
+        path.write_bytes(told)
+        os.utime(path, (path.stat().st_mtime - age_s,) * 2)
+    worker().next_and_lock()
+    assert os.listdir(jobs / ".workers") == ["w8.new"]
+
+
+def replace_process(author: Author) -> Author:
+    """A process of this node that is dead."""
+    return author._replace(process=replace(author.process, start=author.process.start + 1))
+
+
+def test_a_double_run_is_reported_once_and_later(
+    jobs: Path, worker: Callable[..., DirJobs], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the worker that sees the diary of the other at last, and by who looks afterwards."""
+    add(jobs, "1.txt", "2.txt")
+    dj = worker("w2", worker_sync=True)
+    job = dj.next_and_lock()
+    assert job is not None
+    author = Author("node9", "m", "s", Identity("b", 7, 1))
+    (jobs / ".workers" / "w1.0.aa").write_bytes(
+        words.heading(author) + words.claims("1.txt") + words.runs("1.txt", ()) + words.ended("1.txt")
+    )
+    job.done()
+    found = DoubleRun("1.txt", ("w1", "w2"))
+    assert dj.double_runs == [found] == double_runs(jobs)
+    assert caplog.text.count("1.txt was run twice, by workers w1 and w2: sync_time is too short") == 1
+    assert taken(dj) == "2.txt"
+    assert dj.double_runs == [found]
+
+
+def test_a_job_that_is_moved_back_and_run_again_is_no_double_run(
+    jobs: Path, worker: Callable[..., DirJobs]
+) -> None:
+    add(jobs, "1.txt")
+    for wid in ("w1", "w2", "w1"):
+        dj = worker(wid, worker_sync=True)
+        job = dj.next_and_lock()
+        assert job is not None
+        job.failed()
+        os.rename(job.path(), jobs / "00_waiting" / "1.txt")
+    assert double_runs(jobs) == []
