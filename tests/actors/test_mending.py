@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -59,15 +60,17 @@ def test_what_a_dead_process_was_changing_is_put_back_a_moment_later(
 
 
 def test_what_a_living_process_changes_is_left_alone(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    parent = procs.identity(1)
-    assert parent is not None
     entry = entry_of(spool, submitted(spool)[0])
-    with monkeypatch.context() as patch:
-        patch.setattr(procs, "own_identity", lambda: parent)
-        assert changes.change(spool, entry, "n1") is not None
-    one = mending(spool)
-    for now_s in (100.0, 102.0, 104.0):
-        one.look(now_s)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        living = procs.identity(other.pid)
+        assert living is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(procs, "own_identity", lambda: living)
+            assert changes.change(spool, entry, "n1") is not None
+        one = mending(spool)
+        for now_s in (100.0, 102.0, 104.0):
+            one.look(now_s)
+        other.kill()
     assert where(spool) == {entry.id: HELD}
     assert one.again_s(104.0) == AGAIN_S
 
