@@ -166,7 +166,7 @@ class Job:
                 f"{self._id} is an array, which has no {what}: each of its tasks has one",
                 f"for example: job.tasks[0].{what}",
             )
-        row = self._ended or self._queue.row(self._id)
+        row = self._ended or self._queue._row(self._id)
         if row.state in ENDED_STATES and row.record is not None:
             self._ended = row
         return row

@@ -144,7 +144,7 @@ class Queue:
         """Whether all of these jobs have ended; one look tells."""
         return all(state.has_ended for state in self.states(jobs))
 
-    def row(self, job_id: str) -> Row:
+    def _row(self, job_id: str) -> Row:
         """What is known of a job now, its record read."""
         from roundq.actors.listing import row_of
         from roundq.actors.selection import is_unread
@@ -231,7 +231,7 @@ class Queue:
             became = queue.cancel(
                 asker.spool,
                 # A process that is known can be told at once.
-                self.row(job_id),
+                self._row(job_id),
                 asker.node,
                 clocks.time_ns(),
                 only_pending=only_waiting,
@@ -244,7 +244,7 @@ class Queue:
     # ------------------------------------------------------------ within
 
     def environment(self) -> dict[str, str]:
-        """The environment that jobs are given which are submitted now."""
+        """The environment that jobs get which are submitted now."""
         environ = dict(os.environ if self._environ is None else self._environ)
         if self._home is not None:
             environ["HOME"] = self._home
