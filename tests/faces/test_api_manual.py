@@ -1,4 +1,4 @@
-"""Promises about roundq(3): it names what `import roundq` offers, with its parameters, and nothing else.
+"""Promises about roundq(3): it names what `import roundq` offers, with its parameters, and nothing else."""
 
 from __future__ import annotations
 
