@@ -276,13 +276,18 @@ class Worker(Daemon):
 
     def _gone(self, job_id: str, was: _Mine, now_s: float) -> None:
         state = (self.round.tenants.became or {}).get(job_id)
-        if state in ENDED_STATES:
+        if state is not None and state not in ENDED_STATES:
+            # Where it went from there does not matter.
+            self.tell(Again(job_id, was.name, state))
+            return
+        if state is not None:
             # Its own supervisor put it there a moment ago: no directory is listed for that.
             row = row_of(self.spool, Entry(job_id, state, None, f"{job_id}{SUFFIX}", 0), True)
         else:
             found = locate(self.spool, (job_id,)).get(job_id)
             if found is None:
-                found = Entry(job_id, state or "", None, f"{job_id}{SUFFIX}", 0)
+                # Its record was removed.
+                found = Entry(job_id, "", None, f"{job_id}{SUFFIX}", 0)
             row = row_of(self.spool, found, True)
         if row.state and row.state not in ENDED_STATES:
             self.tell(Again(job_id, was.name, row.state))

@@ -68,6 +68,7 @@ class NodeFacts:
     `drainers` are the users for whom it drains, `settling` counts claims that are not trusted
     yet. Memory is in bytes. `threads` are the hardware threads beside the first ones of its cores, of which
     jobs have `threads_used`. `gpus_free` are the ids of those that neither a job has nor a stranger uses.
+    `workers` are users with a worker there, and what that takes.
     """
 
     name: str
@@ -93,6 +94,7 @@ class NodeFacts:
     gpus_free: tuple[str, ...] = ()
     features: tuple[str, ...] = ()
     licenses: tuple[tuple[str, int], ...] = ()
+    workers: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_live(self) -> bool:
@@ -248,6 +250,7 @@ def _node(name: str, seen: list[Seen], jobs: list[Occupancy], me: Spool, *, is_h
         gpus_free=tuple(gpu.id for gpu in teller.gpus if not gpu.busy and gpu.id not in granted),
         features=teller.features,
         licenses=teller.licenses,
+        workers=tuple(sorted((one.card.user, one.card.worker) for one in alive if one.card.worker)),
     )
 
 

@@ -105,6 +105,9 @@ def node_rows(nodes: Sequence[NodeFacts], *, ascii_only: bool = False) -> list[R
             rows.append(
                 Line(f"{node.name}: {what} settling, until it is known that no other node has the job")
             )
+        rows += [
+            Line(f"{node.name}: {user} has a worker, which takes {takes}") for user, takes in node.workers
+        ]
         if node.is_live and node.threads_used:
             jobs = "threads are" if node.threads_used > 1 else "thread is"
             rows.append(Line(f"{node.name}: {node.threads_used} of {node.threads} spare {jobs} in use"))

@@ -98,5 +98,7 @@ snapshots = st.builds(
     cores_running=st.none() | st.integers(0, 9),
     may_requeue=st.booleans(),
     yielding=st.frozensets(st.sampled_from(ALL), max_size=2),
+    here_limit=lefts,
+    here_cores=st.integers(0, 4),
     groups=st.fixed_dictionaries(dict.fromkeys(("%fit", "17"), group_limits)),
 )

@@ -631,3 +631,29 @@ def test_a_turn_is_told_with_numbers_that_bear_it_out(snapshot: Snapshot) -> Non
         if "'s turn (" in verdict.says and " running, ann " in verdict.says:
             theirs, mine = verdict.says.split(" has ")[1].split(" running, ann ")
             assert int(theirs.split()[0]) < int(mine.rstrip(")"))
+
+
+# ---------------------------------------------------------------- workers
+
+
+def test_a_worker_fills_its_cores_and_no_more() -> None:
+    """What of mine is there counts; a job for which there is never enough does not keep the others waiting."""
+    snapshot = replace(
+        NODE,
+        here_limit=3,
+        here_cores=1,
+        holdings=(used(1, user="ann"),),
+        wants=(want("1", 4, waited=9999), want("2", 0), want("3", 1), want("4", 2)),
+    )
+    assert reasons(snapshot) == {
+        "1": "can never start here: needs 4 cores, the worker on node1 fills 3 cores",
+        "2": "can never start here: needs a whole node, the worker on node1 fills 3 cores",
+        "3": "starts: needs 1 core, 7 of 8 free",
+        "4": "waits: needs 2 cores, the worker on node1 fills 3 cores, 1 free",
+    }
+    full = reasons(replace(snapshot, here_cores=3))
+    assert full["3"] == "waits: needs 1 core, the worker on node1 fills 3 cores, none free"
+
+
+def test_a_worker_of_all_cores_starts_what_needs_a_whole_node() -> None:
+    assert decided(replace(NODE, here_limit=8, wants=(want("1", 0),))).starts == ("1",)

@@ -21,6 +21,7 @@ from roundq.words.sentences import (
     Starts,
     StartsOnThreads,
     Turn,
+    WorkerFull,
 )
 from roundq.words.table import stay_of
 from tests.words.snapshots import snapshots
@@ -102,6 +103,8 @@ def test_what_is_said_and_what_is_done_are_one_value(snapshot: Snapshot) -> None
         elif isinstance(why, Limited):
             left = why.most - why.running
             assert left < 1 if why.cores is None else left < why.cores
+        elif isinstance(why, WorkerFull):
+            assert why.cores > why.most - why.running
         elif isinstance(why, GroupFull):
             assert why.group in want.groups
             assert why.running >= why.most
@@ -123,6 +126,19 @@ def test_the_verdict_of_a_shape_is_the_sentence_of_its_first_job_that_waits(snap
         assert not isinstance(decision.why(want.id), GroupFull)
     assert len({head.shape for head in decision.heads()}) == len(decision.heads())
     assert sum(decision.why(want.id).starts for want in snapshot.wants) == len(decision.starts)
+
+
+@many
+@given(snapshots)
+def test_a_worker_never_fills_more_than_it_was_told(snapshot: Snapshot) -> None:
+    """With what its user has there already. And what could start by no means, alone there, is told as such."""
+    decision = decide(snapshot)
+    wants = {want.id: want for want in snapshot.wants}
+    cores = sum(wants[job_id].cores or snapshot.cores for job_id in decision.starts)
+    if snapshot.here_limit is not None and cores:
+        assert cores + snapshot.here_cores <= snapshot.here_limit
+    for job_id in decision.starts:
+        assert decision.could_start(wants[job_id].shape)
 
 
 @many
@@ -208,7 +224,7 @@ def test_jobs_of_full_groups_change_nothing_for_anybody(snapshot: Snapshot) -> N
         two.ahead,
     )
     for want in first:
-        assert isinstance(two.why(want.id), GroupFull | Limited | Draining | Never)
+        assert isinstance(two.why(want.id), GroupFull | Limited | WorkerFull | Draining | Never)
 
 
 @many

@@ -109,15 +109,18 @@ class _Screen:
     """Where a worker tells what it does. That nobody reads it any more stops no work."""
 
     def __init__(self) -> None:
-        # While it works, standard error is the log of its node.
-        self._errors: TextIO = os.fdopen(os.dup(2), "w", errors="backslashreplace")
+        self._errors: TextIO = sys.stderr
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            # While it works, this descriptor leads to the log of its node.
+            self._errors = os.fdopen(os.dup(sys.stderr.fileno()), "w", errors="backslashreplace")
 
     def __enter__(self) -> _Screen:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):
-            self._errors.close()
+        if self._errors is not sys.stderr:
+            with contextlib.suppress(OSError):
+                self._errors.close()
 
     def tell(self, event: Event) -> None:
         """One line of each event: of jobs on standard output, of what else is to be known beside it."""
