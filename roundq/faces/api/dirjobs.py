@@ -201,7 +201,7 @@ class DirJobs:
         """A job that an earlier worker of this id had when it died, which this one goes on with."""
         while self._left:
             claim = self._left.pop()
-            if self._firmly(f"go on with {claim.name}", lambda: self._diary.inherit(claim)):  # noqa: B023
+            if self._firmly(f"go on with {claim.name}", lambda: self._diary.inherit(claim, self._sync_s)):  # noqa: B023
                 return claim
         return None
 
@@ -278,6 +278,8 @@ class DirJobs:
             # An old list, or a further job of the same name: after the first.
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self._diary.claims(name)
+        if self._is_synced:
+            self._diary.look_at_runs(name, self._sync_s)
         try:
             is_mine = self._dir.claim(Claim(self.wid, name))
         except OSError:

@@ -20,6 +20,9 @@ from roundq.world.procs import Liveness
 
 #: Diaries of the dead that tell of runs are removed after this time, or so many times `sync_time`.
 OLD_S, OLD_SYNCS = 86400.0, 100
+#: A worker that has told nothing for so long, or for so many times `sync_time`, and whose job waits again,
+#: has lost it to a person who moved it, and not to an old list.
+SILENT_S, SILENT_SYNCS = 60.0, 10
 
 _log = logging.getLogger("roundq.dirjobs")
 
@@ -34,6 +37,7 @@ class OwnDiary:
         self._dir, self._means, self._wid = directory, means, wid
         self._pid = 0
         self._has_runs, self._is_open = False, False
+        self._knew: list[str] = []
 
     def begin(self) -> None:
         """Makes the file, for this process."""
@@ -46,6 +50,21 @@ class OwnDiary:
         self._dir.note(self.id, words.claims(name), sync=False)
         self._is_open = True
 
+    def look_at_runs(self, name: str, sync_s: float) -> None:
+        """Between that and the claim, if it is to be settled: which runs of the job are over by what is known
+        now. Of any other its worker may have the same file."""
+        self._knew = []
+        for diary in self.of_others():
+            runs = [run for run in diary.runs if run.name == name]
+            if runs and runs[-1] == diary.running() and not self._is_silent(diary, sync_s):
+                runs.pop()
+            self._knew += [run.id for run in runs]
+
+    def _is_silent(self, diary: Diary, sync_s: float) -> bool:
+        """Whether what is seen of this worker is long ago: it may run still, but who moved its job knows."""
+        silent_s = max(SILENT_S, SILENT_SYNCS * sync_s)
+        return self.is_over(diary) or self._dir.age_s(diary.file, self.id) > silent_s
+
     def lost(self, name: str) -> None:
         """After a claim that came to nothing."""
         self._dir.note(self.id, words.lost(name), sync=False)
@@ -53,8 +72,7 @@ class OwnDiary:
 
     def runs(self, name: str) -> None:
         """Before a settled job is handed out."""
-        known = [run.id for diary in self._dir.diaries() for run in diary.runs if run.name == name]
-        self._dir.note(self.id, words.runs(name, known), sync=True)
+        self._dir.note(self.id, words.runs(name, self._knew), sync=True)
         self._has_runs = True
 
     def ended(self, name: str) -> None:
@@ -121,11 +139,12 @@ class OwnDiary:
             return False
         return procs.liveness(one.process) is Liveness.ALIVE
 
-    def inherit(self, claim: Claim) -> bool:
+    def inherit(self, claim: Claim, sync_s: float) -> bool:
         """Takes over a job that `look_back` found; whether nobody else did."""
         owners = _owners(claim, self.of_others())
         # Noted before: else a crash would leave a job that nobody is known to have had.
         self.claims(claim.name)
+        self.look_at_runs(claim.name, sync_s)
         # Of several that begin at once one wins the first, and only that one goes on to the next.
         if (
             owners
