@@ -204,10 +204,13 @@ def liveness(
         return Liveness.DEAD
     if run.job and (run.job, run.spool) == (asker.job, asker.spool) and run.attempt < asker.attempt:
         return Liveness.DEAD
-    if run.node == asker.node:
+    if run.node == asker.node and run.process.boot == asker.process.boot:
         return procs.liveness(run.process)
     if run.job and mine is not None and run.spool == mine.path:
         return _liveness_of_job(run, mine, sleep)
+    if run.node == asker.node and not run.job and not asker.job:
+        # This node was booted since. What a job calls its node may have been carried to another one.
+        return Liveness.DEAD
     return Liveness.UNKNOWN
 
 

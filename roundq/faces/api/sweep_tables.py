@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 #: The column of a result that is no dict, and what stands before the name of one that a parameter has.
 RESULT = "result"
 HASH = "hash"
-#: What a column of whole numbers holds.
-_INT_MAX = (1 << 63) - 1
+#: What a column of whole numbers holds, and what floats hold of these.
+_INT_MAX, _EXACT_MAX = (1 << 63) - 1, 1 << 53
 
 Row = dict[str, Any]
 
@@ -94,7 +94,7 @@ def _column(pyarrow: Any, values: Sequence[Any]) -> Any:
         return pyarrow.array(values, type=pyarrow.bool_())
     if kinds == {int} and all(value is None or abs(value) <= _INT_MAX for value in values):
         return pyarrow.array(values, type=pyarrow.int64())
-    if kinds and kinds <= {int, float}:
+    if float in kinds and kinds <= {int, float} and not _are_large(values):
         return pyarrow.array(
             [None if value is None else float(value) for value in values], type=pyarrow.float64()
         )
@@ -102,6 +102,11 @@ def _column(pyarrow: Any, values: Sequence[Any]) -> Any:
         return pyarrow.array(values, type=pyarrow.string())
     texts = [None if value is None else json.dumps(value) for value in values]
     return pyarrow.array(texts, type=pyarrow.string())
+
+
+def _are_large(values: Sequence[Any]) -> bool:
+    """Whether a whole number is among these that no float is."""
+    return any(isinstance(value, int) and abs(value) > _EXACT_MAX for value in values)
 
 
 def _missing(module: str, what: str) -> RoundqError:

@@ -78,7 +78,8 @@ def _asker(token: str, environ: Mapping[str, str]) -> tuple[Run, Spool | None]:
         job=job,
         attempt=1 + int(restarts) if restarts.isdecimal() else 1,
         spool=mine.path if mine is not None and job else "",
-        node=Node(environ).name(),
+        # In a job, its supervisor has said it.
+        node=environ["RQ_NODE"] if job and "RQ_NODE" in environ else Node(environ).name(),
         process=procs.own_identity(),
         started=time.time(),
     )
