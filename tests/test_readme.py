@@ -124,6 +124,18 @@ def test_a_first_session_goes_as_it_is_told(session: Session) -> None:
         assert alike(seen) == alike(said), f"$ {command}\n{seen}"
 
 
+def test_every_program_in_python_runs(session: Session) -> None:
+    """As it stands there, by the interpreter that has roundq; what it prints is what its jobs wrote."""
+    said = []
+    for block in blocks("python"):
+        (session.home / "program.py").write_text(block)
+        said.append(session.type(f"{shlex.quote(sys.executable)} program.py"))
+    assert len(said) == 2
+    fits = [line for seed in range(4) for line in (f"1_{seed} completed fit with seed {seed}", "")]
+    assert sorted(said[0].splitlines()) == sorted([*fits, "2 completed plot", "", "completed"])
+    assert said[1] == f"{[number**3 for number in range(10)]}\n"
+
+
 def looks(command: str) -> bool:
     """Whether a command only looks, so that a person may type it again."""
     words = shlex.split(command)
