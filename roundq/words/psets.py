@@ -30,7 +30,7 @@ class ParameterSet(Sequence[dict[str, Any]]):
     `name` is what a person calls all of it, if anything.
     """
 
-    def __init__(self, sets: Iterable[Mapping[str, Any]] = (), *, name: str = "") -> None:
+    def __init__(self, sets: Iterable[Mapping[str, Any]], *, name: str = "") -> None:
         """Raises UsageError for what is no parameter set, or has no form in JSON."""
         self._sets = tuple(checked(params) for params in sets)
         self.name = name
@@ -38,7 +38,7 @@ class ParameterSet(Sequence[dict[str, Any]]):
     @classmethod
     def _of(cls, sets: Iterable[dict[str, Any]], name: str = "") -> ParameterSet:
         """Of what was checked already."""
-        made = cls(name=name)
+        made = cls((), name=name)
         made._sets = tuple(sets)
         return made
 
