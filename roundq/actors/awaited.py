@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 
 from roundq.actors.listing import Row, locate, row_of
 from roundq.actors.selection import past_rows
@@ -57,9 +57,7 @@ class Awaited:
 
     def look(self, wanted: Collection[str]) -> None:
         """Looks for these jobs; what was known of others is forgotten."""
-        for known in (self.ended, self.unknown, self._missed, self._met_s, self._unreadable_since_s):
-            for job_id in [job_id for job_id in known if job_id not in wanted]:
-                del known[job_id]
+        self.forget([job_id for job_id in self._met_s if job_id not in wanted])
         before, self.met = self.met, self.find(wanted)
         for job_id in wanted:
             self._meet(job_id)
@@ -73,6 +71,12 @@ class Awaited:
         self.pause_s = WAIT_MIN_S if self.met != before else self.pause_s * 1.3
         here = any(entry.node == self.node for entry in self.met.values() if entry.state in OWNED_STATES)
         self.pause_s = min(self.pause_s, WAIT_HERE_S if here else WAIT_MAX_S)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Nothing that was known of these jobs counts any more."""
+        for known in (self.ended, self.unknown, self._missed, self._met_s, self._unreadable_since_s):
+            for job_id in ids:
+                known.pop(job_id, None)
 
     def find(self, wanted: Collection[str]) -> dict[str, Entry]:
         """Where these jobs are now; those that are not met are left out."""

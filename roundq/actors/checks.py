@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from roundq.words import job as jobs
 from roundq.words import record_format as formats
@@ -162,10 +162,11 @@ def _may(path: str, mode: int) -> bool:
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
-def check_output(job: Job) -> None:
+def check_output(job: Job, is_listed: Callable[[str], bool] | None = None) -> None:
     """Raises JobRefused unless the job's output and error files can be created, or written and have room.
 
-    Creates nothing. Files named after the id, which is not known yet, are new ones.
+    Creates nothing. Files named after the id, which is not known yet, are new ones. Who looks at many jobs
+    gives an `is_listed` that remembers directories.
     """
     if not job.output:
         _check_new(job.directory, "the output file rq-ID.out")
@@ -189,7 +190,7 @@ def check_output(job: Job) -> None:
         try:
             # Listed before it is asked for: on NFS, a name that was asked for in vain stays invisible to
             # this node for up to a minute, and another node is about to create this one.
-            status = os.stat(path) if _is_listed(path) else None
+            status = os.stat(path) if (is_listed or _is_listed)(path) else None
         except FileNotFoundError:
             # A link to a file that is not there yet.
             status = None
@@ -220,6 +221,23 @@ def _is_listed(path: str) -> bool:
     except OSError:
         # It may be entered, but not read; or it is no directory, as the caller finds out.
         return os.path.lexists(path)
+
+
+def remembering() -> Callable[[str], bool]:
+    """The same for `check_output`, where each directory is listed once."""
+    known: dict[str, frozenset[str] | None] = {}
+
+    def is_listed(path: str) -> bool:
+        directory, _, name = path.rpartition("/")
+        if directory not in known:
+            try:
+                known[directory] = frozenset(entry.name for entry in files.listing(directory))
+            except OSError:
+                known[directory] = None
+        names = known[directory]
+        return os.path.lexists(path) if names is None else name in names
+
+    return is_listed
 
 
 def _check_new(directory: str, what: str) -> None:

@@ -21,6 +21,7 @@ from roundq import Job, Outcome, Queue, State
 from roundq.faces.api.looks import Looks
 from roundq.records import environments
 from roundq.words.states import CANCELED, CLAIMED, COMPLETED, FAILED, HELD, RUNNING, WAITING, ZOMBIE
+from roundq.world import files
 from tests.faces.desk import Desk
 from tests.faces.homes import HERE, record
 
@@ -191,6 +192,27 @@ def test_many_jobs_are_submitted_all_or_none(desk: Desk, queue: Queue) -> None:
     assert queue.submit_many([]) == []
 
 
+def test_what_many_jobs_have_in_common_is_looked_at_once(
+    desk: Desk, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hundreds of names do not list a directory hundreds of times, nor the queue for what they wait for."""
+    first = queue.submit("true")
+    listed: list[str] = []
+    for module, name in ((files, "listing"), (files, "names")):
+        real = getattr(module, name)
+
+        def told(directory: str, *more: Any, real: Any = real, **options: Any) -> Any:
+            listed.append(directory)
+            return real(directory, *more, **options)
+
+        monkeypatch.setattr(module, name, told)
+    queue.submit_many({"command": ["true"], "name": f"f{number}"} for number in range(300))
+    assert listed.count(str(desk.directory)) <= 1
+    listed.clear()
+    queue.submit_many({"command": ["true", str(number)], "after": first} for number in range(300))
+    assert listed.count(desk.spool.directory(WAITING)) <= 3
+
+
 def test_an_array_has_a_task_for_each_index_or_command(desk: Desk, queue: Queue) -> None:
     """As with --array and --each; its handle has handles of its tasks."""
     of_indices = queue.submit(["echo", "{index}", "{{index}}"], array="2-6:2%3", name="a")
@@ -315,7 +337,9 @@ def test_a_job_that_was_run_again_is_known_again_once_it_is_refreshed(desk: Desk
     desk.rq("rerun", "1")
     assert job.state is State.FAILED
     assert job.refresh() is job
-    assert (job.state, job.outcome) == (State.WAITING, None)
+    assert (job.outcome, queue.states([job])) == (None, [State.WAITING])
+    with pytest.raises(TimeoutError):
+        job.wait(0.1)
 
 
 ENDS = [
@@ -383,7 +407,8 @@ def test_an_array_ends_with_its_last_task(desk: Desk, queue: Queue) -> None:
     end(desk, "1_0")
     end(desk, "1_1", FAILED, exit_code=3, reason="exit")
     assert array.outcome is None
-    assert array.state is State.WAITING
+    assert queue.states([array, array.tasks[1]]) == [State.WAITING, State.FAILED]
+    assert not queue.are_ended([array])
     with pytest.raises(roundq.WaitTimeout):
         array.wait(0)
     end(desk, "1_2", FAILED, exit_code=2, reason="exit")

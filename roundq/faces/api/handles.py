@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from roundq.actors.listing import ORDER, Row, state_of
+from roundq.actors.listing import Row, state_of
 from roundq.faces.api import written
 from roundq.words.ends import Outcome
 from roundq.words.errors import JobCanceled, JobFailed, JobLost, JobUnsuccessful, RoundqError, UsageError
@@ -75,14 +76,12 @@ class Job:
     def state(self) -> State:
         """Where it is now. An array is in the first of these in which a task of it is: running, claimed,
         waiting, held, failed, zombie, canceled, completed."""
-        states = self._queue.states(self.jobs)
-        counts = {state: states.count(State(state)) for state in ORDER}
-        return State(state_of(counts))
+        return self._queue.states([self])[0]
 
     @property
     def outcome(self) -> Outcome | None:
         """How it ended; None if it has not. Of an array what `wait` returns."""
-        if not self._queue.are_ended(self.jobs):
+        if not self.state.has_ended:
             return None
         return self._outcome()
 
@@ -160,6 +159,10 @@ class Job:
         """Its tasks, or else itself: each has a record of its own."""
         return self._tasks or (self,)
 
+    def _state_of(self, states: Sequence[str]) -> State:
+        """Its state, if its tasks, or else itself, are in these."""
+        return State(state_of(Counter(states)))
+
     def _alone(self, what: str) -> Row:
         if self._tasks:
             raise UsageError(
@@ -183,7 +186,7 @@ class Job:
             return written.outcome_of(self._alone("outcome"))
         outcomes = [task._outcome() for task in self._tasks]
         bad = [one for one in zip(self._tasks, outcomes, strict=True) if not one[1].is_well]
-        worst = State(state_of({state: sum(one.state == state for one in outcomes) for state in ORDER}))
+        worst = self._state_of([one.state.value for one in outcomes])
         if not bad:
             return Outcome(worst, 0, sentence="completed")
         told = "; ".join(f"{task.id} {outcome.sentence}" for task, outcome in bad[:_TOLD_MOST])

@@ -31,6 +31,8 @@ class Looks:
         self._wanted: Counter[str] = Counter()
         self._ended: dict[str, Row] = {}
         self._unknown: frozenset[str] = frozenset()
+        #: Those that nobody wanted for a while: what was known of them may be true no more.
+        self._stale: set[str] = set()
         self._next_s = 0.0
         self._count = 0
 
@@ -51,6 +53,8 @@ class Looks:
                     self._wanted[job_id] -= 1
                     if self._wanted[job_id] <= 0:
                         del self._wanted[job_id]
+                        self._ended.pop(job_id, None)
+                        self._stale.add(job_id)
 
     def is_due(self) -> bool:
         """Whether the next `step` looks, which takes the time of a listing."""
@@ -62,10 +66,13 @@ class Looks:
             return max(self._next_s - self._clock(), WAIT_MIN_S)
         try:
             with self._changed:
-                wanted = list(self._wanted)
-            self._awaited.look(dict.fromkeys(wanted))
+                wanted = dict.fromkeys(self._wanted)
+                stale, self._stale = self._stale, set()
+            self._awaited.forget(stale)
+            self._awaited.look(wanted)
             with self._changed:
-                self._ended = dict(self._awaited.ended)
+                found = self._awaited.ended.items()
+                self._ended = {job_id: row for job_id, row in found if job_id not in self._stale}
                 self._unknown = frozenset(self._awaited.unknown)
                 self._count += 1
                 # Who came meanwhile has its jobs looked for at once.

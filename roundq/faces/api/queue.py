@@ -6,7 +6,7 @@ import os
 import threading
 import time as clocks
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from roundq.faces.api import options as asked
@@ -135,10 +135,10 @@ class Queue:
         raise UsageError(f"{word!r} means {len(rows)} jobs, not one", "Queue.jobs finds several")
 
     def states(self, jobs: Iterable[Job]) -> list[State]:
-        """Where these jobs are now, of one look."""
+        """Where these jobs are now, of one look; an array as `Job.state` says."""
         jobs = list(jobs)
-        rows = self._now([job.id for job in jobs if job._ended is None])
-        return [State((job._ended or rows[job.id]).state) for job in jobs]
+        rows = self._now({one.id: None for job in jobs for one in job.jobs if one._ended is None})
+        return [job._state_of([(one._ended or rows[one.id]).state for one in job.jobs]) for job in jobs]
 
     def are_ended(self, jobs: Iterable[Job]) -> bool:
         """Whether all of these jobs have ended; one look tells."""
@@ -215,7 +215,7 @@ class Queue:
 
         asker = self._person()
         each = {one.id: one for job in jobs for one in job.jobs if one._ended is None}
-        rows = self._now(list(each))
+        rows = self._now(each)
         done: list[Job] = []
         pending = [row.entry for row in rows.values() if row.state in PENDING_STATES]
         if len(pending) > _FEW:
@@ -294,7 +294,7 @@ class Queue:
             tell(f"{len(found.undecided)} job files cannot be read, such as that of {found.undecided[0]}")
         return named.only_current(found)
 
-    def _now(self, ids: Sequence[str]) -> dict[str, Row]:
+    def _now(self, ids: Collection[str]) -> dict[str, Row]:
         """The rows of these jobs, most of them without a record. Raises NoSuchJob for one that is nowhere."""
         from roundq.actors.listing import Row
         from roundq.actors.selection import past_rows

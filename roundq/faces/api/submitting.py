@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from roundq.actors import checks, submission
 from roundq.faces.api import options as asked
@@ -36,39 +36,75 @@ def jobs(queue: Queue, described: Sequence[Described]) -> list[Job]:
             f"that is more than {LINES_MAX:,} jobs", "submit them in several parts, or as an array"
         )
     desk = _Desk(queue)
+    asker = desk.asker
+    look = _Checks(desk)
     all_jobs: list[words.Job] = []
-    told: list[argparse.Namespace] = []
-    known: set[tuple[int, int, str]] = set()
-    for command, options in described:
+    groups: dict[int, _Group] = {}
+    for place, (command, options) in enumerate(described):
         parsed = asked.parsed(options)
-        environ = desk.environ(options)
         job = desk.describe(command, parsed)
-        if not told or id(parsed) != id(told[-1]):
-            desk.warn(submission.check(job, environ, desk.asker.spool, desk.asker.config, desk.asker.node))
-        elif (key := (id(parsed), id(environ), command[0])) not in known:
-            checks.check_command(job, environ)
-            known.add(key)
-        checks.check_record(job)
-        order = run.patient(Order([job], ()), parsed, desk.asker)
-        desk.warn(order.warnings)
-        all_jobs.append(desk.with_environment(order.jobs[0], options))
-        told.append(parsed)
-    on_hold = {parsed.hold for parsed in told}
+        look.check(job, desk.environ(options))
+        all_jobs.append(job)
+        groups.setdefault(id(parsed), _Group(parsed, [])).places.append(place)
+    for group in groups.values():
+        # What they wait for is looked up once for those that ask for the same.
+        order = run.patient(Order([all_jobs[place] for place in group.places], ()), group.parsed, asker)
+        desk.warn([*order.warnings, *news.check(group.parsed, asker)])
+        for place, job in zip(group.places, order.jobs, strict=True):
+            all_jobs[place] = job
+    on_hold = {group.parsed.hold for group in groups.values()}
     if len(on_hold) > 1:
         raise UsageError("hold: some of these jobs are to be held and some not", "submit them apart")
-    asker = desk.asker
-    desk.warn(sentence for parsed in _distinct(told) for sentence in news.check(parsed, asker))
     submission.admit(asker.spool, asker.config, len(all_jobs))
-    ids = submission.submit(asker.spool, all_jobs, desk.base, asker.node, on_hold=on_hold.pop())
-    for parsed in _distinct(told):
-        of = [place for place, one in enumerate(told) if one is parsed]
-        desk.ask_news(parsed, [all_jobs[place] for place in of], [ids[place] for place in of], 0)
+    complete = [
+        desk.with_environment(job, options) for job, (_, options) in zip(all_jobs, described, strict=True)
+    ]
+    ids = submission.submit(asker.spool, complete, desk.base, asker.node, on_hold=on_hold.pop())
+    for group in groups.values():
+        desk.ask_news(
+            group.parsed,
+            [complete[place] for place in group.places],
+            [ids[place] for place in group.places],
+            0,
+        )
     desk.start_daemon()
     return [Job(queue, job_id) for job_id in ids]
 
 
-def _distinct(told: Sequence[argparse.Namespace]) -> list[argparse.Namespace]:
-    return list({id(parsed): parsed for parsed in told}.values())
+class _Group(NamedTuple):
+    """Jobs of one submission, by their places in it, that ask for the same but for their commands."""
+
+    parsed: argparse.Namespace
+    places: list[int]
+
+
+class _Checks:
+    """Whether jobs could ever run, as `submission.check`; what is the same for several is looked at once."""
+
+    def __init__(self, desk: _Desk) -> None:
+        self._desk = desk
+        self._known: set[object] = set()
+        self._is_listed = checks.remembering()
+
+    def check(self, job: words.Job, environ: Mapping[str, str]) -> None:
+        """Raises JobRefused, CommandNotFound or NotExecutable; warns."""
+        if self._is_new("directory", job.directory):
+            checks.check_directory(job)
+        if self._is_new("command", job.command[0], job.directory, environ.get("PATH")):
+            checks.check_command(job, environ)
+        if self._is_new("output", job.directory, job.output, job.error, job.jobname, job.max_output):
+            checks.check_output(job, self._is_listed)
+        checks.check_record(job)
+        needs = job.cores, job.memory_required, job.gpus, job.licenses, job.nodes, job.exclude, job.features
+        if self._is_new("needs", needs):
+            asker = self._desk.asker
+            self._desk.warn(submission.warnings(job, asker.spool, asker.config, asker.node))
+
+    def _is_new(self, *what: object) -> bool:
+        if what in self._known:
+            return False
+        self._known.add(what)
+        return True
 
 
 def indices(queue: Queue, command: Sequence[str], spec: str, options: Mapping[str, Any]) -> Job:
