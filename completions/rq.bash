@@ -65,6 +65,21 @@ _rq() {
         esac
         return
     fi
+    if [ "$verb" = dirjobs ]; then
+        # Behind the directory is a command.
+        place=$((place + 1))
+        while [ "$place" -lt "$COMP_CWORD" ] && [ "${COMP_WORDS[place]}" != -- ]; do
+            place=$((place + 1))
+        done
+        if [ "$place" -lt "$COMP_CWORD" ]; then
+            if [ $((place + 1)) -eq "$COMP_CWORD" ]; then
+                COMPREPLY=($(compgen -c -- "$cur"))
+            elif declare -F _command_offset >/dev/null; then
+                _command_offset $((place + 1))
+            fi
+            return
+        fi
+    fi
     if [ "$verb" = run ]; then
         # Where the command begins, its own words follow.
         place=$((place + 1))

@@ -6,8 +6,10 @@ The numbers of the defects are those of the study of dirjobs at which this modul
 from __future__ import annotations
 
 import errno
+import inspect
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from roundq.dirjobs import DirJobs, DirJobsError, DoubleRun, double_runs
+from roundq.dirjobs import DirJobs, DirJobsError, DoubleRun, Job, double_runs
 from roundq.faces.api.means import Means, me
 from roundq.words import jobdir as words
 from roundq.words.errors import UsageError
@@ -212,6 +214,23 @@ def test_jobs_are_taken_at_random_unless_told_otherwise(jobs: Path) -> None:
         drawn.append(job.name())
         job.done()
     assert drawn != sorted(drawn)
+
+
+def test_the_manual_tells_what_there_is() -> None:
+    """The class with its arguments, as dirjobs has them, and every method."""
+    page = (Path(__file__).parents[2] / "man" / "roundq.3").read_text()
+    told = page.partition(".Sh DIRJOBS")[2].partition(".Sh ")[0]
+    arguments = " ".join(
+        f'"{one.name}"' if one.default is one.empty else f"{one.name}={one.default!r}"
+        for one in inspect.signature(DirJobs).parameters.values()
+    )
+    assert arguments == (
+        "\"jobsdir\" wid='w1' rnd_job=True job_ext='.txt' worker_sync=False sync_time=1 job_filter=None"
+    )
+    assert f".It Fn DirJobs {arguments}\n" in told
+    for kind in (DirJobs, Job):
+        for name in vars(kind):
+            assert name.startswith("_") or re.search(rf"^\.(It )?Fn {name}\b", told, re.MULTILINE), name
 
 
 # ---------------------------------------------------------------- its defects

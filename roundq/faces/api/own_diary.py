@@ -164,6 +164,16 @@ def _owners(claim: Claim, diaries: Collection[Diary]) -> list[Diary]:
     ]
 
 
+def is_free(wid: str, path: str, author: Author) -> bool:
+    """Whether no worker of the job directory at this path that may still live is called so."""
+    directory = JobDir(path)
+    diaries = [diary for diary in directory.diaries() if diary.wid == wid]
+    for diary in diaries:
+        if not (diary.is_inherited or diary.has_left or (diary.author and is_dead(diary.author, author))):
+            return False
+    return all(_owners(claim, diaries) for claim in directory.claims() if claim.wid == wid)
+
+
 def _where(owners: Collection[Diary]) -> str:
     told = [f"{one.author.node}, pid {one.author.process.pid}" for one in owners if one.author]
     return f" ({visible('; '.join(told))})" if told else ""

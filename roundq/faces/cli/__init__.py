@@ -83,6 +83,7 @@ VERBS = {
     "top": Verb("top", "show nodes, users and jobs on a live screen"),
     "daemon": Verb("daemon", "run your daemon on this node"),
     "worker": Verb("worker", "work off your queue here, in the foreground"),
+    "dirjobs": Verb("dirjobs", "run a command for each file of a job directory"),
     "doctor": Verb("doctor", "check the home file system, the queue and this node"),
 }
 #: What else stands where a verb does.
