@@ -19,7 +19,7 @@ from roundq.words.states import ENDED_STATES, OWNED_STATES, STATES
 
 #: How soon to look again, in seconds: at first, and at most, while jobs run here or elsewhere.
 WAIT_MIN_S, WAIT_HERE_S, WAIT_MAX_S = 0.05, 0.5, 2.0
-#: How long an ended record that cannot be read is given to become readable.
+#: How long an ended record that cannot be read is given to become readable, and a home to be listed.
 UNREADABLE_S = 10.0
 #: A job that was met nowhere in so many looks in a row does not exist.
 LOOKS_IN_VAIN = 3
@@ -51,6 +51,8 @@ class Awaited:
         for shelf in self._shelves:
             shelf.freshness.late_s = late_s
         self._by_id: dict[str, list[Entry]] | None = None
+        #: Since when not all states could be listed, None if they could.
+        self._blind_since_s: float | None = None
         self._missed: dict[str, int] = {}
         self._met_s: dict[str, float] = {}
         self._unreadable_since_s: dict[str, float] = {}
@@ -78,13 +80,27 @@ class Awaited:
             for job_id in ids:
                 known.pop(job_id, None)
 
+    @property
+    def is_blind(self) -> bool:
+        """Whether the last look could not list all states, and that began lately: then it proves nothing
+        that a job was not met."""
+        since_s = self._blind_since_s
+        return since_s is not None and self._clock() - since_s <= UNREADABLE_S
+
     def find(self, wanted: Collection[str]) -> dict[str, Entry]:
         """Where these jobs are now; those that are not met are left out."""
+        is_whole = True
         # In the order of the states, so that a job that moves on meanwhile is still met.
         for shelf in self._shelves:
-            with contextlib.suppress(OSError):
+            try:
                 if shelf.look(self._clock()):
                     self._by_id = None
+            except OSError:
+                is_whole = False
+        if is_whole:
+            self._blind_since_s = None
+        elif self._blind_since_s is None:
+            self._blind_since_s = self._clock()
         if self._by_id is None:
             self._by_id = {}
             for shelf in self._shelves:
@@ -98,8 +114,11 @@ class Awaited:
                 met[job_id] = entries[-1]
             if len(entries) > 1:
                 twice.append(job_id)
-        # Two names of one job: what is right takes a look into them.
-        return met | locate(self.spool, twice) if twice else met
+        if twice:
+            # Two names of one job: what is right takes a look into them.
+            with contextlib.suppress(OSError):
+                met |= locate(self.spool, twice)
+        return met
 
     def _meet(self, job_id: str) -> None:
         """Counts how often a job was met nowhere, and looks for it in the history in the end."""
@@ -108,6 +127,8 @@ class Awaited:
             self._met_s[job_id] = self._clock()
             return
         first_s = self._met_s.setdefault(job_id, self._clock())
+        if self.is_blind:
+            return
         self._missed[job_id] = self._missed.get(job_id, 0) + 1
         if self._missed[job_id] < LOOKS_IN_VAIN or self._clock() - first_s < self.late_s:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from roundq.actors import outcome, queue, submission
 from roundq.actors.listing import Row
 from roundq.records import cards, census
 from roundq.records import spool as spools
+from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
 from roundq.words.errors import NoSuchJob, RoundqError, SpoolError, SpoolFull, SpoolUnsafe, WaitTimeout
 from roundq.words.job import NS, Job, Record
@@ -543,6 +545,26 @@ def test_where_names_are_seen_late_none_is_called_missing_before(homes: Homes, a
     with pytest.raises(NoSuchJob):
         queue.wait(ann, ["99"], late_s=60.0, clock=nowhere.clock, pause=nowhere.pause)
     assert nowhere.now_s >= 160.0
+
+
+def test_a_home_that_cannot_be_listed_for_a_while_does_not_hide_a_job(
+    homes: Homes, ann: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it was met nowhere then proves nothing; a home that stays so is told of in the end."""
+    homes.put(ann, COMPLETED, "1", a_record(began_s=5, ended_s=1))
+    look = Shelf.look
+
+    def refused(*_: object) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Shelf, "look", refused)
+    later = Time(*[lambda: None] * 6, lambda: monkeypatch.setattr(Shelf, "look", look))
+    assert wait(ann, later, "1") == {"1": COMPLETED}
+    monkeypatch.setattr(Shelf, "look", refused)
+    never = Time()
+    with pytest.raises(NoSuchJob):
+        wait(ann, never, "1")
+    assert never.now_s > 100 + queue.UNREADABLE_S
 
 
 def test_a_zero_timeout_looks_once(homes: Homes, ann: Spool) -> None:

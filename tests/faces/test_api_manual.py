@@ -43,8 +43,8 @@ def signature(function: object) -> list[str]:
     found = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
         default = "" if parameter.default is parameter.empty else f"={parameter.default!r}".replace("'", '"')
-        star = {parameter.VAR_POSITIONAL: "*", parameter.VAR_KEYWORD: "**"}.get(parameter.kind, "")
-        found.append(f"{star}{parameter.name}{default}")
+        stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+        found.append(f"{stars.get(parameter.kind, '')}{parameter.name}{default}")
     return found
 
 

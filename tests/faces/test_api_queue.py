@@ -246,6 +246,22 @@ def test_a_job_that_no_node_could_run_is_warned_of(desk: Desk, queue: Queue) -> 
     assert len(waiting(desk)) == 1
 
 
+def test_threads_may_submit_at_once(desk: Desk, queue: Queue) -> None:
+    """Each job has a number of its own."""
+    jobs: list[Job] = []
+
+    def submit() -> None:
+        jobs.extend(queue.submit(["true"]) for _ in range(5))
+
+    threads = [threading.Thread(target=submit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len({job.id for job in jobs}) == 40
+    assert len(waiting(desk)) == 40
+
+
 def test_a_queue_is_that_of_its_home(desk: Desk, tmp_path: Path) -> None:
     """And its jobs get that home; a home that is not there is an error when it is needed."""
     (tmp_path / "other").mkdir()

@@ -100,7 +100,7 @@ class Looks:
         """How many looks there were."""
         return self._count
 
-    def entries(self, ids: Collection[str]) -> dict[str, Entry]:
-        """Where these jobs are now; those that are not met are left out."""
+    def entries(self, ids: Collection[str]) -> tuple[dict[str, Entry], bool]:
+        """Where these jobs are now; those that are not met are left out. And whether that means anything."""
         with self._eye:
-            return self._awaited.find(dict.fromkeys(ids))
+            return self._awaited.find(dict.fromkeys(ids)), not self._awaited.is_blind

@@ -308,10 +308,11 @@ class Queue:
         late_s = asker.config.settle_s
         began_s, looks = clocks.monotonic(), 0
         while left:
-            for job_id, entry in self._looking().entries(left).items():
+            met, is_sure = self._looking().entries(left)
+            for job_id, entry in met.items():
                 found[job_id] = Row(asker.spool, entry, None, None, True)
             left = [job_id for job_id in left if job_id not in found]
-            looks += 1
+            looks += is_sure
             if left and looks >= _LOOKS and clocks.monotonic() - began_s >= late_s:
                 # They may have ended long ago.
                 for job_id in left:
