@@ -43,7 +43,10 @@ def signature(function: object) -> list[str]:
     found = []
     for parameter in list(inspect.signature(function).parameters.values())[1:]:
         default = "" if parameter.default is parameter.empty else f"={parameter.default!r}".replace("'", '"')
-        stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+        stars: dict[object, str] = {
+            inspect.Parameter.VAR_POSITIONAL: "*",
+            inspect.Parameter.VAR_KEYWORD: "**",
+        }
         found.append(f"{stars.get(parameter.kind, '')}{parameter.name}{default}")
     return found
 
