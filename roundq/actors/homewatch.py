@@ -190,6 +190,16 @@ class HomeWatch(threading.Thread):
         self._there = spools.requests(self.spool).get(self.entry.id, set())
         return next((verb for verb in self.verbs if verb in self._there and self._means_us(verb)), None)
 
+    def is_to_restart(self) -> bool:
+        """Whether a restart was asked for that nobody saw before the command ended. Looks itself."""
+        if not self.record.job.restartable:
+            return False
+        try:
+            asked = "restart" in spools.requests(self.spool).get(self.entry.id, ())
+            return asked and self._means_us("restart")
+        except OSError:
+            return False
+
     def _means_us(self, verb: str) -> bool:
         if verb == "cancel" or self.record.process is None:
             return True

@@ -156,6 +156,9 @@ def _execute(
         by_kernel = life.killed_by_kernel() if why is None else None
         # Nothing that touches the home comes before the stop: a file server that hangs must not delay it.
         life.stop(why)
+        # A command may have asked for it just before it ended.
+        if why is None and life.status != 0 and by_kernel is None and watch.is_to_restart():
+            why = "restart"
         outcome = classified(
             why,
             life.status,

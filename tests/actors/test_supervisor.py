@@ -346,6 +346,25 @@ def test_restart_requeues_it_as_the_next_attempt(home: SpoolHome) -> None:
     assert home.pids() == []
 
 
+def test_a_command_may_ask_for_its_restart_and_end_at_once(home: SpoolHome) -> None:
+    """Before anybody has looked for requests; one that ends well, or is not restartable, is not run again."""
+    script = (
+        'printf "%s\\n" "$RQ_MARK" > .request && mv .request .roundqueue/requests/"$RQ_JOB_ID".restart;'
+        ' exit "$1"'
+    )
+    again = home.submit("/bin/sh", "-c", script, "-", "75", restartable=True)
+    record = home.run(again)
+    assert home.state(again) == "waiting"
+    assert [(one.reason, one.exit_code) for one in record.attempts] == [("restarted", 75)]
+    assert spools.requests(home.spool) == {}
+    well = home.submit("/bin/sh", "-c", script, "-", "0", restartable=True)
+    home.run(well)
+    assert home.state(well) == "completed"
+    once = home.submit("/bin/sh", "-c", script, "-", "75")
+    home.run(once)
+    assert home.state(once) == "failed"
+
+
 @pytest.mark.parametrize(("restartable", "done"), [(True, "restart"), (False, None)])
 def test_what_may_not_run_twice_is_not_restarted_by_any_request(
     home: SpoolHome, restartable: bool, done: str | None

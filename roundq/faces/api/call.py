@@ -26,9 +26,11 @@ def command(interpreter: str, parcel: str, numbers: range, number: int) -> tuple
     """The command of the job that runs these calls of a parcel."""
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
     # With -m the working directory would come first, and a random.py there in place of the library's.
+    # And before all imports: who is told meanwhile is told when they are done.
     code = (
-        f"import sys; sys.path[:] = [{home!r}, *filter(None, sys.path)]; from roundq.faces.api import call;"
-        " sys.exit(call.main(sys.argv[1:]))"
+        f"import sys; sys.path[:] = [{home!r}, *filter(None, sys.path)];"
+        " import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]);"
+        " from roundq.faces.api import call; sys.exit(call.main(sys.argv[1:]))"
     )
     return interpreter, "-c", code, parcel, f"{numbers.start}-{numbers.stop}", str(number)
 
@@ -40,6 +42,7 @@ def main(arguments: list[str]) -> int:
     numbers = range(int(first), int(end))
     running = Running()
     signal.signal(signal.SIGUSR2, running.hear)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR2])
     try:
         parcel = calls.read_parcel(path)
     except FileNotFoundError:
@@ -77,6 +80,8 @@ class _Runner:
             for args, kwargs in todo:
                 values.append(self._call(fn, args, kwargs))
         except Requeue:
+            # It may be told once more, which would kill an interpreter that is about to leave.
+            signal.signal(signal.SIGUSR2, signal.SIG_IGN)
             return AGAIN
         except BaseException as error:
             # As in other executors: what ends a function ends no more than that.
