@@ -168,7 +168,7 @@ def test_what_no_environment_can_hold_is_refused(desk: Desk, queue: Queue, env: 
 def test_many_jobs_are_submitted_all_or_none(desk: Desk, queue: Queue) -> None:
     """What each asks for is its own."""
     with pytest.raises(roundq.CommandNotFound):
-        queue.submit_many([["true"], ["no-such-command"]])
+        queue.submit_many([["true"], ["./no-such-command"]])
     with pytest.raises(roundq.UsageError, match="hold"):
         queue.submit_many([["true"], {"command": ["true"], "hold": True}])
     with pytest.raises(roundq.UsageError, match="no command"):
@@ -232,7 +232,7 @@ def test_an_array_has_a_task_for_each_index_or_command(desk: Desk, queue: Queue)
     with pytest.raises(roundq.UsageError, match="no task"):
         queue.submit_array([])
     with pytest.raises(roundq.CommandNotFound):
-        queue.submit_array([["true"], ["no-such-command"]])
+        queue.submit_array([["true"], ["./no-such-command"]])
     with pytest.raises(roundq.UsageError, match="array"):
         of_indices.stdout_path  # noqa: B018
 
