@@ -233,6 +233,16 @@ def test_a_module_that_is_not_on_the_node_is_named(exchange: Path, tmp_path: Pat
     assert "sys.path" in (error.hint or "")
 
 
+def test_what_an_earlier_attempt_gave_is_forgotten(exchange: Path) -> None:
+    """When the next one dies, its result must not be taken for that one's."""
+    parcel = sent(exchange, lambda: 1 / 0, ((), {}))
+    assert ran(parcel, 1).returncode == 1
+    calls.write_parcel(str(parcel), os._exit, [((9,), {})], SETUP)
+    assert ran(parcel, 1, RQ_RESTART_COUNT="1").returncode == 9
+    with pytest.raises(FileNotFoundError):
+        returns(parcel)
+
+
 def test_a_call_whose_program_has_ended_says_so(exchange: Path) -> None:
     process = ran(exchange / "9", 1)
     assert process.returncode == 1

@@ -17,6 +17,7 @@ from typing import Any
 from roundq.faces.api import calls
 from roundq.faces.api.checkpoint import Requeue, Running
 from roundq.words.errors import ExchangeError
+from roundq.world import files
 
 #: What sysexits.h calls a temporary failure.
 AGAIN = 75
@@ -90,6 +91,8 @@ class _Runner:
 
     def _calls(self, numbers: range) -> tuple[Callable[..., Any], Any]:
         if os.environ.get("RQ_RESTART_COUNT", "0") != "0":
+            # What an earlier attempt gave is not what this one does.
+            files.remove(f"{self._stem}.{calls.RESULT}")
             try:
                 fn, call = calls.read_state(f"{self._stem}.{calls.STATE}")
                 return fn, [call]
