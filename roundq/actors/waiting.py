@@ -183,10 +183,6 @@ class WaitingList:
         """Whether all that was listed was read, as far as it can be."""
         return not self._is_unread
 
-    def passed(self) -> list[Entry]:
-        """What waits and is not taken, since no word of its user means it."""
-        return [entry for entry, _ in self._passed.values()]
-
     def environments(self) -> set[str] | None:
         """The environments of what waits; None if some job of the queue was not read or cannot be."""
         if self._is_unread or self._broken:

@@ -260,7 +260,7 @@ def test_what_it_does_not_take_is_not_on_its_card_and_stays_as_it_is(home: Spool
         taken
     ]
     assert one.waiting.environments() == {digest}
-    assert len(one.waiting.passed()) == 1
+    assert len(one.waiting._passed) == 1
     card = cards.read(home.spool, NODE)
     assert (card.waiting, card.worker, len(card.said)) == (1, "jobs of set fit", 1)
     assert commons.public(card, shows_names=True).worker == ""
@@ -287,7 +287,7 @@ def test_of_a_large_array_a_few_tasks_tell_whether_it_is_taken(
     one.look(100.0, 15.0)
 
     assert len(one) == taken
-    assert len(one) + len(one.passed()) == count
+    assert len(one) + len(one._passed) == count
     assert len(read) < ALIKE_LEAST
 
 
@@ -303,14 +303,14 @@ def test_a_job_that_is_changed_is_judged_anew(home: SpoolHome) -> None:
     new.write_bytes(formats.dump(replace(record, job=replace(record.job, set="fit"))))
     new.rename(spools.path_of(home.spool, entry))
     one.look(200.0, 15.0)
-    assert (len(one), one.passed()) == (1, [])
+    assert (len(one), one._passed) == (1, {})
 
 
 def test_what_an_expression_says_of_time_is_asked_again(home: SpoolHome) -> None:
     home.submit("true", submitted_ns=1)
     one = WaitingList(home.spool, LOG, intake(["age<1s"]))
     one.look(100.0, 15.0)
-    assert len(one.passed()) == 1
+    assert len(one._passed) == 1
     one._intake = intake(["age>1s"])
     one.look(100.0 + PASSED_S - 1, 15.0)
     assert len(one) == 0
