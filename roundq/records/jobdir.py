@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Protocol
 
@@ -31,7 +31,7 @@ class Disk(Protocol):
 
     def names(self, directory: str, /) -> list[str]: ...
     def move(self, source: str, target: str, /) -> bool: ...
-    def move_new(self, source: str, target: str, /) -> bool: ...
+    def move_new(self, source: str, target: str, may_be_ours: Callable[[], bool] = ..., /) -> bool: ...
     def remove(self, path: str, /) -> bool: ...
     def read(self, path: str, /, *, most: int) -> bytes: ...
     def append(self, path: str, data: bytes, /, *, sync: bool) -> int: ...
@@ -84,10 +84,10 @@ class JobDir:
                 self._disk.remove(temporary)
             raise
 
-    def claim(self, claim: Claim) -> bool:
-        """Takes a waiting job for a worker; whether it did. Raises FileExistsError if it has one of this
-        name."""
-        return self._disk.move_new(f"{self.path}/{WAITING}/{claim.name}", self.running(claim))
+    def claim(self, claim: Claim, is_alone: Callable[[], bool] = lambda: True) -> bool:
+        """Takes a waiting job for a worker; whether it did. `is_alone` tells whether no other worker of its
+        id is known to try the same. Raises FileExistsError if there is such a claim."""
+        return self._disk.move_new(f"{self.path}/{WAITING}/{claim.name}", self.running(claim), is_alone)
 
     def give_back(self, claim: Claim) -> bool:
         """Lets a claimed job wait again; whether the claim was there. Raises FileExistsError if one of its
@@ -157,10 +157,11 @@ class JobDir:
         self._read = found
         return [diary for _, diary in found.values() if diary]
 
-    def inherit(self, diary: str) -> bool:
-        """Takes over what a dead worker left open; whether nobody else did. Its runs stay known."""
+    def inherit(self, diary: str, heir: str) -> bool:
+        """Takes over what a dead worker left open, for the worker of the diary `heir`; whether nobody else
+        did. Its runs stay known."""
         path = f"{self.path}/{DIARIES}/{diary}"
-        return self._disk.move(path, f"{path}{words.INHERITED}")
+        return self._disk.move(path, f"{path}{words.INHERITED}{heir}")
 
     def age_s(self, diary: str, than: str) -> float:
         """How many seconds before another diary this one was last written to, by the time of the file

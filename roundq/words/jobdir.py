@@ -20,8 +20,8 @@ from roundq.words.job import Identity
 WAITING, RUNNING, DONE, FAILED, DIARIES = "00_waiting", "01_running", "02_done", "99_failed", ".workers"
 #: Those that a person sees.
 STATES = (WAITING, RUNNING, DONE, FAILED)
-#: Ends the name of a diary of which a later worker goes on with what was open.
-INHERITED = ".inherited"
+#: Stands between the name of a diary and that of the worker that goes on with what was open in it.
+INHERITED = "~"
 _WID = re.compile("[a-zA-Z0-9]+")
 
 
@@ -80,10 +80,11 @@ class Run(NamedTuple):
 
 
 class Diary(NamedTuple):
-    """What a diary tells: `open` is the job that was claimed last and has not ended, `is_running` whether it
-    is known to have begun; `has_left` that its worker ended in good order, `is_inherited` that another went
-    on with what it left. `author` is None if it cannot be read."""
+    """What a diary tells, of this file and id: `open` is the job that was claimed last and has not ended,
+    `is_running` whether it is known to have begun; `has_left` that its worker ended in good order,
+    `is_inherited` that another went on with what it left. `author` is None if it cannot be read."""
 
+    file: str
     id: str
     wid: str
     author: Author | None
@@ -92,11 +93,6 @@ class Diary(NamedTuple):
     runs: tuple[Run, ...]
     has_left: bool
     is_inherited: bool
-
-    @property
-    def file(self) -> str:
-        """Its name."""
-        return self.id + (INHERITED if self.is_inherited else "")
 
     def running(self) -> Run | None:
         """The run that has not ended."""
@@ -145,7 +141,7 @@ def parse(file: str, content: bytes) -> Diary | None:
     wid, dot, rest = file.partition(".")
     if not (dot and rest and is_wid(wid)):
         return None
-    own_id = file.removesuffix(INHERITED)
+    own_id, inherited, _ = file.partition(INHERITED)
     author: Author | None = None
     opened: str | None = None
     is_running = has_left = False
@@ -178,8 +174,7 @@ def parse(file: str, content: bytes) -> Diary | None:
         elif verb and name == opened:
             opened, is_running = None, False
         has_left = has_left or told.get("left") is True
-    is_inherited = own_id != file
-    return Diary(own_id, wid, author, opened, is_running, tuple(found), has_left, is_inherited)
+    return Diary(file, own_id, wid, author, opened, is_running, tuple(found), has_left, bool(inherited))
 
 
 def _author(told: dict[str, Any]) -> Author | None:

@@ -394,13 +394,17 @@ def move(source: str, target: str) -> bool:
     return _moved(source, target, os.rename)
 
 
-def move_new(source: str, target: str) -> bool:
+def move_new(source: str, target: str, may_be_ours: Callable[[], bool] = lambda: True) -> bool:
     """As `move`, but replaces nothing: raises FileExistsError if something has the name `target`.
 
-    Where the file system cannot do so in one step (NFS, WebDAV) the name is asked for before, so there two
-    nodes that give one name at the same time may still replace: let names tell who gives them.
+    Where the file system cannot do so in one step (NFS, WebDAV) the name is only asked for before. If others
+    may give that name to the same file, `may_be_ours` tells, after an error and before it is looked, whether
+    none of them is known to.
     """
-    return _moved(source, target, _rename_new)
+    # Else what had the name before would be taken for ours after an error.
+    if _is_taken(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
+    return _moved(source, target, _rename_new, may_be_ours)
 
 
 #: <linux/fs.h>, <fcntl.h>: for renameat2(2).
@@ -428,12 +432,15 @@ def _rename_new(source: str, target: str) -> None:
         number = ctypes.get_errno()
         if number not in _NO_RENAME_NEW:
             raise OSError(number, os.strerror(number), source, None, target)
-    if _is_taken(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
     os.rename(source, target)
 
 
-def _moved(source: str, target: str, rename: Callable[[str, str], None]) -> bool:
+def _moved(
+    source: str,
+    target: str,
+    rename: Callable[[str, str], None],
+    may_be_ours: Callable[[], bool] = lambda: True,
+) -> bool:
     tries = STALE_TRIES
     while True:
         try:
@@ -442,7 +449,7 @@ def _moved(source: str, target: str, rename: Callable[[str, str], None]) -> bool
         except OSError as error:
             if rename is _rename_new and error.errno == errno.EEXIST:
                 raise
-            if is_listed(target) and not is_listed(source):
+            if may_be_ours() and is_listed(target) and not is_listed(source):
                 return True
             if error.errno not in (errno.ENOENT, errno.ESTALE):
                 raise

@@ -67,7 +67,8 @@ def _measure(directory: Path, length: int, is_random: bool) -> None:
     order = "random" if is_random else "name"
     print(
         f"{length:10,}  {order:6} {first_s * 1000:7.1f} ms"
-        f" {next_s / length * 1e6:11.0f} us {done_s / length * 1e6:6.0f} us {lists:7} {anew_s * 1000:11.1f} ms"
+        f" {next_s / length * 1e6:11.0f} us {done_s / length * 1e6:6.0f} us {lists:7}"
+        f" {anew_s * 1000:11.1f} ms"
     )
 
 

@@ -77,10 +77,10 @@ class Disk:
         self.listed.append(os.path.basename(directory))
         return files.names(directory) + (self.ghosts if directory.endswith("00_waiting") else [])
 
-    def move_new(self, source: str, target: str) -> bool:
+    def move_new(self, source: str, target: str, may_be_ours: Callable[[], bool] = lambda: True) -> bool:
         if self.refusals:
             raise self.refusals.pop(0)
-        return files.move_new(source, target)
+        return files.move_new(source, target, may_be_ours)
 
 
 @pytest.fixture(autouse=True)
@@ -471,6 +471,63 @@ def test_defect_10_two_workers_of_one_id_do_not_run_one_job(
     assert "two workers are called w1: another has 1.txt" in caplog.text
 
 
+TWIN = """
+import sys, time
+from roundq.dirjobs import DirJobs
+dj = DirJobs(sys.argv[1], rnd_job=False)
+print("ready", flush=True)
+sys.stdin.readline()
+while job := dj.next_and_lock():
+    print(job.name(), flush=True)
+    job.done()
+"""
+
+
+def test_defect_10_workers_that_all_have_the_default_id_run_each_job_once(jobs: Path) -> None:
+    """What one has claimed another, who came too late, does not take for its own claim."""
+    everything = [f"{number:03}.txt" for number in range(200)]
+    add(jobs, *everything)
+    twins = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWIN, str(jobs)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for twin in twins:
+        assert twin.stdout is not None
+        assert twin.stdout.readline() == "ready\n"
+    for twin in twins:
+        assert twin.stdin is not None
+        twin.stdin.write("go\n")
+        twin.stdin.flush()
+    ran = [name for twin in twins for name in twin.communicate(timeout=60)[0].split()]
+    assert [twin.returncode for twin in twins] == [0, 0, 0]
+    assert sorted(ran) == everything
+    assert where(jobs) == {"02_done": everything}
+
+
+def test_defect_10_a_claim_that_another_of_the_id_made_first_is_not_ours(
+    jobs: Path, worker: Callable[..., DirJobs], disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there when we looked, and is gone under the very name that we would give it."""
+    add(jobs, "1.txt")
+    twin = DirJobs(jobs)
+    real = files._rename_new
+
+    def later(source: str, target: str) -> None:
+        monkeypatch.setattr(files, "_rename_new", real)
+        assert twin.next_and_lock() is not None
+        real(source, target)
+
+    monkeypatch.setattr(files, "_rename_new", later)
+    assert worker().next_and_lock() is None
+    assert disk.listed
+
+
 def test_defect_10_a_claim_is_never_replaced(jobs: Path, worker: Callable[..., DirJobs]) -> None:
     """A further job of the same name waits until the first has ended."""
     add(jobs, "1.txt")
@@ -575,6 +632,17 @@ def test_a_job_that_somebody_moved_is_told(jobs: Path, worker: Callable[..., Dir
     with pytest.raises(DirJobsError, match=r"w1\.1\.txt is not there any more"):
         job.done()
     assert taken(dj) == "2.txt"
+
+
+def test_an_earlier_result_is_not_taken_for_this_one(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+    """The job is gone, and another of its name was done before."""
+    add(jobs, "1.txt")
+    job = worker().next_and_lock()
+    assert job is not None
+    os.unlink(job.path())
+    (jobs / "02_done" / "1.txt").touch()
+    with pytest.raises(DirJobsError, match=r"w1\.1\.txt is not there any more"):
+        job.done()
 
 
 def test_a_wait_that_is_interrupted_is_gone_on_with(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import fcntl
 import os
@@ -537,6 +538,47 @@ def record(tmp_path: Path) -> tuple[str, str]:
         (tmp_path / name).mkdir()
     (tmp_path / "waiting" / "1.job").touch()
     return str(tmp_path / "waiting" / "1.job"), str(tmp_path / "claimed" / "1@n.job")
+
+
+@pytest.mark.parametrize("has_renameat2", [True, False])
+def test_a_move_that_replaces_nothing(
+    has_renameat2: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where the file system does so in one step nor where it cannot; both files stay."""
+    if not has_renameat2:
+        monkeypatch.setattr(files, "_renameat2", lambda: None)
+    source, target = record(tmp_path)
+    assert files.move_new(source, target)
+    assert not files.move_new(source, target + "2")
+    Path(source).write_bytes(b"another")
+    with pytest.raises(FileExistsError):
+        files.move_new(source, target)
+    assert (Path(source).read_bytes(), Path(target).read_bytes()) == (b"another", b"")
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_that_only_knows_plain_renames_is_asked_for_the_name(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS."""
+
+    def refused(*_: object) -> int:
+        ctypes.set_errno(number)
+        return -1
+
+    monkeypatch.setattr(files, "_renameat2", lambda: refused)
+    source, target = record(tmp_path)
+    assert files.move_new(source, target)
+    Path(source).touch()
+    with pytest.raises(FileExistsError):
+        files.move_new(source, target)
+
+
+def test_a_move_that_replaces_nothing_is_refused_as_any(tmp_path: Path) -> None:
+    source, _ = record(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        files.move_new(source, str(tmp_path / "none" / "1.job"))
+    assert os.path.exists(source)
 
 
 def test_a_record_moves_once(tmp_path: Path) -> None:

@@ -281,7 +281,7 @@ class DirJobs:
         if self._is_synced:
             self._diary.look_at_runs(name, self._sync_s)
         try:
-            is_mine = self._dir.claim(Claim(self.wid, name))
+            is_mine = self._dir.claim(Claim(self.wid, name), lambda: self._diary.is_alone(name))
         except OSError:
             self._diary.lost(name)
             raise

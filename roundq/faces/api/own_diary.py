@@ -94,6 +94,12 @@ class OwnDiary:
 
     # ---------------------------------------------------------------- others
 
+    def is_alone(self, name: str) -> bool:
+        """Whether no other worker of this id, that may live, has noted that it claims this job."""
+        return not any(
+            (one.wid, one.open) == (self._wid, name) and not self.is_over(one) for one in self.of_others()
+        )
+
     def of_others(self) -> list[Diary]:
         """All diaries but this one."""
         return [diary for diary in self._dir.diaries() if diary.id != self.id]
@@ -149,7 +155,7 @@ class OwnDiary:
         if (
             owners
             and all(map(self._is_dead, owners))
-            and all(self._dir.inherit(one.id) for one in sorted(owners))
+            and all(self._dir.inherit(one.file, self.id) for one in sorted(owners))
         ):
             _log.info("going on with %s, which an earlier worker %s had", visible(claim.name), self._wid)
             return True
