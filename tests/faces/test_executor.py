@@ -122,6 +122,13 @@ def test_what_cannot_be_pickled_is_refused_at_once(executor: roundq.Executor) ->
         executor.submit(abs, threading.Lock())
 
 
+def test_without_cloudpickle_it_is_said_how_to_get_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    with pytest.raises(roundq.ExchangeError, match="cloudpickle, which is not installed") as caught:
+        place.executor()
+    assert caught.value.hint == "pip install 'roundq[api]'"
+
+
 def test_callbacks_may_submit_more(executor: roundq.Executor) -> None:
     got: list[Any] = []
     there = threading.Event()

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from roundq.faces.api import call, calls, watcher
-from roundq.faces.api.queue import Queue
+from roundq.faces.api.queue import Queue, tell
 from roundq.words.errors import RoundqError, UsageError
 from roundq.words.outputs import escaped
 
@@ -297,12 +297,18 @@ class _Shared:
         return found
 
     def cancel(self, futures: Sequence[CallFuture[Any]]) -> None:
-        """Cancels the jobs of those that no node has taken."""
+        """Cancels the jobs of those that no node has taken; warns of what could not be done."""
         open_ = {future.job.id: future for future in futures if not future.done() and not future.running()}
         if not open_:
             return
         with self.watch.canceling(open_):
-            for job in self.queue.cancel([future.job for future in open_.values()], only_waiting=True):
+            try:
+                done = self.queue.cancel([future.job for future in open_.values()], only_waiting=True)
+            except (OSError, RoundqError) as error:
+                # What was canceled all the same the next look tells.
+                tell(f"not all calls could be canceled: {error}")
+                return
+            for job in done:
                 open_[job.id].is_canceled_now()
 
 

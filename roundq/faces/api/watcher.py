@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from roundq.actors.awaited import Awaited
+from roundq.actors.awaited import WAIT_MAX_S, Awaited
 from roundq.faces.api import calls, written
 from roundq.words.errors import JobFailed, JobLost, RoundqError
-from roundq.words.states import CANCELED, COMPLETED, RUNNING, ZOMBIE
+from roundq.words.states import CANCELED, COMPLETED, FAILED, RUNNING, ZOMBIE
 from roundq.world import files
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: How long the result of a job that ended well is waited for, which another node may have just written.
 RESULT_LATE_S = 5.0
+#: How long a home that cannot be read is waited for, before all futures fail.
+HOME_AWAY_S = 300.0
 #: So much of the end of its output is shown when a job ended without a result.
 _TAIL_BYTES = 2000
 
@@ -39,6 +41,9 @@ class Watcher:
         self._parcels: Counter[str] = Counter()
         self._thread: threading.Thread | None = None
         self._canceling: set[str] = set()
+        #: Since when a result is missed, of jobs that ended.
+        self._since_s: dict[str, float] = {}
+        self._failing_since_s: float | None = None
         self._is_closed = False
         self._end: Callable[[], object] = lambda: None
 
@@ -52,7 +57,7 @@ class Watcher:
             for future in futures:
                 self._futures[future.job.id] = future
                 self._parcels[parcel] += 1
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 # No daemon: as with other executors, a program does not end before its calls.
                 self._thread = threading.Thread(target=self._run, name="roundq executor")
                 self._thread.start()
@@ -101,10 +106,10 @@ class Watcher:
                         self._thread = None
                         break
                     open_ = dict(self._futures)
-                self._look(looks, open_)
+                pause_s = self._look_for_sure(looks, open_)
                 with self._changed:
                     if self._futures.keys() <= open_.keys():
-                        self._changed.wait(looks.pause_s if self._futures else 0)
+                        self._changed.wait(pause_s if self._futures else 0)
         except BaseException as error:
             # Nobody else would tell those who wait.
             with self._changed:
@@ -115,6 +120,19 @@ class Watcher:
         if self._is_closed:
             with contextlib.suppress(OSError, RoundqError):
                 self._end()
+
+    def _look_for_sure(self, looks: Awaited, open_: dict[str, CallFuture[Any]]) -> float:
+        """Looks; how many seconds until the next look. A home that does not answer is given time."""
+        try:
+            self._look(looks, open_)
+        except (OSError, RoundqError):
+            now_s = time.monotonic()
+            self._failing_since_s = now_s if self._failing_since_s is None else self._failing_since_s
+            if now_s - self._failing_since_s > HOME_AWAY_S:
+                raise
+            return WAIT_MAX_S
+        self._failing_since_s = None
+        return looks.pause_s
 
     def _look(self, looks: Awaited, open_: dict[str, CallFuture[Any]]) -> None:
         looks.look(open_)
@@ -135,6 +153,7 @@ class Watcher:
         parcel = future.result_path.rsplit(".", 2)[0]
         with self._changed:
             self._futures.pop(future.job.id, None)
+            self._since_s.pop(future.job.id, None)
             self._parcels[parcel] -= 1
             is_last = self._parcels[parcel] <= 0
         with contextlib.suppress(OSError):
@@ -151,8 +170,10 @@ class Watcher:
         try:
             if row.state == CANCELED:
                 raise FileNotFoundError
-            returns = self._returns(future, row)
+            returns = calls.read_returns(future.result_path)
         except FileNotFoundError:
+            if self._may_come(row):
+                return False
             _complete(future, self._without_result(future, row))
             return True
         except Exception as error:
@@ -167,16 +188,12 @@ class Watcher:
             _complete(future, None, value)
         return True
 
-    def _returns(self, future: CallFuture[Any], row: Row) -> calls.Returns:
-        """What the job left. Raises FileNotFoundError if it left nothing."""
-        until_s = time.monotonic() + RESULT_LATE_S
-        while True:
-            try:
-                return calls.read_returns(future.result_path)
-            except FileNotFoundError:
-                if row.state != COMPLETED or time.monotonic() > until_s:
-                    raise
-            time.sleep(0.1)
+    def _may_come(self, row: Row) -> bool:
+        """Whether what the job left may not be seen here yet, though its end is."""
+        late_s = self._queue._person().config.settle_s if row.state == FAILED else RESULT_LATE_S
+        if row.state not in (COMPLETED, FAILED):
+            return False
+        return time.monotonic() < self._since_s.setdefault(row.id, time.monotonic()) + late_s
 
     def _without_result(self, future: CallFuture[Any], row: Row) -> Exception:
         """The error of a job that ended without having told what became of its call."""
