@@ -6,6 +6,7 @@ leaves by itself. What it begins and what becomes of that it tells; the words fo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -179,8 +180,7 @@ class Worker(Daemon):
         try:
             self.tell(self._opened)
             self.serve()
-            # What ended while it left.
-            self._follow(time.monotonic())
+            self._follow_last()
         finally:
             self.log.removeHandler(screen)
         return Result(
@@ -264,6 +264,15 @@ class Worker(Daemon):
                 self._begun(tenant, now_s)
         if tenants.became:
             tenants.became.clear()
+
+    def _follow_last(self) -> None:
+        """Tells what ended while it left: what is said to go on does."""
+        now_s = time.monotonic()
+        self._follow(now_s)
+        with contextlib.suppress(OSError):
+            found = locate(self.spool, list(self.jobs)) if self.jobs else {}
+            for job_id in [job_id for job_id, entry in found.items() if entry.state in ENDED_STATES]:
+                self._gone(job_id, self.jobs.pop(job_id), now_s)
 
     def _begun(self, tenant: Tenant, now_s: float) -> None:
         record, job_id = tenant.record, tenant.entry.id

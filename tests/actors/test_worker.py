@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,16 +37,20 @@ LOG = logging.getLogger("test")
 class Working:
     """A `rq worker` that runs, at the head of a process group, as in a terminal."""
 
-    def __init__(self, home: SpoolHome, *words: str, **environ: str) -> None:
-        self.home = home
+    def __init__(self, home: SpoolHome, *words: str, ignores: Iterable[signal.Signals] = ()) -> None:
+        def ignore() -> None:
+            for number in ignores:
+                signal.signal(number, signal.SIG_IGN)
+
         self.process = subprocess.Popen(
             [sys.executable, "-m", "roundq", "worker", *words],
-            env={**home.environ, "RQ_AUTO_START": "no", "RQ_CORES": "4", **environ},
+            env={**home.environ, "RQ_AUTO_START": "no", "RQ_CORES": "4"},
             cwd=home.home,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=ignore,
         )
 
     def press_ctrl_c(self) -> None:
@@ -60,8 +64,8 @@ class Working:
 
 
 @contextlib.contextmanager
-def working(home: SpoolHome, *words: str, **environ: str) -> Iterator[Working]:
-    one = Working(home, *words, **environ)
+def working(home: SpoolHome, *words: str, ignores: Iterable[signal.Signals] = ()) -> Iterator[Working]:
+    one = Working(home, *words, ignores=ignores)
     try:
         yield one
     finally:
@@ -242,6 +246,19 @@ def test_nobody_who_reads_it_stops_no_work(home: SpoolHome) -> None:
         assert one.process.wait(30) == 0
 
     assert {home.state(job) for job in jobs} == {COMPLETED}
+
+
+def test_in_the_background_of_a_script_it_ignores_ctrl_c(home: SpoolHome) -> None:
+    """As every program that was started with SIGINT ignored; SIGTERM ends it."""
+    with working(home, "--stay", ignores=(signal.SIGINT,)) as one:
+        wait_until(lambda: home.card_pid() == one.process.pid, 20, on_timeout=home.story)
+        one.press_ctrl_c()
+        home.wait_for(home.submit("true"))
+        one.process.terminate()
+        code, out, err = one.end()
+
+    assert (code, err) == (128 + signal.SIGTERM, "")
+    assert out.splitlines()[-1] == f"worker on {NODE} leaves: 1 job ended"
 
 
 # ---------------------------------------------------------------- what it knows of the others

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roundq.words.groups import GroupLimit
 from roundq.words.policy import (
     Decision,
     Holding,
@@ -637,7 +638,7 @@ def test_a_turn_is_told_with_numbers_that_bear_it_out(snapshot: Snapshot) -> Non
 
 
 def test_a_worker_fills_its_cores_and_no_more() -> None:
-    """What of mine is there counts; a job for which there is never enough does not keep the others waiting."""
+    """What of mine is there counts; a job for which there is never enough keeps no other waiting."""
     snapshot = replace(
         NODE,
         here_limit=3,
@@ -657,3 +658,19 @@ def test_a_worker_fills_its_cores_and_no_more() -> None:
 
 def test_a_worker_of_all_cores_starts_what_needs_a_whole_node() -> None:
     assert decided(replace(NODE, here_limit=8, wants=(want("1", 0),))).starts == ("1",)
+
+
+def test_what_only_waits_for_room_or_a_turn_could_start() -> None:
+    """A worker waits for that; for what is too wide, or of a set of which none may run, it does not."""
+    small, wide, barred = want("1"), want("2", 12), want("3", groups=("%fit",))
+    snapshot = replace(
+        NODE,
+        holdings=(used(8),),
+        wants=(small, wide, barred),
+        groups={"%fit": GroupLimit(0, 0)},
+    )
+    decision = decided(snapshot)
+    assert decision.starts == ()
+    assert [decision.could_start(one.shape) for one in (small, wide, barred)] == [True, False, False]
+    for limited in (replace(snapshot, cores_limit=0), replace(snapshot, jobs_limit=0)):
+        assert not decided(limited).could_start(small.shape)
