@@ -108,7 +108,8 @@ def run(verb: str, options: argparse.Namespace) -> int:
 
 def _submit(sweep: Sweep, states: Mapping[str, State], options: argparse.Namespace) -> int:
     left = sweep.to_run(states, force=options.force)
-    others = _counted(state for digest, state in states.items() if digest not in {task.hash for task in left})
+    chosen = {task.hash for task in left}
+    others = _counted(state for hashed, state in states.items() if hashed not in chosen)
     if sweep.repeated and not options.parsable:
         of = "set is" if sweep.repeated == 1 else "sets are"
         say(f"warning: {sweep.repeated:,} parameter {of} there more than once, and run once")
