@@ -557,6 +557,73 @@ def test_defect_11_what_is_still_written_is_no_job(jobs: Path, worker: Callable[
     assert where(jobs)["00_waiting"] == [".1.txt"]
 
 
+class Crash(BaseException):
+    """The process is killed."""
+
+
+class CrashingDisk(Disk):
+    """A real one that is no more after so many operations that change something."""
+
+    def __init__(self, operations: int) -> None:
+        super().__init__()
+        self.left = operations
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(files, name)
+
+        def counted(*args: Any, **options: Any) -> Any:
+            if not self.left:
+                raise Crash
+            self.left -= 1
+            return real(*args, **options)
+
+        return counted if name in ("remove", "move", "append", "write_temporary") else real
+
+    def move_new(self, source: str, target: str, may_be_ours: Callable[[], bool] = lambda: True) -> bool:
+        if not self.left:
+            raise Crash
+        self.left -= 1
+        return super().move_new(source, target, may_be_ours)
+
+
+@pytest.mark.parametrize("worker_sync", [False, True])
+def test_defect_9_no_crash_loses_a_job(worker_sync: bool, tmp_path: Path, time: Time) -> None:
+    """A worker that dies at any of its operations, and its heir at any, leave every job to the next."""
+
+    def work(disk: Disk, jobs: Path, author: Author) -> None:
+        class Worker(DirJobs):
+            _means = Means(disk, lambda: time.now_s, lambda: time.now_s, time.sleep, author=lambda: author)
+
+        dj = None
+        try:
+            dj = Worker(jobs, rnd_job=False, worker_sync=worker_sync)
+            while job := dj.next_and_lock():
+                job.done()
+            dj._diary.leave()
+        except Crash:
+            pass
+        if dj is not None:
+            # Nothing is tidied up after it.
+            dj._diary._pid = 0
+
+    is_over = False
+    total = 0
+    while not is_over:
+        for second in (0, 1, 2, 3, 4, 100):
+            jobs = tmp_path / f"{total} {second}"
+            (jobs / "00_waiting").mkdir(parents=True)
+            add(jobs, "1.txt", "2.txt")
+            first = CrashingDisk(total)
+            work(first, jobs, replace_process(me()))
+            is_over = first.left > 0
+            work(CrashingDisk(second), jobs, replace_process(replace_process(me())))
+            work(Disk(), jobs, me())
+            assert where(jobs) == {"02_done": ["1.txt", "2.txt"]}, (total, second)
+            assert double_runs(jobs) == []
+        total += 1
+    assert total > 8
+
+
 # ---------------------------------------------------------------- and more
 
 
