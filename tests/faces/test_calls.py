@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from roundq.faces.api import call, calls
-from roundq.words.errors import ExchangeError, SpoolUnsafe
+from roundq.words.errors import ExchangeError, RoundqError, SpoolUnsafe
 from roundq.words.job import Identity
 from roundq.world import procs
 
@@ -214,6 +214,22 @@ def test_an_exception_that_cannot_be_made_again_is_told_in_words(exchange: Path)
     parcel = sent(exchange, fn, ((), {}))
     assert ran(parcel, 1).returncode == 1
     assert "Greedy: 1" in str(returns(parcel).error)
+
+
+def test_an_error_of_roundq_keeps_its_hint(exchange: Path) -> None:
+    """Also one whose class is of the program itself."""
+
+    class Mine(RoundqError):
+        pass
+
+    def fn() -> None:
+        raise Mine("what", "do this")
+
+    parcel = sent(exchange, fn, ((), {}))
+    assert ran(parcel, 1).returncode == 1
+    error = returns(parcel).error
+    assert type(error) is Mine
+    assert (str(error), error.hint) == ("what", "do this")
 
 
 def test_a_module_that_is_not_on_the_node_is_named(exchange: Path, tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
 """Exchange files: how calls of functions travel to their jobs, and how what became of them comes back.
 
-A program makes a directory of its own, an *exchange*, which all nodes see and only its user may enter. A
-file in it holds a *parcel*: a function, pickled once, and the arguments of each of its calls; another one, for
-each job of the parcel, what that job returns. Both are sealed: written beside, synced, and renamed. Large
-values are streamed to and from the file, so they are in memory once.
+A program makes a directory of its own, an *exchange*, which all nodes see and only its user may enter. One
+file in it holds a *parcel*: a function, pickled once, and the arguments of each of its calls; another one,
+for each job of the parcel, what that job returns. Both are sealed: written beside, synced, and renamed.
+Large values are streamed to and from the file, so they are in memory once.
 
 To read a pickle is to execute it. So only files of one's own user are read, which nobody else may write to.
 """
@@ -345,11 +345,10 @@ def write_returns(path: str, values: list[Any], error: BaseException | None, tex
 
 def _failed(error: BaseException, text: str) -> _Failure:
     said = f"{type(error).__qualname__}: {error}"
-    if isinstance(error, RoundqError):
-        # Its hint would not travel.
-        return _Failure(pickle.dumps((type(error), str(error), error.hint)), text, said)
+    # The hint of one of ours would not travel with it.
+    sent: Any = (type(error), str(error), error.hint) if isinstance(error, RoundqError) else error
     try:
-        return _Failure(cloudpickle().dumps(error, PROTOCOL), text, said)
+        return _Failure(cloudpickle().dumps(sent, PROTOCOL), text, said)
     except Exception:
         return _Failure(None, text, said)
 
