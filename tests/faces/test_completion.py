@@ -95,6 +95,9 @@ def test_after_the_options_of_run_comes_a_command(desk: Desk, programs: Path) ->
     assert offered(desk, programs, "rq run -c 4 --mem=8G -R -- simulate-") == ["simulate-it"]
     assert offered(desk, programs, "rq run -J simulate-") == []
     assert offered(desk, programs, "rq run simulate-it --m") == []
+    assert offered(desk, programs, "rq dirjobs --ext .png photos -- simulate-") == ["simulate-it"]
+    assert offered(desk, programs, "rq dirjobs photos -- simulate-it --w") == []
+    assert offered(desk, programs, "rq dirjobs photos --w") == ["--wid"]
     assert offered(desk, programs, "rq run -c 2 --mem-") == ["--mem-limit"]
     assert offered(desk, programs, "rq run --priority h") == ["high"]
 

@@ -528,19 +528,24 @@ def test_defect_10_a_claim_that_another_of_the_id_made_first_is_not_ours(
     assert disk.listed
 
 
-def test_defect_10_a_claim_is_never_replaced(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+def test_defect_10_a_claim_is_never_replaced(
+    jobs: Path, worker: Callable[..., DirJobs], caplog: pytest.LogCaptureFixture
+) -> None:
     """A further job of the same name waits until the first has ended."""
     add(jobs, "1.txt")
     first = worker()
     job = first.next_and_lock()
     add(jobs, "1.txt")
     assert worker().next_and_lock() is None
+    assert "1.txt waits until" in caplog.text
     assert job is not None
     job.done()
     assert taken(worker()) == "1.txt"
 
 
-def test_defect_11_what_is_still_written_is_no_job(jobs: Path, worker: Callable[..., DirJobs]) -> None:
+def test_defect_11_what_is_still_written_is_no_job(
+    jobs: Path, worker: Callable[..., DirJobs], caplog: pytest.LogCaptureFixture
+) -> None:
     """Hidden names are unfinished, whatever they end in; `put` writes so."""
     add(jobs, ".1.txt")
     dj = worker()
@@ -625,6 +630,23 @@ def test_defect_9_no_crash_loses_a_job(worker_sync: bool, tmp_path: Path, time: 
 
 
 # ---------------------------------------------------------------- and more
+
+
+def test_a_worker_loads_nothing_that_is_slow() -> None:
+    """Neither tables nor the reader of records."""
+    code = (
+        "import sys, roundq.dirjobs;"
+        "print(*{'rich', 'pydantic', 'pydantic_core', 'psutil', 'asyncio', 'subprocess'} & set(sys.modules))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert said.stdout == "\n"
 
 
 def test_a_long_list_is_not_made_anew_for_each_job(

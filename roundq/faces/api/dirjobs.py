@@ -227,6 +227,9 @@ class DirJobs:
                     is_mine = self._claim(name)
                 except FileExistsError:
                     passed.add(name)
+                    if not self._is_synced:
+                        path = visible(self._dir.running(Claim(self.wid, name)))
+                        _log.warning("%s waits until %s has ended", visible(name), path)
                 except OSError as error:
                     if error.errno == errno.EXDEV:
                         raise refused(f"take {name}", self.jobsdir, error) from error
