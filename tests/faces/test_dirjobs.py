@@ -543,9 +543,7 @@ def test_defect_10_a_claim_is_never_replaced(
     assert taken(worker()) == "1.txt"
 
 
-def test_defect_11_what_is_still_written_is_no_job(
-    jobs: Path, worker: Callable[..., DirJobs], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_defect_11_what_is_still_written_is_no_job(jobs: Path, worker: Callable[..., DirJobs]) -> None:
     """Hidden names are unfinished, whatever they end in; `put` writes so."""
     add(jobs, ".1.txt")
     dj = worker()
