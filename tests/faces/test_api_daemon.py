@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,9 @@ from roundq import Queue, State
 from roundq.world import procs
 from tests.actors.spoolhome import SpoolHome
 from tests.cluster.wait import wait_until
+
+#: How long a job may take on a machine that is busy with other things.
+PATIENCE_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def test_a_job_runs_and_tells_how(queue: Queue) -> None:
     """Its output, how it ended, and in which environment it ran."""
     job = queue.submit(["sh", "-c", "echo out $MINE; echo err >&2; exit 3"], env={"MINE": "x"}, error="e.%j")
     with pytest.raises(roundq.JobFailed, match="exit code 3") as raised:
-        job.result(30)
+        job.result(PATIENCE_S)
     assert (job.stdout(), job.stderr()) == ("out x\n", "err\n")
     outcome = raised.value.outcome
     assert outcome == job.outcome
@@ -45,11 +47,15 @@ def test_a_job_runs_and_tells_how(queue: Queue) -> None:
     assert (outcome.exit_code, outcome.reason, outcome.node) == (3, "exit", "testnode")
 
 
-def test_jobs_of_an_array_come_as_they_end(queue: Queue) -> None:
-    """The last first if the first takes longest."""
-    array = queue.submit_array([["sleep", "1.5"], ["true"], ["echo", "{}"]])
-    come = [task.id for task in queue.as_completed(array.tasks, timeout=30)]
-    assert come[-1] == f"{array.id}_0"
+def test_jobs_of_an_array_come_as_they_end(queue: Queue, tmp_path: Path) -> None:
+    """The first comes last if it takes longest."""
+    go = tmp_path / "go"
+    patient = ["sh", "-c", f"until [ -e {go} ]; do sleep 0.05; done"]
+    array = queue.submit_array([patient, ["true"], ["echo", "{}"]])
+    come = queue.as_completed(array.tasks, timeout=PATIENCE_S)
+    assert {next(come), next(come)} == set(array.tasks[1:])
+    go.touch()
+    assert next(come) == array.tasks[0]
     assert array.result().is_well
     assert array.tasks[2].stdout() == "{}\n"
 
@@ -57,12 +63,12 @@ def test_jobs_of_an_array_come_as_they_end(queue: Queue) -> None:
 def test_a_canceled_job_is_dead_when_it_has_ended(queue: Queue, home: SpoolHome) -> None:
     """Also from another thread that waits for it."""
     job = queue.submit(["sh", "-c", "echo $$ >pid; exec sleep 600"])
-    wait_until(lambda: home.output("pid").strip(), 20)
+    wait_until(lambda: home.output("pid").strip(), PATIENCE_S)
     pid = int(home.output("pid"))
     assert procs.exists(pid, os.geteuid())
     assert job.cancel()
     with pytest.raises(roundq.JobCanceled):
-        job.result(30)
+        job.result(PATIENCE_S)
     assert not procs.exists(pid, os.geteuid())
 
 
@@ -81,12 +87,12 @@ def test_a_job_comes_after_another(queue: Queue, tmp_path: Path) -> None:
     """By its handle; and one that waits for what was canceled is canceled."""
     first = queue.submit(["sh", "-c", f"sleep 0.2; echo 1 >>{tmp_path}/log"])
     second = queue.submit(["sh", "-c", f"echo 2 >>{tmp_path}/log"], after=first)
-    queue.wait([first, second], timeout=30)
+    queue.wait([first, second], timeout=PATIENCE_S)
     assert (tmp_path / "log").read_text() == "1\n2\n"
     long = queue.submit("sleep 600")
     never = queue.submit("true", after=[first, long])
     long.cancel()
-    assert never.wait(30).reason == "dependency"
+    assert never.wait(PATIENCE_S).reason == "dependency"
 
 
 def test_what_a_program_submits_outlives_it(home: SpoolHome, queue: Queue) -> None:
@@ -94,7 +100,5 @@ def test_what_a_program_submits_outlives_it(home: SpoolHome, queue: Queue) -> No
     job_id = queue.submit("true", name="lasting").id
     del queue
     other = Queue(environ=home.environ)
-    began_s = time.monotonic()
-    assert other.job(job_id).wait(30).is_well
+    assert other.job(job_id).wait(PATIENCE_S).is_well
     assert other.job("lasting").id == job_id
-    assert time.monotonic() - began_s < 30

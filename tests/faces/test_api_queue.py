@@ -349,7 +349,7 @@ def test_a_job_that_was_run_again_is_known_again_once_it_is_refreshed(desk: Desk
     """How a job ended is remembered, until it is said that it may have changed."""
     job = queue.submit("true")
     end(desk, "1", FAILED, exit_code=3)
-    assert job.wait(20).exit_code == 3
+    assert job.wait(60).exit_code == 3
     desk.rq("rerun", "1")
     assert job.state is State.FAILED
     assert job.refresh() is job
@@ -431,7 +431,7 @@ def test_an_array_ends_with_its_last_task(desk: Desk, queue: Queue) -> None:
     with pytest.raises(
         roundq.JobFailed, match="array 1: 2 of 3 tasks did not end well: 1_1 failed"
     ) as raised:
-        array.result(20)
+        array.result(60)
     assert raised.value.outcome is not None
     assert (raised.value.outcome.exit_code, array.state) == (3, State.FAILED)
     assert [task.outcome.is_well for task in array.tasks if task.outcome] == [True, False, False]
@@ -441,7 +441,7 @@ def test_a_job_that_is_nowhere_is_an_error(desk: Desk, queue: Queue) -> None:
     """Of every method; nobody waits for it for ever."""
     job = queue.submit("true")
     os.remove(desk.spool.directory(WAITING) + "/1.job")
-    for look in (lambda: job.state, lambda: job.wait(30), lambda: job.stdout(), lambda: job.cancel()):
+    for look in (lambda: job.state, lambda: job.wait(60), lambda: job.stdout(), lambda: job.cancel()):
         with pytest.raises(roundq.NoSuchJob):
             look()
 
@@ -490,7 +490,7 @@ def test_to_wait_ends_with_the_job_or_the_timeout(desk: Desk, queue: Queue) -> N
     with pytest.raises(roundq.WaitTimeout, match="2 jobs have not ended within 0 s"):
         queue.wait([job, other], timeout=0)
     timer = later(lambda: end(desk, "1"))
-    assert job.wait(20).is_well
+    assert job.wait(60).is_well
     timer.join()
     end(desk, "2", CANCELED, exit_code=None)
     outcomes = queue.wait([other, job, other])
@@ -502,7 +502,7 @@ def test_jobs_come_as_they_are_completed(desk: Desk, queue: Queue) -> None:
     """Each once, also what had ended before; then the timeout tells of the rest."""
     first, second, third = (queue.submit("true") for _ in range(3))
     end(desk, "2")
-    come = queue.as_completed([first, second, third, second], timeout=20)
+    come = queue.as_completed([first, second, third, second], timeout=60)
     assert next(come) is second
     end(desk, "1", FAILED, exit_code=1)
     assert next(come) is first
@@ -517,14 +517,14 @@ def test_many_threads_that_wait_look_no_more_often_than_one(desk: Desk, queue: Q
     """The file server is asked once for all of them."""
     jobs = [queue.submit("true") for _ in range(20)]
     began_s = time.monotonic()
-    threads = [threading.Thread(target=job.wait, args=(30,)) for job in jobs]
+    threads = [threading.Thread(target=job.wait, args=(60,)) for job in jobs]
     for thread in threads:
         thread.start()
     time.sleep(0.4)
     for job in jobs:
         end(desk, job.id)
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert not any(thread.is_alive() for thread in threads)
     took_s = time.monotonic() - began_s
     # One for whoever comes with a new job, and for each pause one.
@@ -582,7 +582,7 @@ def test_jobs_are_awaited_while_other_tasks_run(desk: Desk, queue: Queue) -> Non
         waiting_long.cancel()
         for job_id in ("1", "2"):
             end(desk, job_id)
-        found = await asyncio.wait_for(asyncio.gather(*jobs[:2]), 20)
+        found = await asyncio.wait_for(asyncio.gather(*jobs[:2]), 60)
         ticking.cancel()
         await asyncio.gather(waiting_long, ticking, return_exceptions=True)
         return found
