@@ -1,17 +1,19 @@
 """What a call of a function costs as a job: run it with `python -m tests.bench.executor [CALLS [NAMES...]]`.
 
-Each way maps a trivial function over so many numbers, 1,000 if nobody says, on as many cores as this machine
-has. Printed is the time from the call of `map` to the last result, and that by call. Beside roundq, in jobs
-of one call and of fifty, are the processes of concurrent.futures, which live on, and a process for each call,
-which is the least that a queue can do. submitit's local executor and HyperQueue are played where they are
-installed (`pip install submitit hyperqueue`); HyperQueue brings no values back, so it is waited for. Nothing
-is asserted, since a time is a fact of one machine.
+Each way maps a trivial function over so many numbers, 1,000 if nobody says, on as many cores as this
+machine has. Printed is the time from the call of `map` to the last result, and that by call; and the
+processor time by call of all processes that were waited for, which a busy machine changes less. Beside
+roundq, in jobs of one call and of fifty, are the processes of concurrent.futures, which live on, and a
+process for each call, which is the least that a queue can do. submitit's local executor and HyperQueue are
+played where they are installed (`pip install submitit hyperqueue`); HyperQueue brings no values back, so it
+is waited for. Nothing is asserted, since a time is a fact of one machine.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -114,6 +116,11 @@ WAYS: dict[str, Callable[[int], float]] = {
 }
 
 
+def _processor_s() -> float:
+    used = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
 def main() -> None:
     """Times each way, and prints a line for each."""
     calls = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
@@ -122,11 +129,14 @@ def main() -> None:
         if sys.argv[2:] and name not in sys.argv[2:]:
             continue
         try:
+            before_s = _processor_s()
             took_s = way(calls)
         except ImportError as error:
             print(f"{name:12}not installed: {error}")
             continue
-        print(f"{name:12}{took_s:8.2f} s{1000 * took_s / calls:9.2f} ms a call", flush=True)
+        used_s = _processor_s() - before_s
+        told = f"{1000 * took_s / calls:9.2f} ms a call, {1000 * used_s / calls:7.2f} ms of processor"
+        print(f"{name:12}{took_s:8.2f} s{told}", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from tests.cluster.wait import wait_until
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SpoolHome]:
     made = SpoolHome(tmp_path_factory.mktemp("checkpoint") / "homes")
-    made.daemon()
+    made.daemon(RQ_CORES="4")
     yield made
     made.stop()
 
