@@ -105,7 +105,7 @@ _rq() {
     fi
     case $prev in
     -w | --node | -x | --exclude)
-        if [ "$verb" = run ]; then
+        if [ "$verb" = run ] || [ "$verb" = sweep ]; then
             COMPREPLY=($(compgen -W "$(_rq_nodes)" -- "$cur"))
             return
         fi
