@@ -18,7 +18,7 @@ from roundq.actors.streams import error_path, output_path
 from roundq.actors.tail import Tail
 from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
-from roundq.words.states import ENDED_STATES, RUNNING, STATES
+from roundq.words.states import CLAIMED, ENDED_STATES, RUNNING, STATES
 
 #: How soon states are looked at again, in seconds: after a change, and at most while jobs run here, or not.
 LOOK_MIN_S, LOOK_HERE_S, LOOK_MAX_S = 0.05, 0.5, 1.0
@@ -52,6 +52,8 @@ class _File:
     #: It said that the attempt is over: what follows is not believed before the state is known.
     is_waiting: bool = False
     asked_at: int = -1
+    #: It is known where the attempt's part of it ends.
+    is_ending: bool = False
 
 
 @dataclass(slots=True)
@@ -259,7 +261,12 @@ class Watching:
 
     def _is_written(self, job: Followed) -> bool:
         """Whether the attempt that is followed may still write, as far as is known."""
-        return job.entry.state == RUNNING and not self._has_more(job)
+        if self._has_more(job):
+            return False
+        if job.entry.state == CLAIMED and job.row is not None and job.row.record is not None:
+            # It is about to begin: the record says so before it is where running ones are.
+            return bool(job.row.record.started_ns) and job.row.record.attempt == job.number
+        return job.entry.state == RUNNING
 
     def _locate(self, job: Followed, now_s: float, *, is_written: bool) -> None:
         """Finds where the output of the attempt begins; waits for that while it is written."""
@@ -279,15 +286,27 @@ class Watching:
         except OSError:
             return None
 
+    def _find_end(self, job: Followed, file: _File) -> None:
+        if file.is_ending:
+            return
+        found = self._part(job)
+        # Had the next attempt begun since the record was read, its lines would be in the file, too.
+        entry = locate(self.spool, (job.id,)).get(job.id)
+        if entry is not None and entry != job.entry:
+            job.entry = entry
+            self._read(job)
+            found = self._part(job)
+        if found is not None and found.end is not None:
+            file.tail.end_at(found.end)
+            file.is_ending = True
+
     def _chunk(
         self, job: Followed, file: _File, is_error: bool, now_s: float, count: int, *, is_final: bool
     ) -> tuple[Chunk | None, bool]:
         """What is new in one file; and whether there is more now."""
         if is_final and not is_error:
             # Now it can be told where the part of this attempt ends.
-            found = self._part(job)
-            if found is not None and found.end is not None:
-                file.tail.end_at(found.end)
+            self._find_end(job, file)
         look = file.tail.look(CHUNK_BYTES, is_final=is_final)
         data, is_more = look.data, look.is_more
         # A job may print what looks like a line of ours: what was asked of once is not asked of again.

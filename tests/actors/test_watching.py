@@ -15,7 +15,7 @@ from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
 from roundq.words import record_format as formats
 from roundq.words.job import NO_NODE, NS, Attempt, Job, Record
-from roundq.words.states import COMPLETED, FAILED, OWNED_STATES, RUNNING, STATES, WAITING
+from roundq.words.states import CLAIMED, COMPLETED, FAILED, OWNED_STATES, RUNNING, STATES, WAITING
 
 NODE = "n1"
 BEGAN_NS = 1_790_000_000 * NS
@@ -174,6 +174,66 @@ def test_a_next_attempt_that_looks_like_the_same_record_is_none(queue: Queue, is
 
     assert queue.out("1") == begins("1") + b"first\n" + first + begins("1", 2) + b"second\n"
     assert queue.watching.is_done
+
+
+def again(queue: Queue) -> bytes:
+    """A job that was followed through its first attempt, and waits for the second; what was had of it."""
+    queue.put(RUNNING, "1")
+    first = begins("1") + b"first\n"
+    queue.write("1.out", first)
+    queue.watching.follow([entry("1", RUNNING)._replace(node=NODE, file=f"1@{NODE}.job")], queue.now_s)
+    queue.step()
+    end = b"rq: job 1 requeued: stopped to be run again\n"
+    queue.write("1.out", end)
+    queue.put(
+        WAITING, "1", attempt=2, attempts=(Attempt(1, NODE, None, BEGAN_NS, BEGAN_NS + 1, "restarted"),)
+    )
+    queue.step()
+    assert queue.out("1") == first + end
+    return first + end
+
+
+def second(**of: Any) -> dict[str, Any]:
+    """The record of its second attempt."""
+    one = Attempt(1, NODE, None, BEGAN_NS, BEGAN_NS + 1, "restarted")
+    return {"attempt": 2, "attempts": (one,), "started_ns": BEGAN_NS + 2, **of}
+
+
+def test_an_attempt_that_is_about_to_begin_is_waited_for(queue: Queue) -> None:
+    """It has a supervisor and is claimed still, and has written nothing: what went before is not told again."""
+    before = again(queue)
+    queue.put(CLAIMED, "1", **second())
+    queue.step()
+    assert queue.out("1") == before
+
+    last = begins("1", 2) + b"second\n"
+    queue.write("1.out", last)
+    queue.put(RUNNING, "1", **second())
+    queue.step()
+    queue.put(COMPLETED, "1", **second(completed_ns=BEGAN_NS + 3, exit_code=0))
+    queue.step()
+    assert queue.out("1") == before + last
+    assert queue.watching.is_done
+
+
+def test_an_attempt_that_begins_and_ends_after_the_record_was_read_is_told_once(queue: Queue) -> None:
+    """Its lines are in the file when it is looked where those of the attempt before it end."""
+    queue.put(RUNNING, "1")
+    queue.write("1.out", begins("1") + b"first\n")
+    queue.watching.follow([entry("1", RUNNING)._replace(node=NODE, file=f"1@{NODE}.job")], queue.now_s)
+    queue.step()
+    queue.put(WAITING, "1", **second(started_ns=0, node=NO_NODE))
+    queue.now_s += 2
+    queue.watching.look(queue.now_s)
+    rest = b"rq: job 1 requeued: stopped to be run again\n" + begins("1", 2) + b"second\n"
+    rest += b"rq: job 1 completed: exit code 0\n"
+    queue.write("1.out", rest)
+    queue.put(COMPLETED, "1", **second(completed_ns=BEGAN_NS + 3, exit_code=0))
+
+    for chunk in queue.watching.chunks(queue.now_s, lambda _id, _is_error: True):
+        queue.got["1", False] += chunk.data
+    queue.step()
+    assert queue.out("1") == begins("1") + b"first\n" + rest
 
 
 def test_a_job_that_waits_again_is_not_done(queue: Queue) -> None:
