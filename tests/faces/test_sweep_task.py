@@ -227,6 +227,30 @@ def test_a_plan_that_is_not_right_is_no_task(place: Place, cut: str) -> None:
     assert not place.output.exists()
 
 
+def test_a_plan_that_others_could_have_written_is_not_followed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says what code is executed: not even of a group may it be, whatever the umask, nor a link."""
+    before = os.umask(0)
+    try:
+        plan = place.plan("pass")
+    finally:
+        os.umask(before)
+    assert os.stat(plan.path).st_mode & 0o777 == 0o644
+    assert plans.read_one(plan.path, plan.offsets[0], HASH)[1].params == {"a": 1}
+    link = f"{plan.path}.jsonl"
+    os.symlink(plan.path, link)
+    with pytest.raises(OSError, match="symbolic links"):
+        plans.read(link)
+    os.chmod(plan.path, 0o666)
+    with pytest.raises(RoundqError, match="is no plan of yours, or others can write to it"):
+        plans.read(plan.path)
+    os.chmod(plan.path, 0o644)
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    with pytest.raises(RoundqError, match="is no plan of yours"):
+        plans.read_one(plan.path, plan.offsets[0], HASH)
+
+
 # ---------------------------------------------------------------- the right to run it
 
 

@@ -99,7 +99,7 @@ def last_run(names: Sequence[str]) -> int:
 def read(directory: str, name: str) -> dict[str, Any]:
     """The content of one of its files. Raises OSError, and RoundqError if it is not what we write."""
     path = f"{directory}/{name}"
-    with open(files.open_fresh(path, os.O_RDONLY | os.O_CLOEXEC), "rb") as file:
+    with open(files.open_fresh(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
         try:
             value = json.load(file)
         except (ValueError, RecursionError):

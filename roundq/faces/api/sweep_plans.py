@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from roundq.words.errors import RoundqError
 from roundq.words.outputs import escaped
@@ -87,7 +88,8 @@ def write(out_dir: str, head: Head, tasks: Sequence[Planned]) -> Plan:
     for line in lines[1:]:
         offsets.append(place)
         place += len(line)
-    temporary = files.write_temporary(directory, f".{token}", b"".join(lines), mode=mode())
+    # Where a group has the directory, it must not have a say in what is executed.
+    temporary = files.write_temporary(directory, f".{token}", b"".join(lines), mode=mode() & 0o644)
     files.replace(temporary, path)
     files.sync_directory(directory)
     return Plan(path, offsets)
@@ -116,8 +118,7 @@ def _line(value: object) -> bytes:
 def read_one(path: str, offset: int, wanted: str) -> tuple[Head, Planned]:
     """The head of a plan, and the task whose line begins there. Raises RoundqError if that is not the task
     `wanted`, and OSError."""
-    descriptor = files.open_fresh(path, os.O_RDONLY | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    with _opened(path) as file:
         head = _head(file.readline(_LINE_MAX), path)
         file.seek(offset)
         task = _planned(file.readline(_LINE_MAX), path)
@@ -128,9 +129,18 @@ def read_one(path: str, offset: int, wanted: str) -> tuple[Head, Planned]:
 
 def read(path: str) -> tuple[Head, list[Planned]]:
     """All of a plan. Raises RoundqError or OSError."""
-    descriptor = files.open_fresh(path, os.O_RDONLY | os.O_CLOEXEC)
-    with open(descriptor, "rb") as file:
+    with _opened(path) as file:
         return _head(file.readline(_LINE_MAX), path), [_planned(line, path) for line in file]
+
+
+def _opened(path: str) -> BinaryIO:
+    """A plan of mine, open. Whose file it is says what code is executed, in my name."""
+    file = open(files.open_fresh(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid() or files.others_write(status):
+        file.close()
+        raise RoundqError(f"{path} is no plan of yours, or others can write to it", "submit the sweep again")
+    return file
 
 
 def of_command(command: Sequence[str]) -> tuple[str, str] | None:
