@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -154,6 +153,8 @@ class _Runner:
     def _give(self, values: list[Any], error: BaseException | None) -> int:
         text = ""
         if error is not None:
+            import traceback
+
             text = "".join(traceback.format_exception(type(error), error, _without_ours(error)))
             print(text, end="", file=sys.stderr)
         try:

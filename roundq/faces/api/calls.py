@@ -23,8 +23,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, NamedTuple
 
 from roundq.words.errors import ExchangeError, RoundqError, SpoolUnsafe
-from roundq.words.job import Identity
-from roundq.world import files, owners, procs
+from roundq.world import files, owners
 
 #: Where exchanges are, below the home, unless a program names another place.
 DIRECTORY = ".roundqueue-calls"
@@ -64,6 +63,9 @@ def make(base: str, node: str) -> str:
 
     Raises SpoolUnsafe if others could put something there, and SpoolError if it cannot be made.
     """
+    # Here and below: what a job imports is paid for by each call.
+    from roundq.world import procs
+
     me = procs.own_identity()
     with files.explained(f"make a directory for calls in {base}"):
         with contextlib.suppress(FileExistsError):
@@ -99,6 +101,9 @@ def sweep(base: str, own: str, node: str) -> list[str]:
 
     `own` is an exchange that was just made there: its time is the server's now.
     """
+    from roundq.words.job import Identity
+    from roundq.world import procs
+
     swept = []
     try:
         now = os.stat(own).st_mtime
