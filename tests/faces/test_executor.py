@@ -16,6 +16,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, as_completed, wait
+from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
 from typing import Any
 
@@ -192,7 +193,7 @@ def test_map_refuses_what_it_cannot_do(executor: roundq.Executor) -> None:
 
 def test_a_map_that_is_too_late_cancels_what_waits(stuck: roundq.Executor) -> None:
     results = stuck.map(abs, range(30), timeout=0.2)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(FutureTimeout):
         next(results)
     wait_until(lambda: not stuck._shared.watch.futures(), 20)
 
