@@ -27,7 +27,7 @@ from roundq.records.spool import Spool
 from roundq.words.errors import RoundqError
 from roundq.words.job import Job
 from roundq.words.parameters import digest
-from roundq.words.states import COMPLETED, RUNNING, WAITING
+from roundq.words.states import CLAIMED, COMPLETED, RUNNING, WAITING, ZOMBIE
 from roundq.world import procs
 from roundq.world.procs import Liveness
 from tests.cluster.wait import wait_until
@@ -298,23 +298,24 @@ def taken_after(directory: Path, before: Run, asks: Run, mine: Spool | None) -> 
     return outputs.take(str(directory), asks, mine, sleep=lambda _: None)
 
 
-@pytest.mark.parametrize("state", ["gone", WAITING, COMPLETED, "next attempt"])
+@pytest.mark.parametrize("state", ["gone", WAITING, RUNNING, COMPLETED, ZOMBIE])
 def test_a_run_elsewhere_is_over_when_the_queue_says_so(mine: Spool, tmp_path: Path, state: str) -> None:
-    """Its job has ended, waits to be run again, is known no more, or runs its next attempt."""
-    homes = Homes(tmp_path / "homes")
-    if state == "next attempt":
-        homes.put(mine, RUNNING, "1_0", record(node="far", attempt=2, job_directory="/"))
-    elif state != "gone":
-        homes.put(mine, state, "1_0", record(job_directory="/"))
+    """Its job has ended, is known no more, or waits for its next attempt, or runs it."""
+    if state != "gone":
+        attempt = 2 if state in (WAITING, RUNNING) else 1
+        Homes(tmp_path / "homes").put(
+            mine, state, "1_0", record(node="far", attempt=attempt, job_directory="/")
+        )
     before = asker("1_0", number=1, node="far", spool=mine.path)
     found = taken_after(tmp_path / "task", before, asker(spool=mine.path), mine)
     assert isinstance(found, Run)
     assert found.number == 2
 
 
-def test_a_run_elsewhere_whose_job_runs_goes_on(mine: Spool, tmp_path: Path) -> None:
-    """It is left to it."""
-    Homes(tmp_path / "homes").put(mine, RUNNING, "1_0", record(node="far", job_directory="/"))
+@pytest.mark.parametrize("state", [CLAIMED, RUNNING])
+def test_a_run_elsewhere_whose_job_runs_goes_on(mine: Spool, tmp_path: Path, state: str) -> None:
+    """It is left to it, though a listing may be old, and show a job that runs as it was before."""
+    Homes(tmp_path / "homes").put(mine, state, "1_0", record(node="far", job_directory="/"))
     before = asker("1_0", number=1, node="far", spool=mine.path)
     found = taken_after(tmp_path / "task", before, asker(spool=mine.path), mine)
     assert found == Taken(False, before, Liveness.ALIVE)

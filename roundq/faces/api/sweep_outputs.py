@@ -27,7 +27,7 @@ from roundq.records.spool import Spool
 from roundq.words.errors import RoundqError
 from roundq.words.job import Identity
 from roundq.words.quantities import visible
-from roundq.words.states import RUNNING
+from roundq.words.states import ENDED_STATES
 from roundq.world import files, procs
 from roundq.world.procs import Liveness
 
@@ -224,9 +224,10 @@ def _liveness_of_job(run: Run, mine: Spool, sleep: Callable[[float], None]) -> L
             met = lookup.Look(mine).of([run.job])
             if not met:
                 continue
-            if any(entry.state != RUNNING for entry in met):
+            # A job that moves may be met twice, and a listing be old: the last state, and the attempt.
+            if met[-1].state in ENDED_STATES:
                 return Liveness.DEAD
-            attempt = spools.read(mine, met[0]).attempt
+            attempt = spools.read(mine, met[-1]).attempt
         except FileNotFoundError:
             continue
         except (OSError, RoundqError):
