@@ -169,6 +169,34 @@ def test_programs_submit_as_people_do(fits: Desk) -> None:
     assert {state.state for state in sweep.states().values()} == {"waiting"}
 
 
+def test_tasks_may_be_in_several_directories(fits: Desk) -> None:
+    """As their out_dir says, also as a path; all are one array, and one table."""
+    (fits.directory / "two.py").write_text(
+        FITS + "    def out_dir(self):\n        import pathlib\n"
+        "        return pathlib.Path('by') / str(self.params['lr'])\n"
+    )
+    assert fits.rq("sweep", "two:Fit").out == 'submitted 1 "Fit", 6 tasks\n'
+    assert sorted(os.listdir(fits.directory / "by")) == ["0.1", "1"]
+    assert fits.rq("sweep", "two:Fit").out == "nothing to run of 6 tasks of two:Fit; 6 waiting\n"
+    finish(fits, "two:Fit", dict.fromkeys(range(6), 1))
+    assert fits.rq("gather", "two:Fit").out.count("\n") == 7
+    assert fits.rq("sweep", "two:Fit").out == "nothing to run of 6 tasks of two:Fit; 6 done\n"
+
+
+def test_an_interrupted_submission_leaves_no_job(fits: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left of it hinders nothing."""
+    from roundq.actors import submission
+
+    def stopped(*_: object, **__: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(submission, "submit_array", stopped)
+        said = fits.rq("sweep", "fits:Fit")
+    assert (said.code, said.out, said.err) == (130, "", "rq: interrupted; nothing was submitted\n")
+    assert fits.rq("sweep", "fits:Fit").out == 'submitted 1 "Fit", 6 tasks\n'
+
+
 # ---------------------------------------------------------------- where the class is
 
 LTASK = """
