@@ -21,6 +21,7 @@ from roundq.words.states import CLAIMED, HELD, OWNED_STATES, PENDING_STATES, RUN
 _LIVE = (*PENDING_STATES, *OWNED_STATES)
 #: Of these, jobs that moved on while they were read are looked for again.
 _TRIES = 3
+_ORDER = ("held", "waiting", "running")
 _TOLD = {HELD: "held", WAITING: "waiting", CLAIMED: "waiting", RUNNING: "running"}
 
 
@@ -60,8 +61,10 @@ def underway(out_dirs: Sequence[str], environ: Mapping[str, str]) -> dict[str, U
                 index = int(job_id.rpartition("_")[2])
                 for task in tasks[index : index + head.chunk]:
                     directory = f"{task.out_dir}/{task.hash}"
-                    # The states are listed in the order in which jobs move on: the last is right.
-                    met[directory] = Underway(job_id, _TOLD[state], head.force)
+                    known = met.get(directory)
+                    # Two jobs may have it, as of two sweeps at once; and one that moves is met twice.
+                    if known is None or _ORDER.index(known.state) <= _ORDER.index(_TOLD[state]):
+                        met[directory] = Underway(job_id, _TOLD[state], head.force)
     return met
 
 

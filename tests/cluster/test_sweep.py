@@ -1,0 +1,68 @@
+"""Promises about sweeps on several nodes that share a home as bad as NFS: two at once, and one canceled."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.cluster.lab import ENV
+from tests.cluster.test_queue import rq, start_daemons, wait_all_ended
+from tests.cluster.wait import wait_until
+
+if TYPE_CHECKING:
+    from tests.cluster.plugin import MakeCluster
+
+TASKS = 16
+#: Each run of a task leaves a file of its own; one of them waits until it is killed, and runs again.
+FITS = f"""
+import os, time
+from roundq.sweep import Task, pset
+
+class Fit(Task):
+    sweep = pset("seed", range({TASKS}))
+
+    def run(self):
+        seed = self.params["seed"]
+        open(f"ran/{{seed}}.{{os.environ['RQ_JOB_ID']}}.{{os.environ['RQ_RESTART_COUNT']}}", "x").close()
+        if seed == 3 and not os.path.exists("go"):
+            open("waits", "w").close()
+            while True:
+                time.sleep(0.1)
+        time.sleep(0.2)
+        return seed ** 2
+"""
+
+
+def test_two_sweeps_on_two_nodes_run_each_task_once(make_cluster: MakeCluster) -> None:
+    """Submitted at the same moment, from both, and run by both; a task that was canceled is run once more."""
+    cluster = make_cluster(nodes=2, users=("ann",), env=ENV)
+    home = Path(cluster.home("ann"))
+    (home / "fits.py").write_text(FITS)
+    (home / "ran").mkdir()
+    for name in ("fits.py", "ran"):
+        os.chown(home / name, home.stat().st_uid, home.stat().st_gid)
+    start_daemons(cluster)
+    sweeps = [node.popen(["rq", "sweep", "--parsable", "fits:Fit"], user="ann") for node in cluster]
+    assert [sweep.wait(60) for sweep in sweeps] == [0, 0]
+    wait_until((home / "waits").exists, 60)
+    first = "run-1.json"
+    (task,) = [path.parent for path in (home / "out").glob(f"*/{first}") if _seed(path.parent) == 3]
+    wait_until(lambda: len(list((home / "out").glob("*/result.json"))) == TASKS - 1, 60)
+    assert "15 done, 1 running" in rq(cluster["n1"], "ann", "sweep", "--status", "fits:Fit")
+
+    rq(cluster["n2"], "ann", "cancel", "--all", "--wait")
+    wait_all_ended(cluster, 60)
+    (home / "go").touch()
+    rq(cluster["n2"], "ann", "sweep", "--wait", "fits:Fit")
+    rows = rq(cluster["n1"], "ann", "gather", "fits:Fit").splitlines()[1:]
+    assert [row.split(",")[1:] for row in rows] == [[str(seed), str(seed**2)] for seed in range(TASKS)]
+    ran = sorted(int(name.partition(".")[0]) for name in os.listdir(home / "ran"))
+    assert ran == sorted([*range(TASKS), 3])
+    assert {path.name for path in task.glob("run-*")} == {first, "run-2.json"}
+
+
+def _seed(directory: Path) -> int:
+    """Which task a directory belongs to."""
+    path = directory / "params.json"
+    return int(path.read_text().partition(":")[2].strip(" }\n")) if path.exists() else -1
