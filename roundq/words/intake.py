@@ -34,7 +34,7 @@ class Intake:
     ids: frozenset[str] = frozenset()
 
     def takes(self, job_id: str, record: Record, user: str, now_ns: int) -> bool:
-        """Whether a waiting job of `user` is taken; `now_ns` is the time of day, which expressions may ask."""
+        """Whether a waiting job of `user` is taken; `now_ns` is the time of day for expressions."""
         if self.set is not None and record.job.set != self.set:
             return False
         if not self.words or job_id in self.ids:

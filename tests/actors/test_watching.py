@@ -200,7 +200,7 @@ def second(**of: Any) -> dict[str, Any]:
 
 
 def test_an_attempt_that_is_about_to_begin_is_waited_for(queue: Queue) -> None:
-    """It has a supervisor and is claimed still, and has written nothing: what went before is not told again."""
+    """It has a supervisor, is still claimed, and has written nothing: nothing is told a second time."""
     before = again(queue)
     queue.put(CLAIMED, "1", **second())
     queue.step()

@@ -409,7 +409,8 @@ def test_what_the_manual_shows_of_words_is_what_they_are() -> None:
 
 def test_every_verb_that_takes_jobs_takes_them_alike() -> None:
     """By the same words, with the same option for a name, and with a way to see first which they are."""
-    takers = {verb for verb in cli.VERBS if _metavars(verb) & {"JOBS", "ID|NAME"}}
+    # A worker is told which jobs to take when they come, and does nothing to them at once.
+    takers = {verb for verb in cli.VERBS if _metavars(verb) & {"JOBS", "ID|NAME"}} - {"worker"}
     assert {"cancel", "restart", "show", "why", "log", "wait", "hold", "release", "rerun", "watch"} <= takers
     for verb in takers:
         assert "ID|NAME" not in _metavars(verb), verb

@@ -131,7 +131,7 @@ def test_the_verdict_of_a_shape_is_the_sentence_of_its_first_job_that_waits(snap
 @many
 @given(snapshots)
 def test_a_worker_never_fills_more_than_it_was_told(snapshot: Snapshot) -> None:
-    """With what its user has there already. And what could start by no means, alone there, is told as such."""
+    """With what its user has there already. What could never start there is told as such."""
     decision = decide(snapshot)
     wants = {want.id: want for want in snapshot.wants}
     cores = sum(wants[job_id].cores or snapshot.cores for job_id in decision.starts)
