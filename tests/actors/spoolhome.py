@@ -145,7 +145,11 @@ class SpoolHome:
         return process
 
     def stop(self) -> None:
-        """Ends everything that was started, and every supervisor and job of this home."""
+        """Ends everything that was started, the daemon, and every supervisor and job of this home."""
+        # One that a command started tells its environment no more: its title is written over it.
+        with contextlib.suppress(ProcessLookupError):
+            if (pid := self.daemon_pid()) is not None:
+                os.kill(pid, signal.SIGKILL)
         for process in self.started:
             if process.poll() is None:
                 process.kill()
