@@ -503,9 +503,17 @@ def append(path: str, data: bytes, *, sync: bool = True) -> int:
 
 
 def is_listed(path: str, *, most: int = NAMES_MAX) -> bool:
-    """Whether the name is in a fresh listing of its directory: the only proof that there is."""
+    """Whether the name, hidden or not, is in a fresh listing of its directory: the only proof of that."""
     directory, _, name = path.rpartition("/")
-    return any(entry.name == name for entry in listing(directory, most=most))
+
+    def once() -> bool:
+        with os.scandir(directory) as entries:
+            return any(entry.name == name for entry in itertools.islice(entries, most))
+
+    try:
+        return _retrying(once)
+    except FileNotFoundError:
+        return False
 
 
 def remove(path: str) -> bool:

@@ -529,6 +529,18 @@ def test_a_replacement_that_did_not_happen_leaves_what_was_there(
     assert names(tmp_path / "tmp") == []
 
 
+def test_an_unfinished_name_is_no_sign_of_a_replacement(tmp_path: Path, system: Refusing) -> None:
+    """Names that begin with a dot are in no listing, but the file is still there."""
+    target = tmp_path / "a"
+    target.write_bytes(b"old")
+    temporary = files.write_temporary(str(tmp_path), ".new", b"new")
+    system.fail("rename", errno.EIO, times=100)
+    with pytest.raises(OSError, match=r"EIO|Input/output"):
+        files.replace(temporary, str(target))
+    assert target.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a"]
+
+
 # ---------------------------------------------------------------- move
 
 
@@ -653,8 +665,9 @@ def test_what_had_the_name_before_proves_nothing(tmp_path: Path, system: Refusin
 
 
 def test_a_name_is_listed_or_not(tmp_path: Path) -> None:
-    (tmp_path / "a").touch()
-    assert files.is_listed(str(tmp_path / "a"))
+    for name in ("a", ".a"):
+        (tmp_path / name).touch()
+        assert files.is_listed(str(tmp_path / name))
     assert not files.is_listed(str(tmp_path / "b"))
     assert not files.is_listed(str(tmp_path / "none" / "b"))
 
