@@ -80,6 +80,8 @@ class HeldList:
         self._unsure = 0
         self._is_unread = False
         self._look_again_s = 0.0
+        #: Since when it is known what was waited for, in seconds.
+        self._looked_s = float("-inf")
         self._late_s = 0.0
         # Each daemon begins elsewhere, so that those of many nodes share the work instead of racing for it.
         self._turn = zlib.crc32(node.encode()) / 2**32
@@ -106,6 +108,12 @@ class HeldList:
         if self._times:
             soon.append((self._times[0][0] - now_ns) / NS)
         return max(0.0, min(soon))
+
+    def unseen_s(self, since_s: float, now_s: float) -> float | None:
+        """In how many seconds it will be known what ends at `since_s` or before let go; None if it is."""
+        if not self.has_targets or self._looked_s > since_s:
+            return None
+        return max(0.0, self._look_again_s - now_s)
 
     @property
     def is_read(self) -> bool:
@@ -177,7 +185,7 @@ class HeldList:
             # then, or later.
             self.look_at_targets(now_s)
             took_s = listed_s - began_s + time.monotonic() - read_s
-            self._look_again_s = now_s + min(10 * took_s, look_most_s)
+            self._looked_s, self._look_again_s = now_s, now_s + min(10 * took_s, look_most_s)
         return self._let_go(now_s, now_ns)
 
     def _follow(self, now_s: float) -> None:

@@ -164,6 +164,8 @@ class Worker(Daemon):
         self._stops = self._obeyed = 0
         self._signal: int | None = None
         self._idle_s: float | None = None
+        #: When the last of its jobs was seen to have ended.
+        self._ended_s = float("-inf")
         self.round.tenants.became = {}
         offered = self.round.facts.offered(self.round.config)
         if intake.cores is not None and intake.cores > offered:
@@ -195,7 +197,7 @@ class Worker(Daemon):
         if self._stops > self._obeyed:
             return self._obey()
         if self._has_work():
-            self._idle_s = None
+            self._idle_s, self._ended_s = None, now_s
             return float("inf")
         if self._stops:
             self.is_leaving = True
@@ -204,6 +206,10 @@ class Worker(Daemon):
             return float("inf")
         if self.round.draining is not None:
             self.drained = self.round.draining
+        elif (unseen_s := self.round.held.unseen_s(self._ended_s, now_s)) is not None:
+            # What ended may let go what is its next job.
+            self._idle_s = None
+            return unseen_s
         elif self._is_anything_left():
             self._idle_s = None
             return float("inf")

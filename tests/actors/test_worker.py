@@ -24,7 +24,7 @@ from roundq.records.neighbours import Seen
 from roundq.records.spool import Entry, Spool
 from roundq.words import record_format as formats
 from roundq.words.intake import Intake, intake
-from roundq.words.job import Array, Job, Record, Task
+from roundq.words.job import Array, Dependency, Job, Record, Task
 from roundq.words.states import CANCELED, COMPLETED, RUNNING, WAITING
 from roundq.world.config import Config
 from roundq.world.node import Node
@@ -114,6 +114,36 @@ def test_it_runs_what_it_takes_and_leaves_by_itself(home: SpoolHome) -> None:
         f"rq: left: {wide}: can never start here: needs 3 cores, the worker on {NODE} fills 2 cores\n"
     )
     assert cards.read(home.spool, NODE).state == cards.LEAVING
+
+
+#: Held jobs are looked at again only ten times as late as a look took: as on a slow file server.
+_SLOWLY = """
+import sys, time
+from roundq.world import files
+real = files.listing
+def listing(*words, **more):
+    time.sleep(0.03)
+    return real(*words, **more)
+files.listing = listing
+from roundq.faces.cli import main
+sys.exit(main(["worker"]))
+"""
+
+
+def test_it_does_not_leave_before_it_saw_what_its_last_job_releases(home: SpoolHome) -> None:
+    """Held jobs are looked at less often where that takes long; the next of a chain is its work, too."""
+    first = home.submit("true")
+    second = home.submit("true", after=(Dependency("ok", first),))
+    done = subprocess.run(
+        [sys.executable, "-c", _SLOWLY],
+        env={**home.environ, "RQ_AUTO_START": "no", "RQ_CORES": "4", "RQ_POLL_MAX": "3"},
+        cwd=home.home,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [home.state(job) for job in (first, second)] == [COMPLETED, COMPLETED]
 
 
 def test_its_exit_status_tells_of_failures(home: SpoolHome) -> None:
