@@ -189,6 +189,23 @@ def test_a_result_that_cannot_be_pickled_is_an_error_that_says_so(exchange: Path
     assert got.error.hint
 
 
+def _not_here(*_: object) -> None:
+    raise FileNotFoundError(2, "No such file", "/tmp/of-that-node")
+
+
+class OfThatNode:
+    """What opens a file when it is made again."""
+
+    def __reduce__(self) -> Any:
+        return _not_here, ()
+
+
+def test_a_value_that_misses_a_file_here_is_not_a_missing_result(exchange: Path) -> None:
+    assert calls.write_returns(str(exchange / "1.0.result"), [OfThatNode()], None, "", "n7")
+    with pytest.raises(ExchangeError, match=r"cannot be read here: .*/tmp/of-that-node"):
+        returns(exchange / "1")
+
+
 def test_an_exception_that_cannot_be_pickled_is_told_in_words(exchange: Path) -> None:
     def fn() -> None:
         raise ValueError(threading.Lock())

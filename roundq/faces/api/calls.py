@@ -366,9 +366,10 @@ def read_returns(path: str) -> Returns:
             given = pickle.load(file)
             error = None if given is None else _error(_Failure(*given))
             values = [pickle.load(file) for _ in range(pickle.load(file))]
-        except (OSError, RoundqError):
+        except RoundqError:
             raise
         except Exception as problem:
+            # Also an OSError: it may be the value itself that misses a file here.
             raise ExchangeError(f"a result cannot be read here: {path}: {_said(problem)}") from problem
     return Returns(values, error)
 
