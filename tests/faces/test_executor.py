@@ -5,14 +5,17 @@ What is asked for here is what CPython's own tests of its executors ask for, as 
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, as_completed, wait
@@ -23,7 +26,7 @@ from typing import Any
 import pytest
 
 import roundq
-from roundq.faces.api import calls
+from roundq.faces.api import calls, watcher
 from roundq.records import control
 from roundq.words.states import State
 from tests.actors.spoolhome import SpoolHome
@@ -218,7 +221,66 @@ def test_max_workers_run_at_once(place: Place) -> None:
         place.executor(2, set="mine")
 
 
+def test_an_executor_is_of_the_process_that_made_it(stuck: roundq.Executor) -> None:
+    """In a fork it would write over the calls of the other one, and take their results away."""
+    stuck.submit(abs, -3)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        with contextlib.suppress(BaseException):
+            try:
+                stuck.submit(abs, -4)
+            except RuntimeError as error:
+                code = 0 if "fork" in str(error) else 2
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_while_calls_are_underway_their_exchange_does_not_become_old(
+    stuck: roundq.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Executors of other nodes would sweep it, with calls that wait or run for longer than a week."""
+    monkeypatch.setattr(watcher, "KEPT_S", 0.0)
+    exchange = os.path.dirname(stuck.submit(abs, -3).result_path)
+    os.utime(exchange, (1e9, 1e9))
+    wait_until(lambda: os.stat(exchange).st_mtime > 1e9, 10)
+
+
+def test_an_exchange_that_was_swept_is_made_anew(stuck: roundq.Executor) -> None:
+    """As one of an executor that had nothing to do for a week."""
+    first = stuck.submit(abs, -3)
+    assert first.cancel()
+    shutil.rmtree(os.path.dirname(first.result_path))
+    assert os.path.exists(stuck.submit(abs, -3).result_path.removesuffix(".0.result"))
+
+
+def test_calls_that_are_not_accepted_leave_no_files(stuck: roundq.Executor) -> None:
+    exchange = os.path.dirname(stuck.submit(abs, -3).result_path)
+    with pytest.raises(roundq.NoSuchJob):
+        stuck.with_options(after="no-such-job").submit(abs, -3)
+    assert sorted(os.listdir(exchange)) == ["1"]
+
+
+def test_any_function_gives_its_jobs_a_name(stuck: roundq.Executor) -> None:
+    """Of a long one the end, which may be what no name may begin with."""
+
+    def fn() -> None: ...
+
+    fn.__qualname__ = f"{'x' * 9}.{'y' * 59}"
+    assert stuck.submit(fn).job.name == "y" * 59
+
+
 # ---------------------------------------------------------------- cancel
+
+
+def test_a_running_call_that_ends_canceled_is_never_waited_for_in_vain(stuck: roundq.Executor) -> None:
+    """Though its job was about to be canceled by the program, and somebody else was quicker."""
+    future = stuck.submit(abs, -3)
+    future.is_running_now()
+    with stuck._shared.watch.canceling([future.job.id]):
+        assert future.job.cancel()
+        with pytest.raises(roundq.JobCanceled):
+            future.result(10)
 
 
 def test_cancel_cancels_a_job_that_waits(stuck: roundq.Executor) -> None:
@@ -270,6 +332,26 @@ def test_a_call_whose_process_dies_says_how(executor: roundq.Executor) -> None:
     assert isinstance(error, roundq.JobFailed)
     assert "killed by SIGSEGV" in str(error)
     assert "the last words" in str(error.__cause__)
+
+
+def test_the_last_words_of_a_long_output_are_read_alone(executor: roundq.Executor) -> None:
+    """A job may have printed more than there is memory here."""
+
+    def fn() -> None:
+        os.ftruncate(1, 100 << 20)
+        os.lseek(1, 0, os.SEEK_END)
+        os.write(1, b"the last words\n")
+        os._exit(3)
+
+    tracemalloc.start()
+    try:
+        error = executor.submit(fn).exception(30)
+        assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    finally:
+        tracemalloc.stop()
+    assert isinstance(error, roundq.JobFailed)
+    assert "the last words" in str(error.__cause__)
+    assert "failed" not in str(error.__cause__)
 
 
 def test_a_call_that_leaves_without_returning_failed(

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from roundq.faces.api import call, calls, watcher
 from roundq.faces.api.queue import Queue, tell
-from roundq.words.errors import RoundqError, UsageError
+from roundq.words.errors import JobRefused, NoSuchJob, QueueFull, RoundqError, UsageError
 from roundq.words.outputs import escaped
+from roundq.world import files
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -202,12 +203,18 @@ class Executor(concurrent.futures.Executor):
             raise RoundqError("the path of this Python is not known: sys.executable is empty")
         parts = [range(at, min(at + chunk, len(given))) for at in range(0, len(given), chunk)]
         commands = [call.command(sys.executable, parcel, part, at) for at, part in enumerate(parts)]
-        if len(commands) == 1:
-            options.setdefault("output", f"{escaped(parcel)}.0.{calls.OUTPUT}")
-            jobs: Sequence[Job] = [shared.queue.submit(commands[0], **options)]
-        else:
-            options.setdefault("output", f"{escaped(parcel)}.%a.{calls.OUTPUT}")
-            jobs = shared.queue.submit_array(commands, **options).tasks
+        jobs: Sequence[Job]
+        try:
+            if len(commands) == 1:
+                options.setdefault("output", f"{escaped(parcel)}.0.{calls.OUTPUT}")
+                jobs = [shared.queue.submit(commands[0], **options)]
+            else:
+                options.setdefault("output", f"{escaped(parcel)}.%a.{calls.OUTPUT}")
+                jobs = shared.queue.submit_array(commands, **options).tasks
+        except (JobRefused, NoSuchJob, QueueFull, UsageError):
+            # Of all others it is not certain that no job has it.
+            files.remove(parcel)
+            raise
         futures: list[CallFuture[Any]] = [
             CallFuture(shared, job, f"{parcel}.{at}.{calls.RESULT}", is_raw=is_raw)
             for at, job in enumerate(jobs)
@@ -246,12 +253,16 @@ class _Shared:
         self._most = most
         self._path: str | None = None
         self._parcels = itertools.count(1)
+        self._pid = os.getpid()
         self._lock = threading.RLock()
         self._is_closed = False
 
     @contextlib.contextmanager
     def submitting(self) -> Iterator[None]:
-        """While it lasts nobody closes it. Raises RuntimeError after a shutdown."""
+        """While it lasts nobody closes it. Raises RuntimeError after a shutdown, and in a fork."""
+        if os.getpid() != self._pid:
+            # Before the lock, which somebody may have held at the fork.
+            raise RuntimeError("an executor cannot be used in a fork of its program: make one there")
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -265,7 +276,8 @@ class _Shared:
 
     def new_parcel(self) -> str:
         """The path of a new exchange file."""
-        if self._path is None:
+        # It may have been swept when it had nothing to do for days.
+        if self._path is None or not os.path.isdir(self._path):
             self._path = self._made()
         return f"{self._path}/{next(self._parcels)}"
 
@@ -274,7 +286,7 @@ class _Shared:
         base = self._base or f"{os.path.dirname(asker.spool.path)}/{calls.DIRECTORY}"
         path = calls.make(base, asker.node)
         end = weakref.finalize(self.watch, _left, self.queue, path, self.limited_set, os.getpid())
-        self.watch.at_end(end)
+        self.watch.at_end(end, path)
         calls.sweep(base, path, asker.node)
         if self._most is not None:
             from roundq.records import control
@@ -289,7 +301,8 @@ class _Shared:
         found = dict(own)
         if not found.get("name"):
             name = "".join(sign if sign.isprintable() else "?" for sign in calls.called(fn))
-            found["name"] = name.replace("/", "_")[-_NAME_MOST:]
+            # No name begins so.
+            found["name"] = name.replace("/", "_")[-_NAME_MOST:].lstrip(".- ").rstrip() or "call"
         if self.limited_set:
             found["set"] = self.limited_set
         if found.get("output") is None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 RESULT_LATE_S = 5.0
 #: How long a home that cannot be read is waited for, before all futures fail.
 HOME_AWAY_S = 300.0
+#: How often it is said that an exchange is not left behind, which other nodes can only tell by its age.
+KEPT_S = 3600.0
 #: So much of the end of its output is shown when a job ended without a result.
 _TAIL_BYTES = 2000
 
@@ -46,10 +48,11 @@ class Watcher:
         self._failing_since_s: float | None = None
         self._is_closed = False
         self._end: Callable[[], object] = lambda: None
+        self._exchange, self._kept_s = "", 0.0
 
-    def at_end(self, end: Callable[[], object]) -> None:
-        """What to do when it was closed, and all futures are done."""
-        self._end = end
+    def at_end(self, end: Callable[[], object], exchange: str) -> None:
+        """What to do when it was closed, and all futures are done; until then their exchange is kept."""
+        self._end, self._exchange, self._kept_s = end, exchange, time.monotonic()
 
     def add(self, futures: Iterable[CallFuture[Any]], parcel: str) -> None:
         """From now on these are completed when their jobs have ended; their exchange file goes then."""
@@ -136,6 +139,9 @@ class Watcher:
 
     def _look(self, looks: Awaited, open_: dict[str, CallFuture[Any]]) -> None:
         looks.look(open_)
+        if time.monotonic() - self._kept_s >= KEPT_S:
+            files.touch(self._exchange)
+            self._kept_s = time.monotonic()
         for job_id, entry in looks.met.items():
             if entry.state == RUNNING:
                 open_[job_id].is_running_now()
@@ -166,7 +172,9 @@ class Watcher:
         """Completes a future whose job has ended; whether it is done with."""
         if row.state == CANCELED and future.job.id in self._canceling:
             future.is_canceled_now()
-            return True
+            # One that ran cannot be: its job went back, or was canceled by somebody else.
+            if future.done():
+                return True
         try:
             if row.state == CANCELED:
                 raise FileNotFoundError
@@ -206,7 +214,7 @@ class Watcher:
             error = future.job._unsuccessful(outcome)
         if row.state not in (CANCELED, ZOMBIE):
             with contextlib.suppress(Exception):
-                if tail := written.output(row)[-_TAIL_BYTES:].decode(errors="replace").strip():
+                if tail := written.output(row, _TAIL_BYTES)[-_TAIL_BYTES:].decode(errors="replace").strip():
                     error.__cause__ = calls.RemoteTraceback(f"the end of its output:\n{tail}")
         return error
 

@@ -12,6 +12,9 @@ from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Record
 from roundq.words.states import COMPLETED, PENDING_STATES, State
 
+#: A line of roundq's own in an output is shorter.
+_OWN_LINE_MOST = 4096
+
 
 def outcome_of(row: Row) -> Outcome:
     """How an ended job ended."""
@@ -44,10 +47,11 @@ def error_path(row: Row) -> str:
     return streams.error_path(_record(row), row.id)
 
 
-def output(row: Row) -> bytes:
+def output(row: Row, most: int | None = None) -> bytes:
     """What its present or last attempt wrote to its output, without roundq's own first and last line.
 
-    Raises RoundqError if it has not begun, or its output is not there.
+    With `most` only its end, of at least so many bytes. Raises RoundqError if it has not begun, or
+    its output is not there.
     """
     record = _record(row)
     path = out_path(row)
@@ -58,13 +62,18 @@ def output(row: Row) -> bytes:
     try:
         found = part.find(row)
         with open(path, "rb", opener=_opened) as file:
-            if found is None or os.fstat(file.fileno()).st_ino != found.inode:
-                return file.read()
-            file.seek(found.begin)
-            text = file.read() if found.end is None else file.read(found.end - found.begin)
+            status = os.fstat(file.fileno())
+            is_told = found is not None and status.st_ino == found.inode
+            begin, end = (found.begin, found.end) if found is not None and is_told else (0, None)
+            first = begin
+            if most is not None:
+                first = max(begin, (status.st_size if end is None else end) - most - _OWN_LINE_MOST)
+            if first:
+                file.seek(first)
+            text = file.read() if end is None else file.read(end - first)
     except OSError as error:
         raise RoundqError(f"the output of job {row.id} cannot be read: {path}: {error.strerror}") from None
-    return _without_ours(text, row)
+    return _without_ours(text, row, has_first=first == begin) if is_told else text
 
 
 def errors(row: Row) -> bytes:
@@ -84,9 +93,10 @@ def _opened(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
-def _without_ours(text: bytes, row: Row) -> bytes:
-    """A part of an output without the line that begins it, and without that which ends it."""
-    _, _, text = text.partition(b"\n")
+def _without_ours(text: bytes, row: Row, *, has_first: bool) -> bytes:
+    """A part of an output without the line that begins it, if it has that, and that which ends it."""
+    if has_first:
+        _, _, text = text.partition(b"\n")
     # A job may print what looks like it, too; what is ours stands at the end.
     ends_at = [found.start() for found in part.ends(row.id).finditer(text) if found.end() == len(text)]
     return text[: ends_at[-1]] if ends_at else text
