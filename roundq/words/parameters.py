@@ -36,7 +36,7 @@ def check_name(name: object) -> str:
         )
     _check_text(name, "the name of a parameter")
     # A subclass of text might compare as it likes.
-    return str(name)
+    return _text(name)
 
 
 def plain(value: object, where: str) -> Any:
@@ -52,7 +52,7 @@ def _plain(value: object, where: str, depth: int) -> Any:
         return value
     if isinstance(value, str):
         _check_text(value, where)
-        return str(value)
+        return _text(value)
     if isinstance(value, float):
         return _float(value, where)
     if depth >= _DEPTH_MAX:
@@ -91,7 +91,12 @@ def _key(key: object, where: str) -> str:
     if not isinstance(key, str):
         raise UsageError(f"{where} has the key {_shown(key)}, and keys of JSON are texts", "use str(key)")
     _check_text(key, f"a key of {where}")
-    return str(key)
+    return _text(key)
+
+
+def _text(text: str) -> str:
+    # An enum of texts is printed by its name, and is what it holds.
+    return str.__str__(text)
 
 
 def _check_text(text: str, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import os
 import subprocess
@@ -119,6 +120,18 @@ class Whole:
         return 7
 
 
+class Colour(str, enum.Enum):
+    """A text with a name, as people have it in their modules; Python prints the name."""
+
+    RED = "red"
+
+
+class Level(float, enum.Enum):
+    """A float with a name."""
+
+    LOW = 0.5
+
+
 class Broken:
     """It fails when it is to tell of itself."""
 
@@ -129,6 +142,10 @@ class Broken:
 def test_what_is_alike_in_json_is_one_value() -> None:
     """Tuples are lists, and whole numbers of any type are int."""
     assert checked({"a": (1, (2,)), "b": Whole()}) == {"a": [1, [2]], "b": 7}
+    named = checked({"c": Colour.RED, "d": {Colour.RED: Level.LOW}})
+    assert digest(named) == digest({"c": "red", "d": {"red": 0.5}})
+    assert named == {"c": "red", "d": {"red": 0.5}}
+    assert [type(named["c"]), *map(type, named["d"])] == [str, str]
 
 
 CYCLE: list[Any] = []
