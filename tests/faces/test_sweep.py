@@ -295,6 +295,18 @@ BAD = {
         "class Odd(Task):\n    sweep = [{'a': 1}]\n    def out_dir(self): return ''",
         "fits:Odd: out_dir() returned ''",
     ),
+    "fits:made": (
+        "def make():\n    class Made(Task): sweep = [{'a': 1}]\n    return Made\nmade = make()",
+        "fits has nothing called make.<locals>.Made, as fits:made calls itself",
+    ),
+    "fits:other": (
+        "class Fit(Task): sweep = [{'a': 1}]\nother = Fit\ndel Fit",
+        "fits has nothing called Fit, as fits:other calls itself",
+    ),
+    "fits:same": (
+        "class Fit(Task): sweep = [{'a': 1}]\nsame = Fit\nclass Fit(Task): sweep = [{'a': 2}]",
+        "fits has another class called Fit, as fits:same calls itself",
+    ),
     "fits:syntax": ("def (", "fits cannot be imported: SyntaxError"),
     "fits:exits": ("import sys; sys.exit(3)", "fits cannot be imported: SystemExit: 3"),
 }
@@ -422,6 +434,43 @@ def test_results_are_gathered_as_one_table(fits: Desk) -> None:
         "hint: rq sweep fits:Fit runs what is not done",
         f"  {digest({'lr': 1, 'seed': 2})[:12]}  lr=1 seed=2  new",
     ]
+
+
+def test_what_is_no_unicode_is_gathered_as_well(fits: Desk) -> None:
+    """As a name of a file may be: escaped, as JSON has it."""
+    finish(fits, "fits:Fit", {place: {"file \udc80": "\udc80.gz"} for place in range(6)})
+    said = fits.rq("gather", "fits:Fit")
+    assert (said.code, said.err) == (0, "")
+    assert said.out.splitlines()[1].endswith(",0.1,0,\\udc80.gz")
+    assert fits.rq("gather", "-o", "all.jsonl", "fits:Fit") == (0, "", "")
+    first = json.loads((fits.directory / "all.jsonl").read_text().splitlines()[0])
+    assert first["file \udc80"] == "\udc80.gz"
+
+
+def test_no_column_hides_another(desk: Desk) -> None:
+    """Whatever parameters and results are called: the hash stays, and so does each of them."""
+    text = FITS.replace('"seed"', '"hash"')
+    (desk.directory / "fits.py").write_text(text)
+    sweep = finish(desk, "fits:Fit", {place: {"result.lr": 1, "lr": 2, "hash": 3} for place in range(6)})
+    hashed = next(iter(sweep.tasks))
+    assert sweep.results()[0] == {
+        "hash": hashed,
+        "lr": 0.1,
+        "parameter.hash": 0,
+        "result.lr": 1,
+        "result.result.lr": 2,
+        "result.hash": 3,
+    }
+
+
+def test_a_table_is_not_said_to_be_where_it_could_not_be_written(fits: Desk) -> None:
+    """A directory of its name is in its place; nothing unfinished stays."""
+    finish(fits, "fits:Fit", dict.fromkeys(range(6), 1))
+    (fits.directory / "all.csv").mkdir()
+    for path, why in (("all.csv", "Is a directory"), ("no/all.csv", "No such file or directory")):
+        said = fits.rq("gather", "-o", path, "fits:Fit")
+        assert (said.code, said.out, said.err) == (1, "", f"rq: cannot write {path}: {why}\n")
+    assert sorted(os.listdir(fits.directory)) == ["all.csv", "fits.py", "out"]
 
 
 def test_a_whole_sweep_is_gathered_in_silence(fits: Desk) -> None:

@@ -316,10 +316,26 @@ def load(target: str, directory: str | None = None) -> Sweep:
     if isinstance(value, type):
         if not issubclass(value, Task):
             raise UsageError(f"{target} is no task", "derive the class from roundq.sweep.Task")
+        _check_called(value, module, source, target)
         if value.sweep is None and (params := getattr(module, "Params", None)) is not None:
             return Sweep(value, params, source=where, directory=directory)
         return Sweep(value, source=where, directory=directory)
-    return Sweep(_only_task(module, source), value, source=where, directory=directory)
+    task = _only_task(module, source)
+    _check_called(task, module, source, f"the task of {source}")
+    return Sweep(task, value, source=where, directory=directory)
+
+
+def _check_called(task: type[Task], module: Any, source: str, whose: str) -> None:
+    """Nodes find a class by what it calls itself. Raises UsageError if that is not it."""
+    found: Any = module
+    for part in task.__qualname__.split("."):
+        found = getattr(found, part, None)
+    if found is not task:
+        another = "nothing" if found is None else "another class"
+        raise UsageError(
+            f"{source} has {another} called {task.__qualname__}, as {whose} calls itself",
+            "define the class at the top of its module, and name it by the name that it has there",
+        )
 
 
 def _only_task(module: Any, source: str) -> type[Task]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: The column of a result that is no dict, and what stands before the name of one that a parameter has.
 RESULT = "result"
 HASH = "hash"
+#: What stands before the name of a parameter that is called as the hash.
+PARAMETER = "parameter"
 #: What a column of whole numbers holds, and what floats hold of these.
 _INT_MAX, _EXACT_MAX = (1 << 63) - 1, 1 << 53
 
@@ -38,11 +40,25 @@ def _result(directory: str) -> Any:
 
 
 def _row(task: Planned, value: Any) -> Row:
-    row: Row = {HASH: task.hash, **task.params}
+    row: Row = {HASH: task.hash}
+    for name, each in task.params.items():
+        row[_free(name, PARAMETER, row)] = each
     results = value if isinstance(value, dict) else {} if value is None else {RESULT: value}
     for name, each in results.items():
-        row[f"{RESULT}.{name}" if name in task.params or name == HASH else name] = each
+        row[_free(name, RESULT, row)] = each
     return row
+
+
+def _free(name: str, prefix: str, row: Row) -> str:
+    """What a column is called so that it does not hide one that is there."""
+    while name in row:
+        name = f"{prefix}.{name}"
+    return name
+
+
+def _encoded(text: str) -> bytes:
+    """In UTF-8; halves of characters, as in file names that are no text, escaped as JSON has them."""
+    return text.encode(errors="backslashreplace")
 
 
 def columns(table: Sequence[Row]) -> list[str]:
@@ -60,7 +76,7 @@ def as_csv(table: Sequence[Row]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(names)
     writer.writerows([_cell(row.get(name)) for name in names] for row in table)
-    return text.getvalue().encode()
+    return _encoded(text.getvalue())
 
 
 def _cell(value: Any) -> Any:
@@ -71,7 +87,7 @@ def _cell(value: Any) -> Any:
 
 def as_jsonl(table: Sequence[Row]) -> bytes:
     """The table as a JSON object a line."""
-    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in table)
+    return b"".join(_encoded(json.dumps(row, ensure_ascii=False)) + b"\n" for row in table)
 
 
 def as_parquet(table: Sequence[Row]) -> bytes:
@@ -82,7 +98,9 @@ def as_parquet(table: Sequence[Row]) -> bytes:
         import pyarrow.parquet
     except ImportError:
         raise _missing("pyarrow", "Parquet") from None
-    arrays = {name: _column(pyarrow, [row.get(name) for row in table]) for name in columns(table)}
+    arrays = {
+        _encoded(name).decode(): _column(pyarrow, [row.get(name) for row in table]) for name in columns(table)
+    }
     sink = pyarrow.BufferOutputStream()
     pyarrow.parquet.write_table(pyarrow.table(arrays), sink)
     return bytes(sink.getvalue().to_pybytes())
@@ -99,7 +117,8 @@ def _column(pyarrow: Any, values: Sequence[Any]) -> Any:
             [None if value is None else float(value) for value in values], type=pyarrow.float64()
         )
     if kinds <= {str}:
-        return pyarrow.array(values, type=pyarrow.string())
+        texts = [None if value is None else _encoded(value).decode() for value in values]
+        return pyarrow.array(texts, type=pyarrow.string())
     texts = [None if value is None else json.dumps(value) for value in values]
     return pyarrow.array(texts, type=pyarrow.string())
 

@@ -226,5 +226,8 @@ def _put_table(data: bytes, path: str | None) -> None:
         print(data.decode(), end="")
         return
     directory = os.path.dirname(path) or "."
-    temporary = files.write_temporary(directory, ".gather", data, mode=plans.mode())
-    files.replace(temporary, f"{directory}/{os.path.basename(path)}")
+    try:
+        temporary = files.write_temporary(directory, ".gather", data, mode=plans.mode())
+        files.replace(temporary, f"{directory}/{os.path.basename(path)}")
+    except OSError as error:
+        raise RoundqError(f"cannot write {visible(path)}: {error.strerror}") from error
