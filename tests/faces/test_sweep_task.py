@@ -154,6 +154,21 @@ def test_what_a_task_does_wrong_is_said(place: Place, body: str, said: str) -> N
     assert place.has("failed.json")["error"] == said
 
 
+@pytest.mark.parametrize("end", ["sys.exit()", "return 1", "raise ValueError('of the child')"])
+def test_a_process_that_a_task_forked_does_not_end_it(place: Place, end: str) -> None:
+    """What becomes of the task is said by the process that has it; the other one only ends."""
+    body = f"""
+        child = os.fork()
+        if not child:
+            {end}
+        os.waitpid(child, 0)
+        raise ValueError(sorted(os.listdir("out/{HASH}")))
+        """
+    assert place.run(place.plan(body.strip()))[0] == 1
+    assert place.has("failed.json")["error"] == "ValueError: ['log', 'params.json', 'run-1.json']"
+    assert "result.json" not in place.names()
+
+
 def test_a_module_that_a_node_cannot_import_is_named_with_the_node(place: Place) -> None:
     """And the job fails."""
     plan = place.plan("pass")

@@ -146,7 +146,7 @@ class _Signals:
 
 
 def _attempt(head: Head, planned: Planned, directory: str, run: Run) -> int:
-    signals = None
+    signals, process = None, os.getpid()
     try:
         module = sources.load(head.source, os.getcwd())
         task = sources.found(module, head.name, head.source)(dict(planned.params))
@@ -154,14 +154,21 @@ def _attempt(head: Head, planned: Planned, directory: str, run: Run) -> int:
         try:
             value = task.run()
         except SystemExit as end:
+            if os.getpid() != process:
+                raise
             if end.code not in (None, 0) and not signals.came:
                 raise RuntimeError(f"run() ended with exit code {end.code}") from end
             value = None
         finally:
             signals.close()
+        if os.getpid() != process:
+            # `run` has forked it, and it did not end there: it says nothing of the task.
+            return DONE
     except sources.SourceError as error:
         return _failed(directory, run, f"{error} (on {run.node})", error)
     except BaseException as error:
+        if os.getpid() != process:
+            raise
         if signals is not None and signals.came:
             return _stopped()
         return _failed(directory, run, f"{type(error).__name__}: {error}", error)
