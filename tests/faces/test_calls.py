@@ -206,6 +206,50 @@ def test_a_value_that_misses_a_file_here_is_not_a_missing_result(exchange: Path)
         returns(exchange / "1")
 
 
+class Leaving:
+    """What ends a program that makes it again."""
+
+    def __reduce__(self) -> Any:
+        return sys.exit, ("no licence",)
+
+
+class LeavingError(Leaving, Exception): ...
+
+
+def test_what_would_end_a_program_that_reads_it_is_an_error(exchange: Path) -> None:
+    """As a value of a module that exits where it cannot work: the watcher has other results to read."""
+    path = str(exchange / "1.0.result")
+    assert calls.write_returns(path, [Leaving()], None, "", "n7")
+    with pytest.raises(ExchangeError, match=r"cannot be read here: .*: no licence"):
+        returns(exchange / "1")
+    assert not calls.write_returns(path, [], LeavingError(), "", "n7")
+    assert isinstance(returns(exchange / "1").error, ExchangeError)
+
+
+def test_an_exception_comes_back_from_where_nothing_can_be_printed(exchange: Path) -> None:
+    def fn() -> None:
+        sys.stderr.close()
+        raise KeyError("of the function")
+
+    parcel = sent(exchange, fn, ((), {}))
+    assert ran(parcel, 1).returncode == 1
+    assert isinstance(returns(parcel).error, KeyError)
+
+
+class MuteError(Exception):
+    """One that cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+def test_an_exception_that_says_nothing_comes_back_all_the_same(exchange: Path) -> None:
+    assert not calls.write_returns(str(exchange / "1.0.result"), [1], MuteError(), "its traceback", "n7")
+    found = returns(exchange / "1")
+    assert (type(found.error), found.values) == (MuteError, [1])
+    assert "its traceback" in str(found.error and found.error.__cause__)
+
+
 def test_an_exception_that_cannot_be_pickled_is_told_in_words(exchange: Path) -> None:
     def fn() -> None:
         raise ValueError(threading.Lock())

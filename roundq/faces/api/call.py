@@ -7,6 +7,7 @@ last, NUMBER is that of the job in its parcel. Exit code 0: all calls returned, 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -156,7 +157,9 @@ class _Runner:
             import traceback
 
             text = "".join(traceback.format_exception(type(error), error, _without_ours(error)))
-            print(text, end="", file=sys.stderr)
+            # The function may have closed it.
+            with contextlib.suppress(OSError, ValueError):
+                print(text, end="", file=sys.stderr)
         try:
             well = calls.write_returns(f"{self._stem}.{calls.RESULT}", values, error, text, self._node)
         except Exception as problem:

@@ -197,7 +197,10 @@ def _why_not(value: Any) -> str | None:
 
 
 def _said(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    try:
+        return str(error) or type(error).__name__
+    except Exception:
+        return type(error).__name__
 
 
 def called(fn: Any) -> str:
@@ -349,7 +352,7 @@ def write_returns(path: str, values: list[Any], error: BaseException | None, tex
 
 
 def _failed(error: BaseException, text: str) -> _Failure:
-    said = f"{type(error).__qualname__}: {error}"
+    said = f"{type(error).__qualname__}: {_said(error)}"
     # The hint of one of ours would not travel with it.
     sent: Any = (type(error), str(error), error.hint) if isinstance(error, RoundqError) else error
     try:
@@ -368,8 +371,8 @@ def read_returns(path: str) -> Returns:
             values = [pickle.load(file) for _ in range(pickle.load(file))]
         except RoundqError:
             raise
-        except Exception as problem:
-            # Also an OSError: it may be the value itself that misses a file here.
+        except BaseException as problem:
+            # Also an OSError, or SystemExit: it may be the value itself that misses a file here, or leaves.
             raise ExchangeError(f"a result cannot be read here: {path}: {_said(problem)}") from problem
     return Returns(values, error)
 
@@ -383,7 +386,7 @@ def _error(failure: _Failure) -> BaseException:
             error = of(said, hint)
         if not isinstance(error, BaseException):
             raise TypeError
-    except Exception:
+    except BaseException:
         error = ExchangeError(f"the function raised what cannot be pickled: {failure.said}")
     if failure.text:
         error.__cause__ = RemoteTraceback(failure.text)
