@@ -130,6 +130,8 @@ def test_files_of_any_end(jobs: Path, desk: Desk) -> None:
         (["jobs", "--", "echo", "{size}"], "rq: there is nothing called size to fill in for {size}\n"),
         (["--check", "jobs", "true"], "rq: --check runs no command\n"),
         (["jobs", "other", "--", "true"], 'rq: unexpected word "other"\n'),
+        (["jobs", "--ext", "", "true"], 'rq: "--ext" is no command\n'),
+        (["jobs", "--check"], 'rq: "--check" is no command\n'),
     ],
 )
 def test_wrong_words_do_nothing(words: list[str], said: str, jobs: Path, desk: Desk) -> None:

@@ -84,6 +84,11 @@ def run(_verb: str, options: argparse.Namespace) -> int:
         raise UsageError(
             "no command to run", "give one behind the directory, such as: rq dirjobs jobs -- ./fit {}"
         )
+    if options.command[0].startswith("-"):
+        raise UsageError(
+            f"{shown(options.command[0])} is no command",
+            "options stand before the directory: rq dirjobs --ext .png photos -- ./fit {}",
+        )
     commands = _Commands(options.command)
     worker = _worker(options)
     # From here on a signal ends a command or a wait, and what is said of it is true.
