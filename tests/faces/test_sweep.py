@@ -326,6 +326,7 @@ def test_what_cannot_be_swept_is_explained(desk: Desk, target: str) -> None:
     if target in ("fits:Fit", "fits:nan", "fits:fails", "fits:Lost", "fits:syntax", "fits:exits"):
         assert "fits.py:" in said.err
     assert "/roundq/" not in said.err
+    assert "importlib" not in said.err, "how Python looks for modules is not his code"
     assert jobs(desk) == []
     assert not (desk.directory / "out").exists()
 

@@ -101,10 +101,11 @@ def found(module: ModuleType, name: str, source: str) -> Any:
 def lines_of(error: BaseException) -> Sequence[str]:
     """Where in the user's code an error comes from: the last lines of its traceback that are not ours."""
     ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    foreign = (ours, "<frozen", os.path.dirname(importlib.__file__))
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith((ours, "<frozen")) and "/roundq/words/" not in frame.filename
+        if not frame.filename.startswith(foreign) and "/roundq/words/" not in frame.filename
     ]
     said = []
     for frame in frames[-_FRAMES:]:
