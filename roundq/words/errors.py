@@ -45,6 +45,9 @@ class RoundqError(Exception):
         super().__init__(what)
         self.hint = hint
         self.lines = tuple(lines)
+        if hint:
+            # Of a program that catches nothing, Python 3.11 and later show it below the error.
+            self.__notes__ = [f"hint: {hint}"]
 
 
 class UsageError(RoundqError):

@@ -119,6 +119,16 @@ def test_what_is_wrong_is_refused_by_name(given: Mapping[str, Any], says: str) -
         options.parsed(given)
 
 
+def test_what_to_do_is_told_below_an_error_that_nobody_caught() -> None:
+    """Where Python shows notes, 3.11 and later; what the error says of itself stays one sentence."""
+    with pytest.raises(UsageError) as raised:
+        options.parsed({"memory": "4Q"})
+    assert raised.value.hint
+    assert raised.value.hint not in str(raised.value)
+    assert getattr(raised.value, "__notes__", None) == [f"hint: {raised.value.hint}"]
+    assert getattr(UsageError("what"), "__notes__", None) is None
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [
