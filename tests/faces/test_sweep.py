@@ -169,6 +169,19 @@ def test_programs_submit_as_people_do(fits: Desk) -> None:
     assert {state.state for state in sweep.states().values()} == {"waiting"}
 
 
+def test_a_directory_may_be_said_from_here(desk: Desk) -> None:
+    """Tasks and their outputs are there wherever a job begins."""
+    (desk.directory / "sub").mkdir()
+    (desk.directory / "sub" / "fits.py").write_text(FITS)
+    sweep = load("fits:Fit", "sub")
+    assert sweep.out_dirs == Sweep(sweep.task, directory="sub").out_dirs == [f"{desk.directory}/sub/out"]
+    assert sweep.submit() is not None
+    assert {os.path.dirname(plans.of_command(command)[0]) for command in jobs(desk)} == {  # type: ignore[index]
+        f"{desk.directory}/sub/out/.sweeps"
+    }
+    assert not (desk.directory / "sub" / "sub").exists()
+
+
 def test_tasks_may_be_in_several_directories(fits: Desk) -> None:
     """As their out_dir says, also as a path; all are one array, and one table."""
     (fits.directory / "two.py").write_text(

@@ -124,7 +124,7 @@ class Sweep:
                 f"{getattr(task, '__name__', task)!s} is no task", "derive it from roundq.sweep.Task"
             )
         self.task = task
-        self.directory = os.getcwd() if directory is None else directory
+        self.directory = os.getcwd() if directory is None else os.path.abspath(directory)
         self.source = _source_of(task) if source is None else source
         #: Whose results these are.
         self.identity = task.identity or f"{sources.module_name(self.source)}:{task.__qualname__}"
@@ -308,7 +308,7 @@ def load(target: str, directory: str | None = None) -> Sweep:
     NAME is a task class with a `sweep`; or parameter sets, or a function that returns them, of the only task
     class of that module, or of the one called Task. Raises UsageError and SourceError.
     """
-    directory = os.getcwd() if directory is None else directory
+    directory = os.getcwd() if directory is None else os.path.abspath(directory)
     source, name = sources.split(target)
     module = sources.load(source, directory)
     value = sources.found(module, name, source)
