@@ -270,6 +270,26 @@ def test_any_function_gives_its_jobs_a_name(stuck: roundq.Executor) -> None:
     assert stuck.submit(fn).job.name == "y" * 59
 
 
+def test_what_a_killed_program_left_goes_with_its_limit(place: Place) -> None:
+    """Once its jobs had their time; else each would leave a limit for ever."""
+    before, limits = place.exchanges(), control.limited(place.home.spool)
+    program = (
+        "import os, roundq\n"
+        "executor = roundq.Executor(1, hold=True)\n"
+        "executor.submit(abs, -3).cancel()\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    command, environ = [sys.executable, "-c", program], {**os.environ, **place.home.environ}
+    assert subprocess.run(command, env=environ, timeout=60, check=False).returncode == -signal.SIGKILL
+    (left,) = {*place.exchanges()} - {*before}
+    (limit,) = control.limited(place.home.spool) - limits
+    os.utime(place.base / left, (1e9, 1e9))
+    with place.executor() as executor:
+        assert executor.submit(abs, -3).result(30) == 3
+    assert left not in place.exchanges()
+    assert limit not in control.limited(place.home.spool)
+
+
 # ---------------------------------------------------------------- cancel
 
 

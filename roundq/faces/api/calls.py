@@ -96,10 +96,13 @@ def remove(path: str) -> bool:
     return True
 
 
-def sweep(base: str, own: str, node: str) -> list[str]:
+def sweep(
+    base: str, own: str, node: str, before: Callable[[list[str]], None] = lambda _names: None
+) -> list[str]:
     """Removes what programs left below `base` that are dead, and whose jobs had their time; its paths.
 
-    `own` is an exchange that was just made there: its time is the server's now.
+    `own` is an exchange that was just made there: its time is the server's now. `before` is given the names
+    of the files in each before they are removed.
     """
     from roundq.words.job import Identity
     from roundq.world import procs
@@ -122,8 +125,12 @@ def sweep(base: str, own: str, node: str) -> list[str]:
             continue
         if home == node and procs.liveness(process) is not procs.Liveness.DEAD:
             continue
-        if age_s > (KEEP_S if home == node else KEEP_ELSEWHERE_S) and remove(path):
-            swept.append(path)
+        if age_s <= (KEEP_S if home == node else KEEP_ELSEWHERE_S):
+            continue
+        with contextlib.suppress(OSError, RoundqError):
+            before(files.names(path))
+            if remove(path):
+                swept.append(path)
     return swept
 
 

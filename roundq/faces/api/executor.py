@@ -32,6 +32,8 @@ T = TypeVar("T")
 
 #: How much of a function's name its jobs bear.
 _NAME_MOST = 60
+#: How the names of sets begin in which jobs of one executor are limited.
+_LIMITED = "executor-"
 
 
 class CallFuture(concurrent.futures.Future[T]):
@@ -248,7 +250,7 @@ class _Shared:
     def __init__(self, queue: Queue, exchange: str | os.PathLike[str] | None, most: int | None) -> None:
         self.queue = queue
         self.watch = watcher.Watcher(queue)
-        self.limited_set = f"executor-{os.urandom(4).hex()}" if most is not None else ""
+        self.limited_set = f"{_LIMITED}{os.urandom(4).hex()}" if most is not None else ""
         self._base = None if exchange is None else os.path.abspath(exchange)
         self._most = most
         self._path: str | None = None
@@ -287,12 +289,15 @@ class _Shared:
         path = calls.make(base, asker.node)
         end = weakref.finalize(self.watch, _left, self.queue, path, self.limited_set, os.getpid())
         self.watch.at_end(end, path)
-        calls.sweep(base, path, asker.node)
+        calls.sweep(base, path, asker.node, lambda names: _unlimited(self.queue, names))
         if self._most is not None:
             from roundq.records import control
             from roundq.records import spool as spools
 
             spools.prepare(asker.spool)
+            with files.explained(f"make a file in {path}"), open(f"{path}/{self.limited_set}", "x"):
+                # Whoever sweeps it if this program is killed takes that limit away, too.
+                pass
             control.set_group_limit(asker.spool, f"%{self.limited_set}", self._most, asker.node)
         return path
 
@@ -331,8 +336,14 @@ def _left(queue: Queue, path: str, limited_set: str, pid: int) -> None:
         # A fork of it.
         return
     calls.remove(path)
-    if limited_set:
-        from roundq.records import control
+    _unlimited(queue, [limited_set])
 
-        asker = queue._person()
-        control.set_group_limit(asker.spool, f"%{limited_set}", None, asker.node)
+
+def _unlimited(queue: Queue, names: Iterable[str]) -> None:
+    """Takes the limits of those of these sets away that executors had made."""
+    from roundq.records import control
+
+    asker = queue._person()
+    for name in names:
+        if name.startswith(_LIMITED):
+            control.set_group_limit(asker.spool, f"%{name}", None, asker.node)
