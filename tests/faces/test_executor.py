@@ -6,6 +6,7 @@ What is asked for here is what CPython's own tests of its executors ask for, as 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import itertools
 import os
@@ -21,7 +22,8 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError, as_completed, wait
 from concurrent.futures import TimeoutError as FutureTimeout
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -288,6 +290,37 @@ def test_what_a_killed_program_left_goes_with_its_limit(place: Place) -> None:
         assert executor.submit(abs, -3).result(30) == 3
     assert left not in place.exchanges()
     assert limit not in control.limited(place.home.spool)
+
+
+def test_a_result_is_waited_for_as_long_as_other_nodes_may_be_seen_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where the end of a job is seen, what it returned may not be yet."""
+    now_s = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    config = SimpleNamespace(settle_s=30.0)
+    queue: Any = SimpleNamespace(_person=lambda: SimpleNamespace(config=config))
+    for state in (State.COMPLETED, State.FAILED):
+        watch, row = watcher.Watcher(queue), cast("Any", SimpleNamespace(id="1", state=state.value))
+        assert watch._may_come(row)
+        now_s[0] += 29.0
+        assert watch._may_come(row)
+        now_s[0] += 2.0
+        assert not watch._may_come(row)
+
+
+def test_a_result_that_the_server_refuses_for_a_moment_is_read_again(
+    executor: roundq.Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refusals, read = iter([errno.ESTALE, errno.EIO]), calls.read_returns
+
+    def now_and_then(path: str) -> calls.Returns:
+        for number in refusals:
+            raise OSError(number, os.strerror(number))
+        return read(path)
+
+    monkeypatch.setattr(calls, "read_returns", now_and_then)
+    assert executor.submit(abs, -3).result(30) == 3
 
 
 # ---------------------------------------------------------------- cancel

@@ -11,6 +11,7 @@ To read a pickle is to execute it. So only files of one's own user are read, whi
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -35,6 +36,8 @@ RESULT, OUTPUT, STATE = "result", "out", "state"
 #: Of a dead program of this node, an exchange is left alone for so long, and of another node for so long,
 #: since its jobs may still run.
 KEEP_S, KEEP_ELSEWHERE_S = 86_400.0, 7 * 86_400.0
+#: Errors of a server that may be over soon.
+PASSING = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT})
 _MAGIC = b"roundq calls 1\n\0"
 _NUMBER = struct.Struct("<Q")
 #: What is pickled alike with and without cloudpickle, which takes longer to import than all the rest.
@@ -379,6 +382,8 @@ def read_returns(path: str) -> Returns:
         except RoundqError:
             raise
         except BaseException as problem:
+            if isinstance(problem, OSError) and problem.errno in PASSING:
+                raise
             # Also an OSError, or SystemExit: it may be the value itself that misses a file here, or leaves.
             raise ExchangeError(f"a result cannot be read here: {path}: {_said(problem)}") from problem
     return Returns(values, error)

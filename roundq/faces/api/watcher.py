@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from roundq.faces.api.executor import CallFuture
     from roundq.faces.api.queue import Queue
 
-#: How long the result of a job that ended well is waited for, which another node may have just written.
+#: How long, at least, the result of a job that ended well is waited for: another node may just have
+#: written it.
 RESULT_LATE_S = 5.0
 #: How long a home that cannot be read is waited for, before all futures fail.
 HOME_AWAY_S = 300.0
@@ -185,6 +186,9 @@ class Watcher:
             _complete(future, self._without_result(future, row))
             return True
         except Exception as error:
+            is_passing = isinstance(error, OSError) and error.errno in calls.PASSING
+            if is_passing and self._is_within(HOME_AWAY_S, row):
+                return False
             _complete(future, error)
             return True
         if future.is_raw:
@@ -198,10 +202,17 @@ class Watcher:
 
     def _may_come(self, row: Row) -> bool:
         """Whether what the job left may not be seen here yet, though its end is."""
-        late_s = self._queue._person().config.settle_s if row.state == FAILED else RESULT_LATE_S
+        late_s = self._queue._person().config.settle_s
+        if row.state == COMPLETED:
+            late_s = max(late_s, RESULT_LATE_S)
         if row.state not in (COMPLETED, FAILED):
             return False
-        return time.monotonic() < self._since_s.setdefault(row.id, time.monotonic()) + late_s
+        return self._is_within(late_s, row)
+
+    def _is_within(self, seconds: float, row: Row) -> bool:
+        """Whether its result is missed for less than so long."""
+        now_s = time.monotonic()
+        return now_s < self._since_s.setdefault(row.id, now_s) + seconds
 
     def _without_result(self, future: CallFuture[Any], row: Row) -> Exception:
         """The error of a job that ended without having told what became of its call."""
