@@ -477,6 +477,19 @@ def test_no_column_hides_another(desk: Desk) -> None:
     }
 
 
+def test_a_column_of_a_parameter_has_no_results(desk: Desk) -> None:
+    """Nor where the parameter is one of other tasks alone."""
+    text = FITS.replace("range(3))", "[0]) + pset('loss', ['l2'])")
+    (desk.directory / "fits.py").write_text(text)
+    sweep = finish(desk, "fits:Fit", {place: {"loss": 9} for place in range(3)})
+    shown = [{name: row[name] for name in row if name != "hash"} for row in sweep.results()]
+    assert shown == [
+        {"lr": 0.1, "seed": 0, "result.loss": 9},
+        {"lr": 1, "seed": 0, "result.loss": 9},
+        {"loss": "l2", "result.loss": 9},
+    ]
+
+
 def test_a_table_is_not_said_to_be_where_it_could_not_be_written(fits: Desk) -> None:
     """A directory of its name is in its place; nothing unfinished stays."""
     finish(fits, "fits:Fit", dict.fromkeys(range(6), 1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from roundq.faces.api import sweep as sweeps
@@ -32,26 +32,28 @@ def rows(sweep: Sweep, states: Mapping[str, State]) -> list[Row]:
     """A row for each task that is done, in order. Raises OSError, and RoundqError for a file that is cut."""
     done = [task for task in sweep.tasks.values() if states[task.hash].state == outputs.DONE]
     values = sweeps.each([sweep.directory_of(task) for task in done], _result)
-    return [_row(task, value) for task, value in zip(done, values, strict=True)]
+    # A column has parameters or results, though not all tasks have the same parameters.
+    parameters = {name for task in sweep.tasks.values() for name in task.params}
+    return [_row(task, value, parameters) for task, value in zip(done, values, strict=True)]
 
 
 def _result(directory: str) -> Any:
     return outputs.read(directory, outputs.RESULT).get("result")
 
 
-def _row(task: Planned, value: Any) -> Row:
+def _row(task: Planned, value: Any, parameters: Collection[str]) -> Row:
     row: Row = {HASH: task.hash}
     for name, each in task.params.items():
         row[_free(name, PARAMETER, row)] = each
     results = value if isinstance(value, dict) else {} if value is None else {RESULT: value}
     for name, each in results.items():
-        row[_free(name, RESULT, row)] = each
+        row[_free(name, RESULT, row.keys() | parameters)] = each
     return row
 
 
-def _free(name: str, prefix: str, row: Row) -> str:
-    """What a column is called so that it does not hide one that is there."""
-    while name in row:
+def _free(name: str, prefix: str, taken: Collection[str]) -> str:
+    """What a column is called so that it is none of these."""
+    while name in taken:
         name = f"{prefix}.{name}"
     return name
 
