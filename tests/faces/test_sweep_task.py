@@ -154,6 +154,16 @@ def test_what_a_task_does_wrong_is_said(place: Place, body: str, said: str) -> N
     assert place.has("failed.json")["error"] == said
 
 
+def test_a_result_for_which_there_is_no_room_is_said(place: Place) -> None:
+    """As that, and not as an error of nobody knows which file."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096)); return 'x' * 10000"
+    assert place.run(place.plan(limit))[0] == 1
+    error = "what run() returned cannot be written: File too large"
+    assert place.has("failed.json")["error"] == error
+    assert (place.output / "log").read_text().endswith(f"roundq: {error}\n")
+    assert place.names() == {"params.json", "run-1.json", "failed.json", "log"}
+
+
 @pytest.mark.parametrize("end", ["sys.exit()", "return 1", "raise ValueError('of the child')"])
 def test_a_process_that_a_task_forked_does_not_end_it(place: Place, end: str) -> None:
     """What becomes of the task is said by the process that has it; the other one only ends."""

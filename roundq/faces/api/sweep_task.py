@@ -43,7 +43,7 @@ def main(words: Sequence[str], environ: Mapping[str, str]) -> int:
     except RoundqError as error:
         _say(f"{error}; {error.hint}" if error.hint else str(error))
     except OSError as error:
-        _say(f"{error.filename}: {error.strerror}")
+        _say(f"{error.filename or 'the output directory'}: {error.strerror}")
     return FAILED
 
 
@@ -178,6 +178,8 @@ def _attempt(head: Head, planned: Planned, directory: str, run: Run) -> int:
         outputs.finish(directory, run, value)
     except (TypeError, ValueError, RecursionError) as error:
         return _failed(directory, run, f"what run() returned cannot be written: {error}", error)
+    except OSError as error:
+        return _failed(directory, run, f"what run() returned cannot be written: {error.strerror}", error)
     return DONE
 
 
