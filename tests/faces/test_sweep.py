@@ -514,6 +514,11 @@ def test_a_whole_sweep_is_gathered_in_silence(fits: Desk) -> None:
     assert sorted(os.listdir(fits.directory)) == ["all.jsonl", "fits.py", "out"]
 
 
+def test_a_table_without_results_has_its_first_column(fits: Desk) -> None:
+    """So that whatever reads CSV reads this, too."""
+    assert fits.rq("gather", "fits:Fit").out == "hash\n"
+
+
 @pytest.mark.parametrize("name", ["results", "results.xlsx", "csv"])
 def test_another_kind_of_file_is_refused(fits: Desk, name: str) -> None:
     """Before anything is imported or read."""

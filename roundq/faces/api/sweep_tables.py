@@ -64,8 +64,8 @@ def _encoded(text: str) -> bytes:
 
 
 def columns(table: Sequence[Row]) -> list[str]:
-    """The names of all columns, as they are met."""
-    return list(dict.fromkeys(name for row in table for name in row))
+    """The names of all columns, as they are met; of a table without rows that of the hash."""
+    return list(dict.fromkeys(name for row in table for name in row)) or [HASH]
 
 
 # ---------------------------------------------------------------- as files
