@@ -264,7 +264,9 @@ class Case:
             **{id_: stage.ends.get(id_, states) & states or states for id_, states in promised.items()},
         }
         if cancel is not None and reply in ("gone", "asked"):
-            ends[cancel] = {"canceled"}
+            # Of a supervisor that lives: the job may end by itself before it sees the request.
+            may_end = reply == "asked" and self.operation.is_alive
+            ends[cancel] = {"canceled", "completed"} if may_end else {"canceled"}
         wrong += [f"job {id_} vanished" for id_ in sorted(accepted - there - set(judges.folded(homes)))]
         for found in checkers.find(homes, "ann"):
             if found.id in stage.again and (found.record or {}).get("attempt", 1) < 2:
