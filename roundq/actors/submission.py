@@ -290,7 +290,7 @@ def start_daemon(spool: Spool, environ: Mapping[str, str], node: str) -> bool:
     # `-m` looks for the package in the working directory first, and that must not be where the user is.
     home_of_package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     # Not in the child: another thread of a program may just be importing it.
-    from roundq.world import spawn  # noqa: F401
+    from roundq.world import spawn  # noqa: F401  # only so that it is there
 
     child = fork_apart()
     if child == 0:

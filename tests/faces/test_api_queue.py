@@ -22,6 +22,7 @@ from roundq.faces.api.looks import Looks
 from roundq.records import environments
 from roundq.words.states import CANCELED, CLAIMED, COMPLETED, FAILED, HELD, RUNNING, WAITING, ZOMBIE
 from roundq.world import files
+from tests.cluster.wait import wait_until
 from tests.faces.desk import Desk
 from tests.faces.homes import HERE, record
 
@@ -520,7 +521,8 @@ def test_many_threads_that_wait_look_no_more_often_than_one(desk: Desk, queue: Q
     threads = [threading.Thread(target=job.wait, args=(60,)) for job in jobs]
     for thread in threads:
         thread.start()
-    time.sleep(0.4)
+    looks = queue._looking()
+    wait_until(lambda: len(looks._wanted) == len(jobs) and looks.count > 5, 60)
     for job in jobs:
         end(desk, job.id)
     for thread in threads:
@@ -578,7 +580,8 @@ def test_jobs_are_awaited_while_other_tasks_run(desk: Desk, queue: Queue) -> Non
         with pytest.raises(TimeoutError):
             await jobs[0].wait_async(0.1)
         waiting_long = asyncio.create_task(jobs[2].wait_async())
-        await asyncio.sleep(0.05)
+        while "3" not in queue._looking()._wanted:
+            await asyncio.sleep(0)
         waiting_long.cancel()
         for job_id in ("1", "2"):
             end(desk, job_id)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import itertools
 import json
 import os
@@ -173,6 +174,7 @@ def _opened(path: str) -> IO[bytes]:
 def cloudpickle() -> Any:
     """The library by which functions travel. Raises ExchangeError if it is missing."""
     try:
+        # An extra, and without types.
         import cloudpickle as library  # type: ignore[import-untyped]
     except ImportError:
         raise ExchangeError(
@@ -181,7 +183,7 @@ def cloudpickle() -> Any:
     return library
 
 
-def _dump(value: Any, file: IO[bytes]) -> None:
+def _dump(value: Any, file: IO[bytes] | _Nowhere) -> None:
     if type(value) in _PLAIN:
         pickle.dump(value, file, PROTOCOL)
     else:
@@ -198,7 +200,7 @@ class _Nowhere:
 def _why_not(value: Any) -> str | None:
     """Why a value cannot be pickled, None if it can."""
     try:
-        _dump(value, _Nowhere())  # type: ignore[arg-type]
+        _dump(value, _Nowhere())
     except RoundqError:
         raise
     except Exception as error:
@@ -254,7 +256,7 @@ def write_parcel(path: str, fn: Callable[..., Any], calls: Sequence[Arguments], 
         _dump_or_say(fn, file, lambda: f"the function {called(fn)} cannot be sent to a job: {_why_not(fn)}")
         places[1] = file.tell()
         for number, call in enumerate(calls):
-            _dump_or_say(call, file, lambda call=call: _blamed(fn, call))  # type: ignore[misc]
+            _dump_or_say(call, file, functools.partial(_blamed, fn, call))
             places[number + 2] = file.tell()
         file.seek(len(_MAGIC) + _NUMBER.size)
         file.write(b"".join(map(_NUMBER.pack, places)))

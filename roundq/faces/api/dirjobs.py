@@ -7,6 +7,7 @@ roundq(3), DIRJOBS, has the protocol. Here is when it is looked, waited and told
 from __future__ import annotations
 
 import errno
+import functools
 import logging
 import os
 import weakref
@@ -201,7 +202,9 @@ class DirJobs:
         """A job that an earlier worker of this id had when it died, which this one goes on with."""
         while self._left:
             claim = self._left.pop()
-            if self._firmly(f"go on with {claim.name}", lambda: self._diary.inherit(claim, self._sync_s)):  # noqa: B023
+            if self._firmly(
+                f"go on with {claim.name}", functools.partial(self._diary.inherit, claim, self._sync_s)
+            ):
                 return claim
         return None
 

@@ -155,7 +155,8 @@ class Executor(concurrent.futures.Executor):
             # Also where there is nothing to submit.
             pass
         until_s = None if timeout is None else time.monotonic() + timeout
-        given: Iterator[calls.Arguments] = ((args, {}) for args in zip(*iterables))  # noqa: B905
+        # As map: the shortest ends it.
+        given: Iterator[calls.Arguments] = ((args, {}) for args in zip(*iterables, strict=False))
         first = list(given if buffersize is None else itertools.islice(given, buffersize * chunksize))
         futures = self._submit(fn, first, chunksize, is_raw=True)
         futures.reverse()

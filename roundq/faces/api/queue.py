@@ -387,7 +387,8 @@ def tell(sentence: str) -> None:
 
 # ---------------------------------------------------------------- the user's own
 
-_default: Queue | None = None
+#: With the home and the node that it was made for.
+_default: tuple[Queue, str | None, str | None] | None = None
 _default_lock = threading.Lock()
 
 
@@ -396,10 +397,9 @@ def queue() -> Queue:
     global _default
     with _default_lock:
         told = os.environ.get("HOME"), os.environ.get("RQ_NODE")
-        if _default is None or getattr(_default, "told", None) != told:
-            _default = Queue()
-            _default.told = told  # type: ignore[attr-defined]
-        return _default
+        if _default is None or _default[1:] != told:
+            _default = Queue(), *told
+        return _default[0]
 
 
 def submit(command: Command, *, array: str | None = None, **options: Unpack[Options]) -> Job:
