@@ -514,6 +514,16 @@ def test_jobs_come_as_they_are_completed(desk: Desk, queue: Queue) -> None:
         next(rest)
 
 
+@pytest.mark.parametrize("jobs", [["17"], "17", [17], None], ids=repr)
+def test_what_is_no_handle_is_said_to_be_none(queue: Queue, jobs: Any) -> None:
+    """And how to come by one."""
+    for use in (queue.wait, queue.cancel, queue.states, lambda given: list(queue.as_completed(given))):
+        with pytest.raises(TypeError, match=r"Queue.job\(\) finds a job by its id"):
+            use(jobs)
+    with pytest.raises(TypeError, match="finds a job"):
+        asyncio.run(queue.wait_async(jobs))
+
+
 def test_many_threads_that_wait_look_no_more_often_than_one(desk: Desk, queue: Queue) -> None:
     """The file server is asked once for all of them."""
     jobs = [queue.submit("true") for _ in range(20)]
