@@ -284,6 +284,7 @@ BAD = {
     "fits:Plain": ("class Plain: pass", "fits:Plain is no task"),
     "fits:Empty": ("class Empty(Task): pass", "fits:Empty has no parameter sets"),
     "fits:none": ("none = []\nclass Fit(Task): pass", "fits:Fit has no parameter sets"),
+    "fits:Idle": ("class Idle(Task): sweep = pset('a', [1])", "fits:Idle has no run()"),
     "fits:alone": ("alone = [{'a': 1}]", "fits has no task"),
     "fits:both": (
         "both = [{'a': 1}]\nclass A(Task): pass\nclass B(Task): pass",

@@ -194,8 +194,12 @@ class Sweep:
     def to_run(self, states: Mapping[str, State], *, force: bool = False) -> list[Planned]:
         """The tasks that are not done, and that no job has; with `force` also those that are done.
 
-        Raises RoundqError if there is something else in the place of an output directory.
+        Raises UsageError for a class without run(), and RoundqError if there is something else in the place
+        of an output directory.
         """
+        if self.task.run is Task.run:
+            # Else each task would find that out by itself.
+            raise UsageError(f"{self.identity} has no run()", "give the class one: def run(self): ...")
         foreign = [task for task in self.tasks.values() if states[task.hash].state == outputs.FOREIGN]
         if foreign:
             raise RoundqError(
