@@ -483,7 +483,7 @@ def test_jobs_that_were_taken_before_the_failure_are_told(
             raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(files, "sync_directory", sync)
-    with pytest.raises(SpoolError, match=r"these jobs are in the queue already: 2$") as caught:
+    with pytest.raises(SpoolError, match=r"(?m)these jobs are in the queue already: 2$") as caught:
         submitted(spool, 3)
     assert str(caught.value.hint).endswith("rq cancel 2")
     assert where(spool) == {"2": CLAIMED}
@@ -502,7 +502,7 @@ def test_jobs_that_cannot_be_taken_back_are_said_to_be_in_doubt(spool: Spool, sy
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     system.instead("rename", gone)
-    with pytest.raises(PartlySubmitted, match=r"these jobs may be in the queue: 1, 2$") as caught:
+    with pytest.raises(PartlySubmitted, match=r"(?m)these jobs may be in the queue: 1, 2$") as caught:
         submitted(spool, 3)
     assert (caught.value.ids, caught.value.doubtful) == ((), ("1", "2"))
     assert str(caught.value.hint).endswith("rq cancel 1 2")
