@@ -11,9 +11,11 @@ import pytest
 
 from roundq.records import spool as spools
 from roundq.words import record_format as formats
-from roundq.words.job import NS, Dependency
+from roundq.words.job import NS, Array, Dependency
 from roundq.words.states import CANCELED, COMPLETED, FAILED, HELD, RUNNING, WAITING, ZOMBIE
 from tests.faces.desk import Desk, Said
+from tests.faces.homes import record
+from tests.faces.test_history import fold
 
 _END_HINT = (
     "hint: give exit codes from 1 to 255, or exit, signal, timeout, oom, output, start, shutdown, lost, with"
@@ -135,6 +137,30 @@ def test_how_they_must_end_is_kept(desk: Desk) -> None:
     }
     # Nobody bears that name.
     assert desk.rq("run", "-d", "singleton", "-J", "new", "true").out == 'submitted 8 "new"\n'
+
+
+def test_of_an_array_that_is_folded_in_part_each_task_is_judged_by_itself(desk: Desk) -> None:
+    """One that failed is not taken for the one whose record is still there, and the array not for that."""
+    for job_id, index, state, other in (
+        ("7_0", 0, FAILED, COMPLETED),
+        ("8_0", 0, COMPLETED, RUNNING),
+        ("9_0", 0, COMPLETED, RUNNING),
+        ("9_1", 1, COMPLETED, RUNNING),
+    ):
+        array = job_id.partition("_")[0]
+        of = Array(array, index, 0, 2, 1, 3)
+        fold(desk, job_id, state, record("a", exit_code=0, began_s=9, ended_s=5, job_array=of))
+        if not index:
+            desk.homes.put(desk.spool, other, f"{array}_2", record("a", job_array=replace(of, index=2)))
+    why = "it was to run after job 7_0, which failed"
+    hint = "--after-any waits for an end of any kind"
+    assert desk.rq("run", "--after", "7_0", "true") == Said(
+        1, "", f"rq: option --after: it could never start: {why}\nhint: {hint}\n"
+    )
+    assert desk.rq("run", "--after", "8_0", "true").out == 'submitted 1 "true"\n'
+    assert desk.rq("run", "--after", "9_0", "--after", "9_1", "true").out == 'submitted 2 "true"\n'
+    assert desk.rq("run", "--after", "9", "true").out.endswith("held: waits for 9_2 (running)\n")
+    assert after(desk, "3") == (Dependency("ok", "9_2"),)
 
 
 def test_a_name_means_the_jobs_that_there_are_now(desk: Desk) -> None:

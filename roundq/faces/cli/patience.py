@@ -175,7 +175,8 @@ def _dependencies(
         there = targets.now(asker.spool, whole.values())
         for array, rows in of_array.items():
             target = there[whole[array]]
-            if sum(target.counts.values()) == len(rows):
+            # What was folded has no name there: then equal numbers need not be the same tasks.
+            if sum(target.counts.values()) == len(rows) and not any(row.past for row in rows):
                 found[whole[array]] = target
             else:
                 # Some tasks of it only.
