@@ -100,12 +100,16 @@ def key_of(item: Item) -> tuple[str, str]:
 
 
 def take(model: Model, snapshot: Snapshot, means: Callable[[Item], bool] | None = None) -> None:
-    """Takes over what is there now; the same job stays chosen, or the one in its place."""
+    """Takes over what is there now; the same job stays chosen, or the one in its place. A question about a
+    job that is gone is dropped: the answer would be taken for one about the other."""
     items = [item for item in snapshot.items if means is None or means(item)]
     model.items = _sorted(items, model.sort, snapshot.facts)
     keys = [key_of(item) for item in model.items]
     if model.chosen in keys:
         model.place = keys.index(model.chosen)
+    elif model.question and model.chosen is not None:
+        model.question = ""
+        model.message = f"{model.chosen[1]} has moved on: nothing was done"
     model.place = max(0, min(model.place, len(keys) - 1))
     model.chosen = keys[model.place] if keys else None
 

@@ -120,6 +120,21 @@ def test_cancel_asks_first() -> None:
     assert press(made, "y", MANY) == "cancel"
 
 
+def test_what_was_asked_about_one_job_is_never_done_to_another() -> None:
+    """Not if the job leaves the list while the question is there; else it may go up and down in it."""
+    two = snapshot(row("17", RUNNING), row("18", RUNNING))
+    made = model(two)
+    press(made, "c", two)
+    take(made, snapshot(row("16", RUNNING), row("17", RUNNING), row("18", RUNNING)))
+    assert made.question == 'cancel 17 "fit"? y/n'
+    assert made.chosen == (ANN.path, "17")
+
+    take(made, snapshot(row("18", RUNNING), row("17", RUNNING, is_mine=False)))
+    assert (made.question, made.message) == ("", "17 has moved on: nothing was done")
+    assert press(made, "y", two) is None
+    assert made.chosen == (BOB.path, "17")
+
+
 @pytest.mark.parametrize(
     ("of", "key", "todo", "message"),
     [
