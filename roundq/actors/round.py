@@ -179,11 +179,13 @@ class Round:
         self.asked.look(now_s, self.config.settle_s, has_card=self.card is not None)
         again_s = self._again_s(now_s)
         self.decision = None
-        if (self.waiting or self._could_give_way()) and self.draining is None:
+        # Who starts nothing more may stand in the way of others all the same.
+        could_give_way = self.unsafe is None and self._could_give_way()
+        if could_give_way or (self.waiting and self.draining is None):
             self._look_around(now_s)
             scene = self._scene(now_s, self._lodgers())
             self.decision = self._decide(scene)
-            if now_s >= self._claim_again_s:
+            if self.draining is None and now_s >= self._claim_again_s:
                 self._claim(self.decision, scene)
             again_s = min(again_s, self._give_way(self.decision, scene))
         elif self.waiting:

@@ -9,11 +9,12 @@ import pytest
 
 from roundq.actors import survey
 from roundq.actors.courtesy import PATIENCE_S
-from roundq.records import cards
+from roundq.records import cards, control
 from roundq.records import spool as spools
 from roundq.records.cards import Card, Occupant
 from roundq.records.spool import Spool
 from roundq.words.allocation import Unit
+from roundq.words.drains import Drain
 from roundq.words.facts import Want
 from roundq.words.job import NS
 from roundq.words.limits import Limit, Limits
@@ -197,6 +198,45 @@ def test_what_scavenges_gives_way_after_a_moment(home: SpoolHome) -> None:
     one.run(103.0)
 
     assert spools.requests(home.spool) == {job: {"preempt"}}
+
+
+@pytest.mark.parametrize("says", ["drained", "closed", "waits"])
+def test_who_starts_nothing_more_gives_way_all_the_same(home: SpoolHome, says: str) -> None:
+    """Drained by its user, or a worker that was told to start no more; whether or not jobs of his wait."""
+    bob = neighbour(home)
+    job = home.submit("sleep", "60", cores=4, restartable=True, scavenge=True)
+    one = round_of(home)
+    one.run(100.0)
+    home.wait_for(job, RUNNING)
+    if says == "closed":
+        one.closed = "its worker starts nothing more"
+    else:
+        control.drain(home.spool, NODE, Drain("ann"), NODE)
+    if says == "waits":
+        home.submit("sleep", "60")
+    publish(bob, NODE, waiting=1, heads=(Want("1", 1, 0, time.time_ns() - NS),))
+
+    one.run(101.0)
+    one.run(103.0)
+
+    assert spools.requests(home.spool) == {job: {"preempt"}}
+    assert [tenant.entry.id for tenant in one.tenants] == [job]
+
+
+def test_nothing_is_asked_for_where_others_could_write(home: SpoolHome) -> None:
+    """What is not safe is left alone, whoever waits."""
+    bob = neighbour(home)
+    job = home.submit("sleep", "60", cores=4, restartable=True, scavenge=True)
+    one = round_of(home)
+    one.run(100.0)
+    home.wait_for(job, RUNNING)
+    one.unsafe = "others can write to its spool"
+    publish(bob, NODE, waiting=1, heads=(Want("1", 1, 0, time.time_ns() - NS),))
+
+    one.run(101.0)
+    one.run(103.0)
+
+    assert spools.requests(home.spool) == {}
 
 
 # ---------------------------------------------------------------- by name
