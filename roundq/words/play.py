@@ -226,6 +226,8 @@ def _on_threads(snapshot: Snapshot, run: Play, others: list[Player]) -> None:
             share = (snapshot.me, mine.running, run.shares)
             run.start(want, StartsOnThreads(kind.need, run.mine, snapshot, *share))
         _take(player, want, kind, at, run.shares)
+        if player is not mine:
+            run.before_scavenging.append(Planned(player.user, want, at.plan))
 
 
 def _scavenge(snapshot: Snapshot, run: Play, others: list[Player]) -> None:

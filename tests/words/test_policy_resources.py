@@ -220,6 +220,26 @@ def test_on_threads_a_user_starts_no_more_than_up_to_the_fair_share() -> None:
     assert len(decide(replace(snapshot, wants=tuple(want(str(i)) for i in range(9)))).starts) == 3
 
 
+def test_a_turn_on_spare_threads_is_told_to_what_scavenges() -> None:
+    """What a neighbour takes there besides, memory here, is missing for what comes last: it is said who."""
+    snapshot = replace(
+        BUSY,
+        memory_total=64 * GIB,
+        memory_available=32 * GIB,
+        threads=8,
+        holdings=(Holding("ann", "1", 3), Holding("bob", "2", 3)),
+        running_cores={"ann": 3, "bob": 3},
+        cluster_cores=8,
+        cluster_free=2,
+        wants=(want("5", 4), Want("6", 1, 20 * GIB, 10, scavenge=True)),
+        neighbours=(Neighbour("bob", Want("7", 4, 30 * GIB, 5)),),
+    )
+    decision = decide(snapshot)
+    assert decision.on_threads == {"5"}
+    assert decision.reason("6") == "waits: bob's job 7 goes before what scavenges here"
+    assert len(decision.verdicts()) == 2
+
+
 # ---------------------------------------------------------------- the room itself
 
 
