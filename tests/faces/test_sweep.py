@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
+from roundq.actors import submission
 from roundq.faces.api import sweep_plans as plans
 from roundq.faces.api import sweep_tables as tables
 from roundq.faces.api.sweep import Sweep, load
+from roundq.faces.cli import run
 from roundq.records import spool as spools
 from roundq.sweep import ParameterSet, Task, pset
-from roundq.words.errors import RoundqError, UsageError
+from roundq.words.errors import NoSuchJob, QueueFull, RoundqError, UsageError
 from roundq.words.parameters import digest
 from tests.faces.desk import Desk
 
@@ -157,6 +160,44 @@ def test_a_plan_of_what_was_refused_does_not_stay(fits: Desk) -> None:
     assert os.listdir(fits.directory / "out" / ".sweeps") == ["task.json"]
 
 
+@pytest.mark.parametrize("after", ["_print_ids", "follow"])
+def test_the_plan_of_an_array_that_is_in_the_queue_stays(
+    fits: Desk, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    """Whatever fails after it was accepted: its id cannot be printed, or it cannot be waited for."""
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if after == "_print_ids" else NoSuchJob("gone")
+
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(run, after, failing)
+    said = fits.rq("sweep", "--wait", "fits:Fit")
+    assert said.code != 0
+    assert ("cannot be printed: No space left" if after == "_print_ids" else "gone") in said.err
+    assert len(jobs(fits)) == 6
+    for command in jobs(fits):
+        assert plans.of_command(command) is not None
+        assert os.path.isfile(command[3])
+        assert os.path.isdir(command[3].removesuffix(".jsonl"))
+
+
+def test_what_a_plan_leaves_does_not_hide_why_nothing_was_submitted(
+    fits: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here somebody put a file beside it meanwhile."""
+
+    def refused(
+        _spool: object, _job: object, parts: Sequence[Sequence[Any]], *_: object, **__: object
+    ) -> str:
+        command = parts[0][0].command
+        Path(command[3].removesuffix(".jsonl"), "note").write_text("x")
+        raise QueueFull("too many wait")
+
+    monkeypatch.setattr(submission, "submit_array", refused)
+    said = fits.rq("sweep", "fits:Fit")
+    assert said.err == "rq: too many wait\n"
+
+
 def test_programs_submit_as_people_do(fits: Desk) -> None:
     """And get the handle of the array, or None where there is nothing to run."""
     sweep = load("fits:Fit")
@@ -198,7 +239,6 @@ def test_tasks_may_be_in_several_directories(fits: Desk) -> None:
 
 def test_an_interrupted_submission_leaves_no_job(fits: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left of it hinders nothing."""
-    from roundq.actors import submission
 
     def stopped(*_: object, **__: object) -> str:
         raise KeyboardInterrupt

@@ -9,6 +9,7 @@ its command, so that a hundred thousand jobs do not each read a hundred thousand
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -96,9 +97,11 @@ def write(out_dir: str, head: Head, tasks: Sequence[Planned]) -> Plan:
 
 
 def remove(plan: Plan) -> None:
-    """Takes back a plan none of whose jobs was accepted. Raises OSError."""
-    files.remove(plan.path)
-    os.rmdir(plan.outputs)
+    """Takes back a plan none of whose jobs was accepted, as far as the system lets it: why they were not is
+    what has to be told."""
+    with contextlib.suppress(OSError):
+        files.remove(plan.path)
+        os.rmdir(plan.outputs)
 
 
 def mode() -> int:

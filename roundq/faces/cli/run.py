@@ -51,8 +51,15 @@ def run(_verb: str, options: argparse.Namespace) -> int:
     return put(_described, options)
 
 
-def put(described: Callable[[argparse.Namespace, Person], Order], options: argparse.Namespace) -> int:
-    """Submits what is described, as `run`, of which `options` has all options."""
+def put(
+    described: Callable[[argparse.Namespace, Person], Order],
+    options: argparse.Namespace,
+    on_accepted: Callable[[], None] = lambda: None,
+) -> int:
+    """Submits what is described, as `run`, of which `options` has all options.
+
+    `on_accepted` is called when all of it is in the queue: what is raised after that takes nothing back.
+    """
     try:
         with as_stopped():
             asker = person()
@@ -70,6 +77,7 @@ def put(described: Callable[[argparse.Namespace, Person], Order], options: argpa
     try:
         with _submitting(order.size) as on_step:
             ids = _submit(order, asker, on_step)
+            on_accepted()
     except SubmissionInterrupted as stop:
         return _taken_back(stop.__cause__, stop.ids, order.size)
     except KeyboardInterrupt as stop:

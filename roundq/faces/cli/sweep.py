@@ -131,11 +131,12 @@ def _submit(sweep: Sweep, states: Mapping[str, State], options: argparse.Namespa
         return running.Order([made.job], made.warnings, made.parts, f"{made.told}{others}")
 
     try:
-        return running.put(described, _as_run(sweep, options))
-    except RoundqError as error:
-        if not isinstance(error, PartlySubmitted):
-            for plan in written:
-                plans.remove(plan)
+        return running.put(described, _as_run(sweep, options), on_accepted=written.clear)
+    except PartlySubmitted:
+        raise
+    except RoundqError:
+        for plan in written:
+            plans.remove(plan)
         raise
 
 
