@@ -275,3 +275,30 @@ def test_waiting_for_a_set_goes_on_with_what_is_added_meanwhile(
 
     monkeypatch.setattr(queue, "wait", add)
     assert desk.rq("wait", "%fit") == (1, "", 'rq: job 2 "y" failed: exit code 3\n')
+
+
+@pytest.mark.parametrize(
+    ("state", "then", "code"),
+    [
+        (FAILED, (COMPLETED, {"exit_code": 0}), 0),
+        (FAILED, (FAILED, {"exit_code": 3, "retired": True}), 0),
+        (FAILED, (FAILED, {"exit_code": 5}), 1),
+        (COMPLETED, (FAILED, {"exit_code": 5}), 1),
+    ],
+)
+def test_what_became_of_a_set_is_what_became_of_its_jobs_in_the_end(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, state: str, then: tuple[str, dict[str, Any]], code: int
+) -> None:
+    """A job that had ended is run again, or retired, while another one still runs."""
+    ended = {"began_s": 9, "ended_s": 8, **FIT}
+    exit_code = 0 if state == COMPLETED else 3
+    desk.homes.put(desk.spool, state, "1", record("x", exit_code=exit_code, **ended))
+    desk.homes.put(desk.spool, WAITING, "2", record("y", **FIT))
+    steps = [
+        move(desk, "1", then[0], record("x", **then[1], **ended)),
+        move(desk, "2", COMPLETED, record("y", exit_code=0, **ended)),
+    ]
+    wait, left = queue.wait, iter(steps)
+    monkeypatch.setattr(queue, "wait", lambda *of, **how: wait(*of, **how, pause=lambda _: next(left)()))
+    err = "" if code == 0 else 'rq: job 1 "x" failed: exit code 5\n'
+    assert desk.rq("wait", "%fit") == (code, "", err)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
 
 from roundq.actors import outcome, queue, sets
 from roundq.actors.listing import Row
 from roundq.faces.cli import SOME_FAILED, say
-from roundq.faces.cli.named import JOBS, add_jobs, looked_at, require, title
+from roundq.faces.cli.named import JOBS, add_jobs, looked_at, read, require, title
 from roundq.faces.cli.parser import Parser
 from roundq.faces.cli.person import Person, any_person
 from roundq.faces.cli.progress import progress
 from roundq.words import ranges
 from roundq.words.groups import MARK
 from roundq.words.quantities import parse_duration
-from roundq.words.states import ENDED_STATES
+from roundq.words.states import COMPLETED, ENDED_STATES
 
 #: Of more that did not end well the others are only counted.
 TOLD_MOST = 10
@@ -84,13 +83,25 @@ def wait(options: argparse.Namespace, asker: Person) -> int:
     return SOME_FAILED if bad else found.code
 
 
-def _more(options: argparse.Namespace, asker: Person, ended: Mapping[str, Row]) -> list[Row]:
-    """The jobs of sets that were added meanwhile, or that wait or run again."""
+def _more(options: argparse.Namespace, asker: Person, ended: dict[str, Row]) -> list[Row]:
+    """The jobs of sets that were added meanwhile, or that wait or run again.
+
+    Of those that were run again or set aside after they had ended, `ended` is told how it is now.
+    """
     words = [word for word in options.jobs if word.startswith(MARK)]
     if not words:
         return []
     again = looked_at(asker, words, read=False).rows
-    return [row for row in again if row.id not in ended or row.state not in ENDED_STATES]
+    more = [row for row in again if row.id not in ended or row.state not in ENDED_STATES]
+    for row in () if more else again:
+        if row.state == COMPLETED == ended[row.id].state:
+            continue
+        now = read(row)
+        if now.state not in ENDED_STATES:
+            more.append(now)
+        elif now.record is not None or now.state != ended[row.id].state:
+            ended[row.id] = now
+    return more
 
 
 def _counts_no_more(row: Row, options: argparse.Namespace) -> bool:
