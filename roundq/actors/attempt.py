@@ -190,8 +190,8 @@ class Attempt:
             # Nobody else has the pid of the command before it is reaped, which only we do.
             command = procs.identity(self.pid)
             for one in self._everything() if asked.to_all else [command] if command else []:
-                # One that became another user, as by sudo(8), cannot be told.
-                with contextlib.suppress(PermissionError):
+                # One that became another user, as by sudo(8), cannot be told; and no wish is worth the job.
+                with contextlib.suppress(OSError):
                     procs.send(one, asked.number)
             if self.still is not None and asked.number == signal.SIGCONT:
                 self.still.look_at_once()

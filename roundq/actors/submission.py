@@ -264,7 +264,7 @@ def daemon_runs(me: Spool, node: str) -> bool:
     try:
         process = _own_card(me, node)["process"]
         identity: Identity | None = Identity(str(process["boot"]), int(process["pid"]), int(process["start"]))
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError):
         identity = None
     if identity is not None and procs.liveness(identity) is not procs.Liveness.DEAD:
         return True

@@ -6,6 +6,7 @@ See roundqueue(7), "Pause and signal". That a job is to stand still, or does, ar
 from __future__ import annotations
 
 import os
+import signal
 from typing import NamedTuple
 
 from roundq.records import spool as spools
@@ -64,6 +65,7 @@ def _read(spool: Spool, name: str) -> Asked | None:
         mark, number, whom = data.strip().split("\n")
     except (FileNotFoundError, RecordError, ValueError):
         return None
-    if not number.isdecimal() or len(number) > 3 or whom not in (COMMAND, ALL):
+    is_number = number.isascii() and number.isdecimal() and len(number) <= 3
+    if not is_number or not 0 < int(number) < signal.NSIG or whom not in (COMMAND, ALL):
         return None
     return Asked(name, mark, int(number), whom == ALL)

@@ -124,7 +124,7 @@ def parse(data: bytes) -> News:
             raise ValueError("it is of another version")
         news = News(
             _text(value, "of"),
-            int(value["tasks"]),
+            _number(value, "tasks"),
             _text(value, "name"),
             _texts(value, "on_end"),
             tuple(map(parse_address, _texts(value, "mail"))),
@@ -142,14 +142,27 @@ def _text(value: Mapping[str, Any], name: str) -> str:
     found = value[name]
     if not isinstance(found, str):
         raise TypeError(f"{name} is no text")
+    return _told(found)
+
+
+def _number(value: Mapping[str, Any], name: str) -> int:
+    found = value[name]
+    if type(found) is not int:
+        raise TypeError(f"{name} is no number")
     return found
+
+
+def _told(text: str) -> str:
+    # JSON can write half of a character, which no command and no variable can be given.
+    text.encode(errors="surrogateescape")
+    return text
 
 
 def _texts(value: Mapping[str, Any], name: str) -> tuple[str, ...]:
     found = value[name]
     if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
         raise TypeError(f"{name} are no texts")
-    return tuple(found)
+    return tuple(map(_told, found))
 
 
 # ---------------------------------------------------------------- what is told

@@ -17,6 +17,7 @@ from roundq.actors.homewatch import HomeWatch
 from roundq.actors.streams import Streams
 from roundq.records import environments
 from roundq.records import spool as spools
+from roundq.records.signals import Asked
 from roundq.records.spool import Entry
 from roundq.words.job import Job, Record
 from roundq.words.states import CANCELED, COMPLETED, FAILED, REASONS, RUNNING, WAITING
@@ -473,6 +474,20 @@ def test_a_crash_in_a_shutdown_is_a_crash(name: str, reason: str) -> None:
     ending = classified(None, signal.Signals[name], job, is_shutdown=True)
 
     assert ending.reason == reason
+
+
+def test_a_signal_that_the_kernel_refuses_harms_no_job(home: SpoolHome) -> None:
+    """An error of sending one is not an error of the job's, nor a reason to kill it."""
+    streams, job = Streams("out", 1, 1), Job(("true",))
+    entry = Entry("17", RUNNING, NODE, f"17@{NODE}.job", 1)
+    watch = HomeWatch(home.spool, entry, streams, Record(job))
+    life = Attempt(home.spool, entry, Record(job), Terms(NODE), streams, watch, pid=os.getpid())
+    watch.signals.append(Asked("17~0.signal", "", 999, False))
+
+    life._send()
+
+    assert not watch.signals
+    assert watch.nudged.is_set()
 
 
 def test_a_sigterm_of_long_ago_is_no_shutdown(home: SpoolHome) -> None:

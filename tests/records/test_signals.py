@@ -53,6 +53,10 @@ def test_each_request_is_one_of_its_job(spool: Spool) -> None:
         "b.1.2\n10\neverybody",
         "a\nb\nc\nd",
         "b\n9999\nall",
+        "b\n65\nall",
+        "b\n999\ncommand",
+        "b\n0\nall",
+        "b\n\u0669\nall",
     ],
 )
 def test_what_is_not_understood_asks_nothing(spool: Spool, content: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 import email.policy
+import json
 import shlex
 
 import pytest
@@ -57,6 +58,26 @@ def test_what_is_asked_for_comes_back(asked: News) -> None:
 def test_anything_else_asks_nothing(data: bytes) -> None:
     with pytest.raises(RecordError):
         news.parse(data)
+
+
+@pytest.mark.parametrize(
+    "wrong", ["Infinity", "-Infinity", "NaN", "1e999", "2.5", "-1", '"3"', "true", "null"]
+)
+def test_what_is_no_number_of_tasks_asks_nothing(wrong: str) -> None:
+    """Every daemon of a user reads such a file in each round: an error of another kind would end them all."""
+    text = news.dump(News("17", tasks=123456789)).replace(b"123456789", wrong.encode())
+    with pytest.raises(RecordError):
+        news.parse(text)
+
+
+@pytest.mark.parametrize("field", ["of", "name", "directory", "on_end"])
+def test_a_text_that_nothing_can_be_called_asks_nothing(field: str) -> None:
+    """Half of a character of UTF-16: who tells would fail at it, and tell nobody of the rest either."""
+    asked = News("some17", name="some17", on_end=("some17",), directory="some17")
+    value = json.loads(news.dump(asked))
+    value[field] = ["\ud800"] if field == "on_end" else "\ud800"
+    with pytest.raises(RecordError):
+        news.parse(json.dumps(value).encode())
 
 
 @quick
