@@ -20,6 +20,7 @@ from roundq.words.policy import Claim, Holding
 from roundq.words.states import RUNNING
 from roundq.world import owners, procs, reading
 from roundq.world.named import Named
+from roundq.world.offspring import Offspring
 
 
 class Lodger(NamedTuple):
@@ -168,20 +169,16 @@ def running_cores(seen: Iterable[Seen]) -> dict[str, int]:
     return total
 
 
-def memory_unused(job: Occupant, table: Mapping[int, procs.Process]) -> int:
+def memory_unused(job: Occupant, table: Offspring) -> int:
     """Bytes that were promised to a job and that it does not use yet: they are not free for others."""
     if not job.memory:
         return 0
     if job.process is None:
         return job.memory
-    return max(0, job.memory - procs.rss(_tree(job.process, dict(table)), table))
+    return max(0, job.memory - table.rss(job.process))
 
 
-def _tree(root: Identity, table: procs.Table) -> list[Identity]:
-    return procs.descendants(root, table)
-
-
-def holding(lodger: Lodger, table: Mapping[int, procs.Process], now_ns: int) -> Holding:
+def holding(lodger: Lodger, table: Offspring, now_ns: int) -> Holding:
     """A job here as the decision sees it; `now_ns` is this node's clock, by which it began."""
     job = lodger.job
     age_s = max(0.0, (now_ns - job.since_ns) / NS) if job.since_ns else 0.0
@@ -203,7 +200,7 @@ def holding(lodger: Lodger, table: Mapping[int, procs.Process], now_ns: int) -> 
     )
 
 
-def claim(lodger: Lodger, table: Mapping[int, procs.Process]) -> Claim:
+def claim(lodger: Lodger, table: Offspring) -> Claim:
     """A job here as the check after a claim sees it."""
     job = lodger.job
     return Claim(

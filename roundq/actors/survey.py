@@ -34,6 +34,7 @@ from roundq.world import procs
 from roundq.world.config import Config
 from roundq.world.gpus import Gpus
 from roundq.world.node import Node
+from roundq.world.offspring import Offspring
 
 #: A daemon on this node whose card stands still for this long does not take its turn: it is passed over.
 STUCK_S = 3 * cards.BEAT_S
@@ -122,9 +123,9 @@ class Scene:
         return (one for one in self.seen if one.card.user != self.me or one.card.node != self.node)
 
 
-def table_for(lodgers: Iterable[Lodger]) -> procs.Table:
+def table_for(lodgers: Iterable[Lodger]) -> Offspring:
     """The process table, read only if somebody was promised memory."""
-    return procs.table() if any(lodger.job.memory for lodger in lodgers) else {}
+    return Offspring(procs.table() if any(lodger.job.memory for lodger in lodgers) else {})
 
 
 def holdings(scene: Scene) -> tuple[Holding, ...]:
