@@ -186,6 +186,14 @@ class Daemon:
             # It lives: to begin anew would mend neither a server nor a quota.
             self.notifier.say(f"WATCHDOG=1\nSTATUS=a round failed: {visible(str(error))}")
             return AFTER_ERROR_S
+        except Exception as error:
+            text = f"an error of roundq itself: {error!r}"
+            # Once: it may come with every round.
+            self.log.error("a round failed: %s", text, exc_info=self.round_failed != text)
+            self.round_failed = text
+            # It may pass with what others do. If it lasts, a new process may help, which the watchdog begins.
+            self.notifier.say(f"STATUS=a round failed: {visible(text)}")
+            return AFTER_ERROR_S
         self.round_failed = None
         if self.round.config_error != self._config_error:
             self._config_error = self.round.config_error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from roundq.actors.daemon import Daemon
+from roundq.actors.daemon import AFTER_ERROR_S, Daemon
 from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.world.nodelock import NodeLock
@@ -97,4 +97,31 @@ def test_one_pass_that_fails_leaves_no_claim_behind(home: SpoolHome, monkeypatch
         daemon.once()
 
     assert home.state(job) == "waiting"
+    lock.release()
+
+
+@pytest.mark.usefixtures("_own_stderr")
+def test_a_mistake_of_ours_ends_a_round_and_no_daemon(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once, with all that helps to find it; the watchdog is not told that all is well."""
+    lock = NodeLock(home.spool.path)
+    assert lock.acquire()
+    daemon = Daemon(home.spool, lock, home.environ)
+    said: list[str] = []
+    monkeypatch.setattr(daemon.notifier, "say", said.append)
+    rounds = daemon.round.run
+    monkeypatch.setattr(daemon.round, "run", lambda _: [][0])
+
+    assert daemon._play() == daemon._play() == AFTER_ERROR_S
+    assert daemon.round_failed == "an error of roundq itself: IndexError('list index out of range')"
+    assert all(text.startswith("STATUS=a round failed: ") for text in said)
+    told = Path(home.spool.path, f"{NODE}.log").read_text()
+    assert told.count("a round failed: an error of roundq itself") == 2
+    assert told.count("Traceback") == 1
+
+    monkeypatch.setattr(daemon.round, "run", rounds)
+    daemon._play()
+    assert daemon.round_failed is None
+    assert said[-1].startswith("WATCHDOG=1\n")
     lock.release()
