@@ -76,6 +76,13 @@ def test_a_page_is_well_formed(name: str) -> None:
     assert said.stdout + said.stderr == ""
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_quotes_that_are_meant_are_shown(name: str) -> None:
+    """A macro takes away a quote that begins a word, and mandoc says nothing: it is written as \\(dq."""
+    shown = [line for line in page(name) if re.match(r"\.(Li|Ql) ", line)]
+    assert [line for line in shown if re.search(r' "[^ "]*"', line)] == []
+
+
 def test_every_page_is_installed_and_every_reference_to_ours_is_one() -> None:
     """What the package installs is what there is, and what .Xr names."""
     project = (MAN.parent / "pyproject.toml").read_text()

@@ -184,7 +184,9 @@ def queue(patient: Patient) -> list[Finding]:
                 facts={"home_mode": f"{mode:04o}"},
             )
         )
-    if not mode & 0o001 or of_spool.st_mode & 0o005 != 0o005:
+    is_closed = not mode & 0o001 or of_spool.st_mode & 0o005 != 0o005
+    # With a commons a home may stay closed: others count what its cards tell there.
+    if is_closed and not patient.config.commons:
         path = patient.home if not mode & 0o001 else spool.path
         found.append(
             warning(
@@ -199,7 +201,8 @@ def queue(patient: Patient) -> list[Finding]:
     return found or [
         ok(
             "queue",
-            f"{spool.path} is {made}, on one file system, writable by nobody else",
+            f"{spool.path} is {made}, on one file system, writable by nobody else"
+            + ("; closed to others, who see your cards in the commons" if is_closed else ""),
             "whoever can write there can run commands as you",
             facts={"home_mode": f"{mode:04o}"},
         )
@@ -430,7 +433,7 @@ def _output(argv: Sequence[str], patient: Patient, most: int = 1 << 16) -> str |
 
 def clock(patient: Patient) -> list[Finding]:
     """This node's clock beside the file server's."""
-    why = "times in lists and the order of your jobs come from it; nothing else depends on clocks"
+    why = "times in lists, the order of jobs, --begin and --backoff come from it; no claim does"
     seen = probes.clocks(patient.bench)
     off_s = abs(seen.ahead_s) - seen.unsure_s
     facts = {"ahead_s": round(seen.ahead_s, 3), "unsure_s": round(seen.unsure_s, 3)}

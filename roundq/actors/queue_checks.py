@@ -90,7 +90,7 @@ def _of_daemon(one: Seen, patient: Patient) -> Iterator[Finding]:
                 "daemons",
                 f"{node} has a daemon of roundqueue 0.2.9 of yours",
                 "it does not know claims, and starts jobs that another node has taken",
-                "stop it there: kill the process that is called roundqueue",
+                f"when its jobs have ended, on {node}: kill {card.pid}",
                 facts=facts,
             )
         return
@@ -174,7 +174,7 @@ def clocks(patient: Patient) -> list[Finding]:
                     "clocks",
                     f"the clock of {card.node} is about {abs(ahead_s):,.0f} s"
                     f" {'ahead of' if ahead_s > 0 else 'behind'} the file server's",
-                    "times in lists and the order of your jobs come from it; nothing else depends on clocks",
+                    "times in lists, the order of jobs, --begin and --backoff come from it; no claim does",
                     f"let chrony or another NTP client set it on {card.node}: see timedatectl",
                     facts={"node": card.node, "ahead_s": round(ahead_s, 3)},
                 )

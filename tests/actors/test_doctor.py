@@ -28,6 +28,7 @@ from roundq.records.cards import Card
 from roundq.words.errors import SpoolFull
 from roundq.words.findings import OK, PROBLEM, WARNING, Finding, exit_code, ok, problem
 from roundq.world import procs
+from roundq.world.config import Config
 from roundq.world.mounts import Mount
 from tests.actors.spoolhome import NODE, SpoolHome
 from tests.actors.test_round import round_of
@@ -375,6 +376,16 @@ def test_the_mode_of_the_home_is_judged(
     home.home.chmod(mode)
     found = home_checks.queue(patient)
     assert (found[0].level, exit_code(found)) == (level, code)
+
+
+def test_with_a_commons_a_home_may_be_closed(home: SpoolHome) -> None:
+    """Nobody is told to open what he closed on purpose: others count what his cards tell there."""
+    home.home.chmod(0o700)
+    patient = Patient(home.environ)
+    patient.__dict__["config"] = Config((str(home.home.parent),), commons="/shared/commons")
+    found = home_checks.queue(patient)
+    assert [one.level for one in found] == [OK]
+    assert found[0].found.endswith("closed to others, who see your cards in the commons")
 
 
 def test_a_queue_that_others_can_write_to_is_a_problem(home: SpoolHome) -> None:

@@ -156,10 +156,15 @@ def test_restart_asks_the_supervisor(desk: Desk) -> None:
     assert (said.code, said.out) == (1, "")
     assert said.err.splitlines() == [
         "rq: cannot restart 2: it was not submitted with --restart, so it may not be run twice",
-        "hint: rq cancel 2, and submit it again",
+        "hint: end it, and run it again: rq cancel --wait 2 && rq rerun 2",
         "rq: cannot restart 3: it is waiting, not running",
     ]
     assert requested(desk) == {"1": {"restart"}}
+
+
+def test_restart_of_a_job_that_has_ended_says_how_it_runs_again(desk: Desk) -> None:
+    put(desk, FAILED, "1", "fit", began_s=5, ended_s=1, exit_code=2, reason="exit")
+    assert desk.rq("restart", "fit").err.endswith("hint: to run it again: rq rerun 1\n")
 
 
 # ---------------------------------------------------------------- wait

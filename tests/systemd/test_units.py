@@ -345,6 +345,8 @@ def test_an_admin_says_where_rq_is(node: ServedNode) -> None:
     node.box.systemctl("start", ANN)
 
     assert "/srv/rq/bin/rq" in node.box.run(["cat", f"/proc/{node.main_pid(ANN)}/cmdline"]).stdout
+    # What starts the units of all users is not where rq is.
+    node.box.systemctl("start", "roundq-users.service")
 
 
 # ---------------------------------------------------------------------- the user manager

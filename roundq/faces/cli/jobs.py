@@ -31,7 +31,7 @@ from roundq.faces.cli.stopping import hold, interrupted, interruptible, noted
 from roundq.records import cancellation
 from roundq.words import ranges
 from roundq.words.errors import RoundqError, UsageError
-from roundq.words.quantities import format_age, visible
+from roundq.words.quantities import format_age, shell_ids, visible
 from roundq.words.states import CANCELED, ENDED_STATES, OWNED_STATES, PENDING_STATES, RUNNING
 
 #: So many jobs are canceled one by one, each with a sentence in its record; more in one go.
@@ -218,18 +218,23 @@ class _Cancel:
             raise unread
 
 
-def tell_ended(asker: Person, ended: Sequence[Row], found: Chosen, *, is_alone: bool) -> int:
-    """Says of jobs that they had ended: of each that was named, of others if nothing was done; the code."""
+def tell_ended(
+    asker: Person, ended: Sequence[Row], found: Chosen, *, is_alone: bool, hint: str | None = None
+) -> int:
+    """Says of jobs that they had ended: of each that was named, of others if nothing was done; the code.
+
+    `hint` says what to do instead.
+    """
     code = 0
     others = []
     for row in ended:
         if row.id not in found.each:
             others.append(row)
             continue
-        say(f"{title(read(row))} has ended already: {_ended_how(asker, row)}")
+        say(f"{title(read(row))} has ended already: {_ended_how(asker, row)}", hint)
         code = SOME_FAILED
     if others and is_alone and not code:
-        say(f"{which(others)}: {'it has' if len(others) == 1 else 'all have'} ended already")
+        say(f"{which(others)}: {'it has' if len(others) == 1 else 'all have'} ended already", hint)
         code = SOME_FAILED
     return code
 
@@ -332,7 +337,8 @@ def restart(options: argparse.Namespace, asker: Person) -> int:
     if asker.config.auto_start and asked:
         with contextlib.suppress(OSError, RoundqError):
             queue.start_daemon(asker.spool, os.environ, asker.node)
-    code = tell_ended(asker, ended, found, is_alone=not asked) or code
+    hint = f"to run it again: rq rerun {shell_ids([ended[0].id])}" if len(ended) == 1 else None
+    code = tell_ended(asker, ended, found, is_alone=not asked, hint=hint) or code
     if asked:
         print(f"restarting {which(asked, on_nodes(asked))}")
     if (stop := noted()) is not None and left:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import os
 import re
+import shlex
 import sys
 import time
 
@@ -134,7 +135,9 @@ def _print(row: Row, options: argparse.Namespace) -> None:
 
 def _followed(rows: list[Row], options: argparse.Namespace, asker: Person) -> int:
     if len(rows) > 1:
-        raise UsageError("option --follow: it follows one job", f"rq watch {visible(' '.join(options.jobs))}")
+        raise UsageError(
+            "option --follow: it follows one job", f"rq watch {visible(shlex.join(options.jobs))}"
+        )
     if options.attempt is not None:
         raise UsageError(
             "option --attempt: an attempt that is over writes no more",
