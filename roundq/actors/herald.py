@@ -6,6 +6,7 @@ mind, and another is looked for when it has. `actors/messenger` tells, in a proc
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -28,6 +29,8 @@ from roundq.world import files, spawn
 
 #: Nobody who has not ended is met in so many looks in a row, so long apart: a job that moves may be missed.
 LOOKS, LOOK_AGAIN_S = 2, 2.0
+#: How soon it is tried again to read a file of the news that could not be.
+READ_AGAIN_S = 10.0
 #: How long records are read in one round to find a job of a set that has not ended.
 READ_MOST_S = 0.2
 #: How soon it is looked again what the messenger says, and how many it is given at once.
@@ -66,6 +69,10 @@ class Herald:
         self.freshness = files.Freshness(spool.directory(NEWS))
         self._asked: dict[str, _Asked] = {}
         self._wrong: set[str] = set()
+        #: Which could not be read, or taken: that may have happened all the same.
+        self._unread: set[str] = set()
+        self._untaken: set[str] = set()
+        self._read_again_s = float("inf")
         #: To which set each job belongs that had not ended when it was read; of an array by its id.
         self._sets: dict[str, str] = {}
         self._ready: list[tuple[str, News, dict[str, int]]] = []
@@ -77,12 +84,15 @@ class Herald:
         self._hear()
         self.freshness.late_s = self.targets.late_s = late_s
         if self._is_first:
-            self._is_first = False
             for file in records.left(self.spool, self.node):
                 self.log.warning("a daemon ended while it told of %s: not told again", visible(file))
-                records.forget(self.spool, file)
+                with contextlib.suppress(OSError):
+                    records.forget(self.spool, file)
+            self._is_first = False
+        if now_s >= self._read_again_s:
+            self.freshness.forget()
         if self.freshness.is_due(now_s):
-            self._list()
+            self._list(now_s)
         if self._asked:
             self._look(now_s)
         else:
@@ -95,10 +105,20 @@ class Herald:
         for file in list(self._asked):
             counts = self._ended(self._asked[file], now_s)
             if counts is not None and len(self._ready) < TOLD_MOST:
-                news = self._drop(file)
-                told = records.take(self.spool, file, self.node)
-                if told is not None:
-                    self._ready.append((told, news, counts))
+                self._take(file, counts)
+
+    def _take(self, file: str, counts: dict[str, int]) -> None:
+        try:
+            told = records.take(self.spool, file, self.node)
+        except OSError as error:
+            if file not in self._untaken:
+                self._untaken.add(file)
+                self.log.warning("news/%s cannot be told of yet: %s", visible(file), error.strerror or error)
+            return
+        self._untaken.discard(file)
+        news = self._drop(file)
+        if told is not None:
+            self._ready.append((told, news, counts))
 
     def again_s(self, now_s: float) -> float:
         """Seconds until the next look is wanted at the latest."""
@@ -106,8 +126,11 @@ class Herald:
         if self._told is not None or self._ready:
             soon.append(HEAR_S)
         soon += [one.look_s - now_s for one in self._asked.values() if one.news.is_of_set and not one.live]
+        if self._untaken:
+            soon.append(LOOK_AGAIN_S)
         if not self.freshness.is_settled:
             soon.append(files.Freshness.SETTLED_S)
+        soon.append(self._read_again_s - now_s)
         return max(0.0, min(soon))
 
     def leave(self, patience_s: float = LEAVE_S) -> None:
@@ -119,13 +142,14 @@ class Herald:
 
     # ------------------------------------------------------------ who asks
 
-    def _list(self) -> None:
+    def _list(self, now_s: float) -> None:
         try:
             names = records.asked(self.spool)
         except OSError:
             self.freshness.forget()
             raise
-        for file in set(self._asked).difference(names):
+        self._read_again_s = float("inf")
+        for file in set(self._asked).difference(names, self._untaken):
             self._drop(file)
         for file in names:
             if file not in self._asked and file not in self._wrong:
@@ -137,10 +161,17 @@ class Herald:
                     self._wrong.add(file)
                     self.log.warning("news/%s asks nothing: %s", visible(file), error)
                     continue
+                except OSError as error:
+                    self._read_again_s = now_s + READ_AGAIN_S
+                    if file not in self._unread:
+                        self._unread.add(file)
+                        self.log.warning("news/%s: %s", visible(file), error.strerror or error)
+                    continue
                 self._asked[file] = _Asked(news)
                 if not news.is_of_set:
                     self.targets.want(_key(news), news.tasks)
         self._wrong.intersection_update(names)
+        self._unread.intersection_update(set(names).difference(self._asked))
 
     def _drop(self, file: str) -> News:
         one = self._asked.pop(file)
@@ -172,7 +203,7 @@ class Herald:
         if now_s < one.look_s:
             return False
         found = self._live(one.news.of.removeprefix(MARK))
-        one.look_s = now_s + LOOK_AGAIN_S
+        one.look_s = now_s + max(LOOK_AGAIN_S, self.freshness.late_s)
         if found is None:
             return False
         one.looks += 1

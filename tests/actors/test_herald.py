@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -17,6 +18,7 @@ from roundq.records import history
 from roundq.records import news as records
 from roundq.records import spool as spools
 from roundq.records.history import Journal
+from roundq.records.spool import Spool
 from roundq.words import record_format as formats
 from roundq.words.job import Array, Job, Record
 from roundq.words.news import News
@@ -56,6 +58,8 @@ def names(home: SpoolHome) -> list[str]:
 class Told:
     """A herald with a clock of its own, which tells in this process."""
 
+    late_s = 0.0
+
     def __init__(self, home: SpoolHome, monkeypatch: pytest.MonkeyPatch, node: str = NODE) -> None:
         self.herald = Herald(home.spool, node, logging.getLogger("test"))
         self.now_s = 1000.0
@@ -73,7 +77,7 @@ class Told:
     def look(self, after_s: float = 3.0) -> list[str]:
         self.now_s += after_s
         before = len(self.of)
-        self.herald.run(self.now_s, "sendmail")
+        self.herald.run(self.now_s, "sendmail", self.late_s)
         return [of for of, _ in self.of[before:]]
 
 
@@ -199,6 +203,99 @@ def test_what_a_daemon_began_to_tell_is_not_told_again(
     assert [record.getMessage() for record in caplog.records] == [
         f"a daemon ended while it told of 7@{NODE}.told: not told again"
     ]
+
+
+@pytest.mark.parametrize("is_renamed", [False, True], ids=["not renamed", "renamed, the reply lost"])
+def test_news_that_could_not_be_taken_once_are_told_once(
+    is_renamed: bool, home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that was away for a moment makes nobody forget them, nor wait with the others."""
+    one, other = home.submit("true"), home.submit("true")
+    for job_id in (one, other):
+        ask(home, job_id)
+    told = Told(home, monkeypatch)
+    for _ in range(3):
+        told.look()
+    take = records.take
+
+    def refused(spool: Spool, file: str, node: str) -> str | None:
+        if file != f"{one}.news":
+            return take(spool, file, node)
+        if is_renamed:
+            take(spool, file, node)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(records, "take", refused)
+    for job_id in (one, other):
+        end(home, job_id, "completed")
+    assert told.look() == [other]
+    assert told.herald.again_s(told.now_s) <= heralds.LOOK_AGAIN_S
+    monkeypatch.setattr(records, "take", take)
+    assert told.look() == [one]
+    assert names(home) == []
+    assert [told.look() for _ in range(3)] == [[], [], []]
+
+
+def test_news_that_cannot_be_read_yet_are_told_later(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those beside them, and those of a round before it, at once; the round goes on."""
+    one, other = home.submit("true"), home.submit("true")
+    for job_id in (one, other):
+        ask(home, job_id)
+        end(home, job_id, "failed")
+    read = records.read
+
+    def refused(spool: Spool, file: str) -> News:
+        if file == f"{one}.news":
+            raise OSError(errno.EIO, "Input/output error")
+        return read(spool, file)
+
+    monkeypatch.setattr(records, "read", refused)
+    told = Told(home, monkeypatch)
+    assert told.look() == [other]
+    # By now the directory is known not to have changed.
+    for _ in range(3):
+        assert told.look() == []
+    monkeypatch.setattr(records, "read", read)
+    assert told.look(heralds.READ_AGAIN_S) == [one]
+
+
+def test_what_was_begun_to_be_told_is_said_when_it_can_be_listed(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ask(home, "7")
+    records.take(home.spool, "7.news", NODE)
+    left = records.left
+
+    def refused(*_: object) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(records, "left", refused)
+    told = Told(home, monkeypatch)
+    with pytest.raises(OSError, match="Input/output"):
+        told.look()
+    monkeypatch.setattr(records, "left", left)
+    told.look()
+    assert names(home) == []
+    assert "not told again" in caplog.text
+
+
+def test_a_set_is_not_over_where_its_jobs_are_seen_late(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked is seen here, the jobs that were accepted before it only within `settle`."""
+    late_s = 30.0
+    monkeypatch.setattr(Told, "late_s", late_s)
+    ask(home, "%fit")
+    told = Told(home, monkeypatch)
+    assert [told.look(late_s / 3) for _ in range(3)] == [[], [], []]
+    job = home.submit("true", set="fit")
+    assert told.look(late_s / 3) == []
+    end(home, job, "completed")
+    looks = [told.look(late_s / 3) for _ in range(9)]
+    assert [of for of in looks if of] == [["%fit"]]
+    assert looks[:2] == [[], []]
 
 
 # ---------------------------------------------------------------- how
