@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable, Collection, Iterable
 
 from roundq.actors.listing import Row, locate, row_of
-from roundq.actors.selection import past_rows
+from roundq.actors.selection import past_row
 from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
-from roundq.words.ranges import One
+from roundq.words.errors import SpoolError
 from roundq.words.states import ENDED_STATES, OWNED_STATES, STATES
 
 #: How soon to look again, in seconds: at first, and at most, while jobs run here or elsewhere.
@@ -30,7 +30,9 @@ class Awaited:
 
     `ended` are the rows of those that have ended, `met` where the others were met by the last look, `unknown`
     the ids that are nowhere: never after a single look, since a job that moves may be missed, and not before
-    `late_s` seconds, after which what other nodes do is seen. `pause_s` is when to look again.
+    `late_s` seconds, after which what other nodes do is seen, and never while the home cannot be read, since
+    then a look proves nothing: after `UNREADABLE_S` of that they are `hidden`, with the reason, until a look
+    sees all again. `problem` is why the last look could not, None if it could; `pause_s` when to look again.
     """
 
     def __init__(
@@ -51,7 +53,9 @@ class Awaited:
         for shelf in self._shelves:
             shelf.freshness.late_s = late_s
         self._by_id: dict[str, list[Entry]] | None = None
-        #: Since when not all states could be listed, None if they could.
+        self.hidden: dict[str, OSError] = {}
+        self.problem: OSError | None = None
+        #: Since when not all could be looked at, None if it could.
         self._blind_since_s: float | None = None
         self._missed: dict[str, int] = {}
         self._met_s: dict[str, float] = {}
@@ -73,6 +77,7 @@ class Awaited:
         self.pause_s = WAIT_MIN_S if self.met != before else self.pause_s * 1.3
         here = any(entry.node == self.node for entry in self.met.values() if entry.state in OWNED_STATES)
         self.pause_s = min(self.pause_s, WAIT_HERE_S if here else WAIT_MAX_S)
+        self.hidden = self._hidden(wanted)
 
     def forget(self, ids: Iterable[str]) -> None:
         """Nothing that was known of these jobs counts any more."""
@@ -80,27 +85,16 @@ class Awaited:
             for job_id in ids:
                 known.pop(job_id, None)
 
-    @property
-    def is_blind(self) -> bool:
-        """Whether the last look could not list all states, and that began lately: then it proves nothing
-        that a job was not met."""
-        since_s = self._blind_since_s
-        return since_s is not None and self._clock() - since_s <= UNREADABLE_S
-
     def find(self, wanted: Collection[str]) -> dict[str, Entry]:
-        """Where these jobs are now; those that are not met are left out."""
-        is_whole = True
+        """Where these jobs are now; those not met are left out, which with a `problem` proves nothing."""
+        self.problem = None
         # In the order of the states, so that a job that moves on meanwhile is still met.
         for shelf in self._shelves:
             try:
                 if shelf.look(self._clock()):
                     self._by_id = None
-            except OSError:
-                is_whole = False
-        if is_whole:
-            self._blind_since_s = None
-        elif self._blind_since_s is None:
-            self._blind_since_s = self._clock()
+            except OSError as error:
+                self.problem = error
         if self._by_id is None:
             self._by_id = {}
             for shelf in self._shelves:
@@ -127,14 +121,44 @@ class Awaited:
             self._met_s[job_id] = self._clock()
             return
         first_s = self._met_s.setdefault(job_id, self._clock())
-        if self.is_blind:
+        if self.problem is not None:
             return
         self._missed[job_id] = self._missed.get(job_id, 0) + 1
         if self._missed[job_id] < LOOKS_IN_VAIN or self._clock() - first_s < self.late_s:
             return
         # It may have ended long ago.
-        past = past_rows(self.spool, One(job_id))
-        if past:
-            self.ended[job_id] = past[0]
+        try:
+            past = past_row(self.spool, job_id)
+        except OSError as error:
+            self.problem = error
+            return
+        if past is not None:
+            self.ended[job_id] = past
         else:
             self.unknown[job_id] = None
+
+    def _hidden(self, wanted: Collection[str]) -> dict[str, OSError]:
+        problem, now_s = self.problem, self._clock()
+        if problem is None:
+            self._blind_since_s = None
+            return {}
+        if self._blind_since_s is None:
+            self._blind_since_s = now_s
+        missed = [job_id for job_id in wanted if job_id not in self.met and job_id not in self.ended]
+        since_s = self._blind_since_s
+        return {
+            job_id: problem
+            for job_id in missed
+            if job_id not in self.unknown and now_s - max(since_s, self._met_s[job_id]) > UNREADABLE_S
+        }
+
+
+def cannot_tell(job_id: str, problem: OSError) -> SpoolError:
+    """What is said of a job that is not met while the home cannot be read."""
+    what = f"{problem.filename}: {problem.strerror}" if problem.filename else problem.strerror or problem
+    error = SpoolError(
+        f"cannot tell what became of job {job_id}: {what}",
+        "the job is not affected by this; when `ls ~/.roundqueue` works again, ask again",
+    )
+    error.__cause__ = problem
+    return error

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from roundq.actors import environ, outcome, sets
 from roundq.actors.listing import Row, row_of
-from roundq.actors.selection import past_rows
+from roundq.actors.selection import past_row
 from roundq.records import environments
 from roundq.records import news as records
 from roundq.records.lookup import Look
@@ -25,7 +25,6 @@ from roundq.words.errors import RecordError
 from roundq.words.job import NS, Record
 from roundq.words.news import News, Outcome
 from roundq.words.quantities import format_duration, visible
-from roundq.words.ranges import One
 from roundq.words.states import COMPLETED, ENDED_STATES
 from roundq.world import killing, procs, spawn
 
@@ -97,7 +96,9 @@ def _row(spool: Spool, job_id: str) -> Row | None:
         for entry in Look(spool).of([job_id]):
             if entry.state in ENDED_STATES:
                 return row_of(spool, entry, True)
-    return next(iter(past_rows(spool, One(job_id))), None)
+    with contextlib.suppress(OSError):
+        return past_row(spool, job_id)
+    return None
 
 
 def _of_set(spool: Spool, news: News) -> Outcome:

@@ -20,6 +20,7 @@ from roundq.actors.awaited import (
     WAIT_MAX_S,
     WAIT_MIN_S,
     Awaited,
+    cannot_tell,
 )
 from roundq.actors.listing import Listing, Row, find, listing, locate, row_of
 from roundq.actors.reasons import why
@@ -133,7 +134,7 @@ def restart(spool: Spool, row: Row, node: str, *, late_s: float = 0.0) -> str:
     if not row.record.job.restartable:
         raise RoundqError(
             f"cannot restart {row.id}: it was not submitted with --restart, so it may not be run twice",
-            f"rq cancel {row.id}, and submit it again",
+            f"end it, and run it again: rq cancel --wait {row.id} && rq rerun {row.id}",
         )
     process = row.record.process
     if process is None:
@@ -225,6 +226,7 @@ def wait(
     `WAIT_MIN_S` while nothing happens. `on_look` is told after each look where the jobs are. Raises
     WaitTimeout after `timeout_s`, and NoSuchJob for an id that is nowhere: never after a single look,
     since a job that moves may be missed, and not before `late_s`, after which what others do is seen.
+    Raises SpoolError for one that a home which cannot be read hides for `UNREADABLE_S`.
     """
     wanted = dict.fromkeys(ids)
     looks = Awaited(spool, node=node, late_s=late_s, clock=clock)
@@ -238,6 +240,8 @@ def wait(
         ended = looks.ended
         if len(ended) >= min(len(wanted), len(wanted) if least is None else least):
             return {job_id: ended[job_id] for job_id in wanted if job_id in ended}
+        for job_id, problem in looks.hidden.items():
+            raise cannot_tell(job_id, problem)
         pause_s = looks.pause_s
         if timeout_s is not None:
             left_s = timeout_s - (clock() - began_s)

@@ -7,6 +7,7 @@ are understood before anything is looked for.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -76,7 +77,8 @@ def select(
     where an id was met already: for mounts where a job may have two names for a while. What is not met is
     looked for again, `pause` calls between.
 
-    Raises UsageError if a word can only be meant as ids or as an expression and is wrong.
+    Raises UsageError if a word can only be meant as ids or as an expression and is wrong, OSError if the
+    spool or, for what is not met, its history cannot be read.
     """
     asked = _Asked(list(dict.fromkeys(words)), list(dict.fromkeys(names)))
     for tries_left in reversed(range(LOOKS)):
@@ -156,9 +158,11 @@ class _Asked:
                 continue
             met = self.found.setdefault(place, {})
             for part in selector.parts:
+                # What was met counts also while the history cannot be read.
                 if _may_be_more(part, met):
-                    for row in past_rows(spool, part):
-                        met.setdefault(row.id, row)
+                    with contextlib.suppress(OSError):
+                        for row in past_rows(spool, part):
+                            met.setdefault(row.id, row)
 
     def _of(self, place: int, eyes: _Eyes) -> tuple[dict[str, Row | Entry], list[str]]:
         """What a word means, and what of it means nothing."""
@@ -236,23 +240,30 @@ def _may_be_more(part: Part, met: Mapping[str, object]) -> bool:
 
 
 def past_rows(spool: Spool, part: Part) -> list[Row]:
-    """The jobs of the history that a part of a list means; of very many numbers none."""
-    try:
-        if isinstance(part, Tasks):
-            pasts = [past for past in history.tasks_of(spool, part.array) if part.has(past.id)]
-        elif isinstance(part, One):
-            pasts = list(history.find(spool, [part.id]).values())
-            pasts = pasts or [past for past in history.tasks_of(spool, part.id) if part.has(past.id)]
-        elif part.last - part.first < PAST_MOST:
-            numbers = [str(number) for number in range(part.first, part.last + 1)]
-            found = [*history.find(spool, numbers).values(), *history.tasks_of(spool, *numbers)]
-            pasts = sorted(found, key=lambda past: age_key(past.id))
-        else:
-            pasts = []
-    except OSError:
-        # What can be found all the same is.
+    """The jobs of the history that a part of a list means; of very many numbers none.
+
+    Raises OSError if it cannot be read.
+    """
+    if isinstance(part, Tasks):
+        pasts = [past for past in history.tasks_of(spool, part.array) if part.has(past.id)]
+    elif isinstance(part, One):
+        pasts = list(history.find(spool, [part.id]).values())
+        pasts = pasts or [past for past in history.tasks_of(spool, part.id) if part.has(past.id)]
+    elif part.last - part.first < PAST_MOST:
+        numbers = [str(number) for number in range(part.first, part.last + 1)]
+        found = [*history.find(spool, numbers).values(), *history.tasks_of(spool, *numbers)]
+        pasts = sorted(found, key=lambda past: age_key(past.id))
+    else:
         pasts = []
     return [Row(spool, history.as_entry(past), past.record, past.problem, True, past.path) for past in pasts]
+
+
+def past_row(spool: Spool, job_id: str) -> Row | None:
+    """The job of exactly this id as the history tells of it. Raises OSError if it cannot be read."""
+    past = history.find(spool, [job_id]).get(job_id)
+    if past is None:
+        return None
+    return Row(spool, history.as_entry(past), past.record, past.problem, True, past.path)
 
 
 def is_unread(row: Row) -> bool:

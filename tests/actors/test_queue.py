@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from roundq.actors import listing as listings
-from roundq.actors import outcome, queue, submission
+from roundq.actors import outcome, queue, selection, submission
 from roundq.actors.listing import Row
-from roundq.records import cards, census
+from roundq.records import cards, census, history
 from roundq.records import spool as spools
 from roundq.records.shelf import Shelf
 from roundq.records.spool import Entry, Spool
@@ -562,9 +562,32 @@ def test_a_home_that_cannot_be_listed_for_a_while_does_not_hide_a_job(
     assert wait(ann, later, "1") == {"1": COMPLETED}
     monkeypatch.setattr(Shelf, "look", refused)
     never = Time()
-    with pytest.raises(NoSuchJob):
+    with pytest.raises(SpoolError, match=r"cannot tell what became of job 1: .*error"):
         wait(ann, never, "1")
     assert never.now_s > 100 + queue.UNREADABLE_S
+
+
+def test_a_history_that_cannot_be_read_does_not_hide_a_job(
+    ann: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job is gone only when the history was read and does not know it."""
+    find = history.find
+
+    def refused(*_: object) -> dict[str, history.Past]:
+        raise OSError(errno.EIO, "Input/output error", "history")
+
+    monkeypatch.setattr(history, "find", refused)
+    later = Time(*[lambda: None] * 6, lambda: monkeypatch.setattr(history, "find", find))
+    with pytest.raises(NoSuchJob):
+        wait(ann, later, "1")
+    assert len(later.pauses) >= 7
+    monkeypatch.setattr(history, "find", refused)
+    never = Time()
+    with pytest.raises(SpoolError, match="cannot tell what became of job 1: history: Input/output error"):
+        wait(ann, never, "1")
+    assert never.now_s > 100 + queue.UNREADABLE_S
+    with pytest.raises(OSError, match="Input/output error"):
+        selection.select(ann, ["1"], now_ns=0, pause=lambda _: None)
 
 
 def test_a_zero_timeout_looks_once(homes: Homes, ann: Spool) -> None:
@@ -622,6 +645,14 @@ def test_a_daemon_is_started_apart_from_its_caller(ann: Spool, python: Path) -> 
     assert "MINE=1" in told
     assert "NOTIFY_SOCKET=/run/x" not in told
     assert not any("pipe" in line for line in told)
+
+
+def test_a_card_that_names_no_process_is_no_daemon(ann: Spool) -> None:
+    """A program of mine may have written it; a submission begins by looking at it."""
+    card = Path(ann.path, HERE)
+    for pid in ("Infinity", "-1e999", '"x"', "null", "[]"):
+        card.write_text(f'{{"roundq":{{"process":{{"boot":"b","pid":{pid},"start":1}}}}}}')
+        assert not queue.daemon_runs(ann, HERE)
 
 
 def test_no_daemon_is_started_where_one_lives(ann: Spool, python: Path) -> None:

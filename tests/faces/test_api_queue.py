@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import subprocess
 import sys
@@ -18,8 +19,10 @@ import pytest
 
 import roundq
 from roundq import Job, Outcome, Queue, State
+from roundq.actors import awaited
 from roundq.faces.api.looks import Looks
 from roundq.records import environments
+from roundq.records.shelf import Shelf
 from roundq.words.states import CANCELED, CLAIMED, COMPLETED, FAILED, HELD, RUNNING, WAITING, ZOMBIE
 from roundq.world import files
 from tests.cluster.wait import wait_until
@@ -569,6 +572,42 @@ def test_a_look_is_made_when_it_is_due_and_for_who_comes_anew(desk: Desk) -> Non
         looks.step()
         ended, unknown = looks.found(["1", "2"])
         assert ([*ended], unknown) == (["1"], [])
+
+
+def test_what_cannot_be_read_hides_a_job_and_is_no_proof_that_there_is_none(
+    desk: Desk, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its state is asked for. Who waits for others is not told of it."""
+    now_s = [100.0]
+    put(desk, WAITING, "1")
+    put(desk, WAITING, "2")
+    looks = Looks(desk.spool, HERE, 0.0, clock=lambda: now_s[0])
+    look = Shelf.look
+
+    def refused(shelf: Shelf, at_s: float) -> bool:
+        if shelf.state == CANCELED:
+            raise OSError(errno.EIO, "Input/output error", "canceled")
+        return look(shelf, at_s)
+
+    monkeypatch.setattr(Shelf, "look", refused)
+    with looks.wanting(["1", "2"]):
+        looks.step()
+        os.rename(desk.spool.directory(WAITING) + "/1.job", desk.spool.directory(CANCELED) + "/1.job")
+        for _ in range(20):
+            now_s[0] += 10
+            looks.step()
+        assert looks.found(["1", "2"]) == ({}, [])
+        looks.require_seen(["2"])
+        with pytest.raises(roundq.SpoolError, match="cannot tell what became of job 1: canceled: Input/outp"):
+            looks.require_seen(["1"])
+        monkeypatch.setattr(awaited, "UNREADABLE_S", 0.0)
+        with pytest.raises(roundq.SpoolError, match="cannot tell what became of job 1"):
+            roundq.Job(queue, "1").state  # noqa: B018 - it looks
+        monkeypatch.setattr(Shelf, "look", look)
+        now_s[0] += 10
+        looks.step()
+        looks.require_seen(["1"])
+        assert [*looks.found(["1"])[0]] == ["1"]
 
 
 # ---------------------------------------------------------------- await

@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 
-from roundq.actors.awaited import WAIT_MIN_S, Awaited
+from roundq.actors.awaited import WAIT_MIN_S, Awaited, cannot_tell
 from roundq.actors.listing import Row
 from roundq.records.spool import Entry, Spool
 
@@ -31,6 +31,7 @@ class Looks:
         self._wanted: Counter[str] = Counter()
         self._ended: dict[str, Row] = {}
         self._unknown: frozenset[str] = frozenset()
+        self._hidden: dict[str, OSError] = {}
         #: Those that nobody wanted for a while: what was known of them may be true no more.
         self._stale: set[str] = set()
         self._next_s = 0.0
@@ -74,6 +75,7 @@ class Looks:
                 found = self._awaited.ended.items()
                 self._ended = {job_id: row for job_id, row in found if job_id not in self._stale}
                 self._unknown = frozenset(self._awaited.unknown)
+                self._hidden = self._awaited.hidden
                 self._count += 1
                 # Who came meanwhile has its jobs looked for at once.
                 is_new = any(job_id not in wanted for job_id in self._wanted)
@@ -89,6 +91,13 @@ class Looks:
             ended = {job_id: self._ended[job_id] for job_id in ids if job_id in self._ended}
             return ended, [job_id for job_id in ids if job_id in self._unknown]
 
+    def require_seen(self, ids: Collection[str]) -> None:
+        """Raises SpoolError if a home that cannot be read hides one of these jobs."""
+        with self._changed:
+            for job_id in self._hidden:
+                if job_id in ids:
+                    raise cannot_tell(job_id, self._hidden[job_id])
+
     def pause(self, seconds: float, count: int) -> None:
         """Sleeps so long, or until somebody has looked more than `count` times."""
         with self._changed:
@@ -100,7 +109,7 @@ class Looks:
         """How many looks there were."""
         return self._count
 
-    def entries(self, ids: Collection[str]) -> tuple[dict[str, Entry], bool]:
-        """Where these jobs are now; those that are not met are left out. And whether that means anything."""
+    def entries(self, ids: Collection[str]) -> tuple[dict[str, Entry], OSError | None]:
+        """Where these jobs are now; those that are not met are left out. And why it proves nothing, if so."""
         with self._eye:
-            return self._awaited.find(dict.fromkeys(ids)), not self._awaited.is_blind
+            return self._awaited.find(dict.fromkeys(ids)), self._awaited.problem

@@ -157,8 +157,9 @@ class Queue:
     def wait(self, jobs: Iterable[Job], timeout: float | None = None) -> list[Outcome]:
         """How these jobs ended, in order, once all have.
 
-        Raises WaitTimeout, which is a TimeoutError, after so many seconds, and NoSuchJob for a job that is
-        nowhere. However many are waited for, by however many threads, one process asks the file server once.
+        Raises WaitTimeout, which is a TimeoutError, after so many seconds, NoSuchJob for a job that is
+        nowhere, and SpoolError for one that is not met while the home cannot be read. However
+        many are waited for, by however many threads, one process asks the file server once.
         """
         jobs = _handles(jobs)
         for _ in self._ends(jobs, timeout):
@@ -295,10 +296,13 @@ class Queue:
         return named.only_current(found)
 
     def _now(self, ids: Collection[str]) -> dict[str, Row]:
-        """The rows of these jobs, most of them without a record. Raises NoSuchJob for one that is nowhere."""
+        """The rows of these jobs, most of them without a record.
+
+        Raises NoSuchJob for one that is nowhere, SpoolError if a home that cannot be read may hide it.
+        """
+        from roundq.actors.awaited import UNREADABLE_S, cannot_tell
         from roundq.actors.listing import Row
-        from roundq.actors.selection import past_rows
-        from roundq.words.ranges import One
+        from roundq.actors.selection import past_row
 
         if not ids:
             return {}
@@ -308,19 +312,25 @@ class Queue:
         late_s = asker.config.settle_s
         began_s, looks = clocks.monotonic(), 0
         while left:
-            met, is_sure = self._looking().entries(left)
+            met, problem = self._looking().entries(left)
             for job_id, entry in met.items():
                 found[job_id] = Row(asker.spool, entry, None, None, True)
             left = [job_id for job_id in left if job_id not in found]
-            looks += is_sure
-            if left and looks >= _LOOKS and clocks.monotonic() - began_s >= late_s:
+            looks += problem is None
+            if problem is None and looks >= _LOOKS and clocks.monotonic() - began_s >= late_s:
                 # They may have ended long ago.
-                for job_id in left:
-                    past = past_rows(asker.spool, One(job_id))
-                    if not past:
-                        raise NoSuchJob(f"no such job: {job_id}", "rq q --mine lists your jobs")
-                    found[job_id] = past[0]
-                break
+                try:
+                    pasts = {job_id: past_row(asker.spool, job_id) for job_id in left}
+                except OSError as error:
+                    problem = error
+                else:
+                    for job_id, past in pasts.items():
+                        if past is None:
+                            raise NoSuchJob(f"no such job: {job_id}", "rq q --mine lists your jobs")
+                        found[job_id] = past
+                    break
+            if left and problem is not None and clocks.monotonic() - began_s > UNREADABLE_S:
+                raise cannot_tell(left[0], problem)
             if left:
                 clocks.sleep(_LOOK_AGAIN_S)
         return found
@@ -350,7 +360,8 @@ class _Waits:
                 self.left.setdefault(job_id, []).append(job)
 
     def newly(self) -> list[Job]:
-        """Those that have ended since the last call, as far as was looked. Raises NoSuchJob, WaitTimeout."""
+        """Those that have ended since the last call, as far as was looked. Raises NoSuchJob, SpoolError,
+        WaitTimeout."""
         from roundq.actors import queue
 
         ended, unknown = self.looks.found(self.left)
@@ -362,6 +373,8 @@ class _Waits:
         done = [job for job, ones in self._open.items() if not ones]
         for job in done:
             del self._open[job]
+        if not done:
+            self.looks.require_seen(self.left)
         if self.left and not done and self._until_s is not None and clocks.monotonic() >= self._until_s:
             raise queue.not_ended([job.id for job in self._open], self._timeout_s or 0.0)
         return done

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from roundq.actors.awaited import WAIT_MAX_S, Awaited
+from roundq.actors.awaited import WAIT_MAX_S, Awaited, cannot_tell
 from roundq.faces.api import calls, written
 from roundq.words.errors import JobFailed, JobLost, RoundqError
 from roundq.words.states import CANCELED, COMPLETED, FAILED, RUNNING, ZOMBIE
@@ -154,6 +154,9 @@ class Watcher:
             future = open_[job_id]
             _complete(future, JobLost(f"job {job_id} is no longer in the queue, nor in its history"))
             self._forget(future)
+        # What was seen of others counts.
+        for job_id, problem in looks.hidden.items():
+            raise cannot_tell(job_id, problem)
 
     def _forget(self, future: CallFuture[Any]) -> None:
         """It is done: its files go, and those of its parcel with the last one."""
