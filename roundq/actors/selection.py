@@ -178,7 +178,7 @@ class _Asked:
                 else:
                     parts.append(part)
             # All at once: a list may be long, and so may the queue.
-            others = eyes.where(Ids("", tuple(parts)).has) if parts else []
+            others = eyes.where(parts) if parts else []
             met.update((entry.id, entry) for entry in others)
             missed = [str(part) for part in ranges.unmet(parts, (entry.id for entry in others))]
             if not missed or len(selector.parts) > 1:
@@ -301,11 +301,14 @@ class _Eyes:
         """The job of exactly this id, if it was a word."""
         return self._by_id.get(job_id)
 
-    def where(self, wanted: Callable[[str], bool]) -> list[Entry]:
-        """The jobs of ids that are wanted; without `ended` those that have not ended, if there are any."""
-        found = list(_once(self.spool, self._look.where(wanted)).values())
+    def where(self, parts: Sequence[Part]) -> list[Entry]:
+        """The jobs that parts of a list mean; without `ended` of each those that have not, if it has any."""
+        found = list(_once(self.spool, self._look.where(Ids("", tuple(parts)).has)).values())
+        if self.ended:
+            return found
         live = [entry for entry in found if entry.state not in ENDED_STATES]
-        return live if live and not self.ended else found
+        over = Ids("", tuple(ranges.unmet(parts, (entry.id for entry in live))))
+        return live + [entry for entry in found if entry.state in ENDED_STATES and over.has(entry.id)]
 
     @property
     def _known(self) -> Census:
@@ -339,7 +342,7 @@ class _Eyes:
             newest += heapq.nlargest(back + 1, found, key=lambda first: int(first.partition(".")[0]))
         if series:
             newest.sort(key=self._submitted_ns, reverse=True)
-        return self.where(One(newest[back]).has) if back < len(newest) else []
+        return self.where([One(newest[back])]) if back < len(newest) else []
 
     def _submitted_ns(self, first: str) -> int:
         entries = self._look.where(One(first).has)

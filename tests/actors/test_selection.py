@@ -128,6 +128,20 @@ def test_without_ended_jobs_what_has_ended_is_meant_only_by_its_own_id_or_as_all
     assert full.select("state=failed", ended=False).unknown == ["state=failed"]
 
 
+def test_of_a_list_each_part_means_what_it_would_mean_as_a_word(full: Queue) -> None:
+    """Also if all that one of them means has ended, and what another means has not."""
+    full.array("13", completed="0 1")
+    looks: list[float] = []
+    for text in ("1-5,8-9", "10,13", "13,9", "10_0-1,10_2-4,13", "1-3,2-9"):
+        found = full.select(text, ended=False, pause=looks.append)
+        assert found.unknown == []
+        assert {row.id for row in found.rows} == set(full.ids(*text.split(","), ended=False)), text
+    assert full.ids("10_0-1,10_2-4,13_[0]", ended=False) == "10_0 10_1 10_2 10_3 10_4 13_0".split()
+    assert full.select("13,98,9", ended=False).unknown == ["98"]
+    # Nothing was looked for again.
+    assert looks == []
+
+
 def test_a_name_that_looks_like_something_else_is_meant_as_a_name(full: Queue) -> None:
     for name in ("1", "last", "%genes", "state=failed", "1-9", "*", "25-20"):
         full.put(WAITING, "20", name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from roundq.actors import selection
@@ -86,14 +87,17 @@ def chosen(
 ) -> Chosen:
     """The jobs to change: words that mean none are told, and the others done.
 
-    Without `ended` expressions and sets mean what has not ended, arrays and ranges too as long as there is
-    any, and a name the jobs that have not ended, or else the one that ended last; with it a name means its
-    current batch. Without `read` rows may have no record and no problem. Raises UsageError for a word that is
-    wrong: then nothing is done to anything.
+    Without `ended` expressions mean what has not ended, sets, arrays and ranges too as long as there is any
+    of theirs, and a name the jobs that have not ended, or else the one that ended last; with it a name means
+    its current batch. Without `read` rows may have no record and no problem. Raises UsageError for a word
+    that is wrong: then nothing is done to anything.
     """
+    words = list(words)
     found = _select(asker.spool, asker, words, names, ended=ended, read=read)
+    if not ended:
+        found = _with_ended_sets(found, asker, words, read=read)
     for word in found.unknown:
-        error = no_such_job(word)
+        error = no_such_job(word, ended=ended)
         say(str(error), error.hint)
     code = SOME_UNKNOWN if found.unknown else 0
     if found.undecided:
@@ -166,6 +170,22 @@ def _select(
     )
 
 
+def _with_ended_sets(
+    found: selection.Selection, asker: Person, words: Sequence[str], *, read: bool
+) -> selection.Selection:
+    """And the jobs of sets of which all have ended: each verb says what follows for these."""
+    unmet = [word for word in found.unknown if word in words and word.startswith(selectors.SET)]
+    if not unmet:
+        return found
+    over = _select(asker.spool, asker, unmet, (), ended=True, read=read)
+    known = {row.id for row in found.rows}
+    return replace(
+        found,
+        rows=found.rows + [row for row in over.rows if row.id not in known],
+        unknown=[word for word in found.unknown if word not in unmet or word in over.unknown],
+    )
+
+
 def require(options: argparse.Namespace, verb: str) -> None:
     """Raises UsageError if no word says which jobs."""
     if not options.jobs and not options.job_name:
@@ -180,10 +200,11 @@ def _tell_undecided(ids: Sequence[str]) -> None:
     )
 
 
-def no_such_job(word: str) -> NoSuchJob:
-    """What is said of a word that means no job of mine."""
+def no_such_job(word: str, *, ended: bool = True) -> NoSuchJob:
+    """What is said of a word that means no job of mine; without `ended`, none that has not ended."""
     if match.is_meant(word):
-        return NoSuchJob(f"no job of yours matches {shown(word)}", "a job of this name is meant by -J")
+        jobs = "no job of yours" if ended else "no job of yours that has not ended"
+        return NoSuchJob(f"{jobs} matches {shown(word)}", "a job of this name is meant by -J")
     if word.startswith("%"):
         return NoSuchJob(f"no such set: {word}", "rq sets lists your sets")
     if any(char in word for char in "*?"):
