@@ -103,7 +103,7 @@ def ends(job_id: str) -> re.Pattern[bytes]:
 def later(job_id: str) -> re.Pattern[bytes]:
     """What the first line of an attempt that is not the first looks like; its group is the number."""
     begins = _escaped(f"rq: job {job_id}") + rb"(?: [^\n]{0,300})? begins on [^\n]{0,300}"
-    return re.compile(begins + rb", attempt ([0-9]{1,9}): ")
+    return re.compile(begins + rb", attempt ([0-9]{1,9})" + _OF + rb": ")
 
 
 def _escaped(text: str) -> bytes:

@@ -1,7 +1,7 @@
 """Jobs whose outputs are followed: which they are, in which states, and what comes of each.
 
-Called by `rq watch`. A job is followed through all its attempts, in order; of an output that others append
-to, too, only its own part. What is printed how is not decided here.
+Called by `rq watch`. A job is followed through all its attempts, in order, also if it is run again after it
+ended; of an output that others append to, too, only its own part. What is printed how is not decided here.
 """
 
 from __future__ import annotations
@@ -136,13 +136,17 @@ class Watching:
             self._seen[shelf.state] = set(shelf.entries)
         for shelf in self._shelves:
             for entry in shelf.entries.values():
-                if entry.id in self.jobs and not self.jobs[entry.id].is_done:
+                if entry.id in self.jobs:
                     met.setdefault(entry.id, []).append(entry)
+        for job in self.jobs.values():
+            if job.is_done and job.id in met and job.entry in met[job.id]:
+                # It is where it ended: nobody has had it run again.
+                del met[job.id]
         twice = [job_id for job_id, entries in met.items() if len(entries) > 1]
         right = locate(self.spool, twice) if twice else {}
         for job in self.jobs.values():
             if job.id in met:
-                job.missed = 0
+                job.missed, job.is_done = 0, False
                 self._see(job, right.get(job.id, met[job.id][-1]), now_s)
             elif not job.is_done:
                 job.missed += 1

@@ -46,7 +46,6 @@ class Interleaver:
     is_terminal: bool = False
     _sources: dict[Hashable, _Source] = field(default_factory=dict)
     #: Whose line stands unended at the end of what was written, since when; whether a return ended the last.
-    #: with a return.
     _open: Hashable | None = None
     _open_s: float = 0.0
     _has_returned: bool = False

@@ -82,8 +82,8 @@ def queue(tmp_path: Path) -> Queue:
     return Queue(tmp_path / "ann")
 
 
-def begins(job_id: str, attempt: int = 1) -> bytes:
-    again = f", attempt {attempt}" if attempt > 1 else ""
+def begins(job_id: str, attempt: int = 1, of: str = "") -> bytes:
+    again = f", attempt {attempt}{of}" if attempt > 1 else ""
     return f"rq: job {job_id} begins on {NODE}, 2026-11-21T04:00:00+0100{again}: fit\n".encode()
 
 
@@ -153,8 +153,10 @@ def test_all_attempts_are_followed_in_order(queue: Queue) -> None:
     assert queue.watching.is_done
 
 
-@pytest.mark.parametrize("is_told", [True, False])
-def test_a_next_attempt_that_looks_like_the_same_record_is_none(queue: Queue, is_told: bool) -> None:
+@pytest.mark.parametrize(
+    ("is_told", "of"), [(True, ""), (False, ""), (False, " of 4"), (False, ", retry 1 of 3")]
+)
+def test_a_next_attempt_that_looks_like_the_same_record_is_none(queue: Queue, is_told: bool, of: str) -> None:
     """File systems give the number of a file that is gone to the next one, and both have one name.
 
     What is seen in the output tells: how the attempt ended, or, if its supervisor died, that another begins.
@@ -166,13 +168,13 @@ def test_a_next_attempt_that_looks_like_the_same_record_is_none(queue: Queue, is
     first = b"rq: job 1 requeued: r\n" if is_told else b""
     ended = (Attempt(1, NODE, None, BEGAN_NS, BEGAN_NS, "restarted"),)
     queue.put(RUNNING, "1", in_place=True, attempt=2, attempts=ended)
-    queue.write("1.out", first + begins("1", 2) + b"second\n")
+    queue.write("1.out", first + begins("1", 2, of) + b"second\n")
     queue.step()
     queue.step()
     queue.put(COMPLETED, "1", attempt=2, attempts=ended, completed_ns=BEGAN_NS + 1, exit_code=0)
     queue.step()
 
-    assert queue.out("1") == begins("1") + b"first\n" + first + begins("1", 2) + b"second\n"
+    assert queue.out("1") == begins("1") + b"first\n" + first + begins("1", 2, of) + b"second\n"
     assert queue.watching.is_done
 
 
@@ -246,6 +248,47 @@ def test_a_job_that_waits_again_is_not_done(queue: Queue) -> None:
     queue.step()
     assert queue.out("1") == begins("1") + b"first\nrq: job 1 requeued: r\n"
     assert not queue.watching.is_done
+
+
+def test_a_job_that_ended_and_is_run_again_is_followed_again(queue: Queue) -> None:
+    """As long as others are watched: each attempt once, and the last tells how it ended."""
+    at = {"node": NODE, "file": f"1@{NODE}.job"}
+    queue.put(RUNNING, "2")
+    queue.put(RUNNING, "1")
+    first = begins("1") + b"first\nrq: job 1 failed: exit code 3\n"
+    queue.write("1.out", first)
+    both = [entry("1", RUNNING)._replace(**at), entry("2", RUNNING)._replace(node=NODE, file=f"2@{NODE}.job")]
+    queue.watching.follow(both, queue.now_s)
+    queue.step()
+    queue.put(FAILED, "1", completed_ns=BEGAN_NS + 1, exit_code=3, reason="exit")
+    queue.step()
+    assert queue.watching.jobs["1"].is_done
+
+    queue.put(WAITING, "1", **second(started_ns=0, node=NO_NODE))
+    queue.step()
+    assert not queue.watching.jobs["1"].is_done
+    text = begins("1", 2) + b"second\n"
+    queue.write("1.out", text)
+    queue.put(RUNNING, "1", **second())
+    queue.step()
+    assert queue.out("1") == first + text
+    queue.put(COMPLETED, "1", **second(completed_ns=BEGAN_NS + 3, exit_code=0))
+    queue.step()
+    assert queue.watching.jobs["1"].is_done
+    assert queue.watching.jobs["1"].entry.state == COMPLETED
+
+    # All of the third falls between two looks.
+    third = begins("1", 3) + b"third\n"
+    queue.write("1.out", third)
+    attempts = tuple(Attempt(number, NODE, None, BEGAN_NS, BEGAN_NS, "exit") for number in (1, 2))
+    queue.put(
+        FAILED, "1", attempt=3, attempts=attempts, completed_ns=BEGAN_NS + 5, exit_code=4, reason="exit"
+    )
+    queue.step()
+    assert queue.out("1") == first + text + third
+    row = queue.watching.jobs["1"].row
+    assert row is not None
+    assert (row.state, queue.watching.jobs["1"].is_done, queue.watching.is_done) == (FAILED, True, False)
 
 
 def test_the_error_file_is_followed_beside_the_output(queue: Queue) -> None:

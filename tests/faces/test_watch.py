@@ -11,15 +11,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from roundq.actors import environ
 from roundq.records import spool as spools
-from roundq.words.states import CANCELED, COMPLETED, RUNNING, WAITING
+from roundq.words.job import Attempt
+from roundq.words.states import CANCELED, COMPLETED, RUNNING, WAITING, ZOMBIE
 from tests.actors.spoolhome import SpoolHome
 from tests.cluster.wait import wait_until
-from tests.faces.desk import Desk, process
+from tests.faces.desk import Desk, process, start
 from tests.faces.homes import record
 from tests.faces.screen import on_terminal, unpainted
 from tests.faces.test_interleave import undone
@@ -269,6 +271,41 @@ def test_what_is_not_in_the_output_is_said(desk: Desk) -> None:
         b"",
         'rq: job 2 "fit": "/dev/null" cannot be read: it is not a regular file, so nothing of it was kept\n',
     )
+
+
+def test_a_job_that_is_run_again_is_printed_again(desk: Desk) -> None:
+    """While another one is watched; what it came to in the end tells the exit code."""
+    out = desk.directory / "1.out"
+    begun: dict[str, Any] = {"began_s": 5, "node": "n9", "job_directory": str(desk.directory)}
+
+    def put(state: str, job_id: str, **of: Any) -> None:
+        made = record("fit", **{**begun, "job_output": f"{job_id}.out", **of})
+        before = [entry for entry in spools.scan(desk.spool) if entry.id == job_id]
+        desk.homes.put(desk.spool, state, job_id, made)
+        for entry in before:
+            os.unlink(spools.path_of(desk.spool, entry))
+
+    for job_id in ("1", "2"):
+        put(RUNNING, job_id)
+    (desk.directory / "2.out").touch()
+    out.write_text("rq: job 1 'fit' begins on n9, 2026-11-21T04:00:00+0100: x\nfirst\n")
+    with start(desk, "watch", "fit") as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        lines = [running.stdout.readline(), running.stdout.readline()]
+        assert lines[-1] == "1 fit | first\n"
+        put(ZOMBIE, "1", ended_s=1, reason="lost")
+        assert running.stderr.readline().startswith('rq: job 1 "fit" is lost')
+        once = (Attempt(1, "n9", None, 1, 2, "lost"),)
+        with out.open("a") as file:
+            file.write("rq: job 1 'fit' begins on n9, 2026-11-21T05:00:00+0100, attempt 2: x\nsecond\n")
+        put(RUNNING, "1", attempt=2, attempts=once)
+        lines = [running.stdout.readline(), running.stdout.readline()]
+        assert lines[-1] == "1 fit | second\n"
+        put(COMPLETED, "1", attempt=2, attempts=once, ended_s=1, exit_code=0)
+        put(COMPLETED, "2", ended_s=1, exit_code=0)
+        assert running.communicate(timeout=20) == ("", "")
+    assert running.returncode == 0
 
 
 def test_names_have_colours_on_a_terminal_only(desk: Desk) -> None:

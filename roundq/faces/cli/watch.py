@@ -111,7 +111,10 @@ def _print_all(asker: Person, watching: Watching, screen: Screen) -> None:
             look_for_signals()
             screen.put(watching.jobs[chunk.job_id], chunk)
         for job in watching.jobs.values():
-            if job.is_done and job.id not in told:
+            if not job.is_done:
+                # Its end is told anew when it was run again.
+                told.discard(job.id)
+            elif job.id not in told:
                 told.add(job.id)
                 _tell_end(asker, job, screen)
         if watching.is_done:
@@ -213,6 +216,7 @@ class Many:
 
     def end(self, job: Followed) -> None:
         if job.id in self._added:
+            self._added.remove(job.id)
             for is_error in (False, True):
                 self._lines.end((job.id, is_error), time.monotonic())
 
