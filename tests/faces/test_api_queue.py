@@ -527,6 +527,26 @@ def test_what_is_no_handle_is_said_to_be_none(queue: Queue, jobs: Any) -> None:
         asyncio.run(queue.wait_async(jobs))
 
 
+def test_a_handle_of_another_queue_is_refused(desk: Desk, queue: Queue, tmp_path: Path) -> None:
+    """The job of its number here is another one, and stays as it is. A queue may have several paths."""
+    (tmp_path / "other").mkdir()
+    other = Queue(tmp_path / "other").submit("true")
+    job = queue.submit("true")
+    assert other.id == job.id
+    for use in (queue.wait, queue.cancel, queue.states, lambda given: list(queue.as_completed(given))):
+        with pytest.raises(
+            roundq.UsageError, match=r"job 1 is in another queue, .*/other/\.roundqueue, not in"
+        ):
+            use([other])
+    with pytest.raises(roundq.UsageError, match="another queue"):
+        queue.submit("true", after=other)
+    with pytest.raises(roundq.UsageError, match="another queue"):
+        queue.submit_array(["true"], after_any=["1", other])
+    assert (job.state, waiting(desk)) == (State.WAITING, ["1.job"])
+    (tmp_path / "same").symlink_to(os.environ["HOME"])
+    assert Queue(tmp_path / "same").states([job]) == [State.WAITING]
+
+
 def test_many_threads_that_wait_look_no_more_often_than_one(desk: Desk, queue: Queue) -> None:
     """The file server is asked once for all of them."""
     jobs = [queue.submit("true") for _ in range(20)]

@@ -196,6 +196,12 @@ def _job(name: str, value: Any) -> str:
     return _text(name, job_id)
 
 
+def handles(options: Mapping[str, Any]) -> list[Job]:
+    """The handles among the jobs that have to come before."""
+    given = [options[name] for name in sorted(_JOBS) if options.get(name) is not None]
+    return [one for value in given for one in _several(value) if hasattr(one, "queue")]
+
+
 def command_words(command: Command) -> tuple[str, ...]:
     """The words of a command. Raises UsageError if there is none, or for quotes that are not closed."""
     if isinstance(command, str):

@@ -136,7 +136,7 @@ class Queue:
 
     def states(self, jobs: Iterable[Job]) -> list[State]:
         """Where these jobs are now, of one look; an array as `Job.state` says."""
-        jobs = _handles(jobs)
+        jobs = self._handles(jobs)
         rows = self._now({one.id: None for job in jobs for one in job.jobs if one._ended is None})
         return [job._state_of([(one._ended or rows[one.id]).state for one in job.jobs]) for job in jobs]
 
@@ -161,21 +161,21 @@ class Queue:
         nowhere, and SpoolError for one that is not met while the home cannot be read. However
         many are waited for, by however many threads, one process asks the file server once.
         """
-        jobs = _handles(jobs)
+        jobs = self._handles(jobs)
         for _ in self._ends(jobs, timeout):
             pass
         return [job._outcome() for job in jobs]
 
     def as_completed(self, jobs: Iterable[Job], timeout: float | None = None) -> Generator[Job, None, None]:
         """Yields each of these jobs when it has ended, however it did; raises as `wait`."""
-        for ended in self._ends(_handles(jobs), timeout):
+        for ended in self._ends(self._handles(jobs), timeout):
             yield from ended
 
     async def wait_async(self, jobs: Iterable[Job], timeout: float | None = None) -> list[Outcome]:
         """The same as `wait` for asyncio; only the looks themselves are made in a thread."""
         import asyncio
 
-        jobs = _handles(jobs)
+        jobs = self._handles(jobs)
         waits = _Waits(self, jobs, timeout)
         with waits.looks.wanting(waits.left):
             while True:
@@ -215,7 +215,7 @@ class Queue:
         from roundq.records import cancellation
 
         asker = self._person()
-        each = {one.id: one for job in _handles(jobs) for one in job.jobs if one._ended is None}
+        each = {one.id: one for job in self._handles(jobs) for one in job.jobs if one._ended is None}
         rows = self._now(each)
         done: list[Job] = []
         pending = [row.entry for row in rows.values() if row.state in PENDING_STATES]
@@ -270,6 +270,25 @@ class Queue:
 
                     self._looks = Looks(asker.spool, asker.node, asker.config.settle_s)
         return self._looks
+
+    def _handles(self, jobs: Iterable[Job]) -> list[Job]:
+        """These handles. Raises TypeError for what is none, UsageError for those of another queue."""
+        given = list(jobs) if isinstance(jobs, Iterable) else [jobs]
+        for one in given:
+            if not isinstance(one, Job):
+                raise TypeError(f"{one!r:.100} is no roundq.Job: Queue.job() finds a job by its id")
+            self._require_own(one)
+        return given
+
+    def _require_own(self, job: Job) -> None:
+        """Raises UsageError for the handle of a job of another queue: here its id is that of another job."""
+        if job.queue is self or job.queue.path == self.path:
+            return
+        if os.path.realpath(job.queue.path) != os.path.realpath(self.path):
+            raise UsageError(
+                f"job {job.id} is in another queue, {job.queue.path}, not in {self.path}",
+                "give it to the queue that it is in, which is Job.queue",
+            )
 
     def _handle(self, row: Row) -> Job:
         return Job(self, row.id, ended=row if row.state in ENDED_STATES and row.record else None)
@@ -334,15 +353,6 @@ class Queue:
             if left:
                 clocks.sleep(_LOOK_AGAIN_S)
         return found
-
-
-def _handles(jobs: Iterable[Job]) -> list[Job]:
-    """These handles. Raises TypeError for what is none, such as an id."""
-    given = list(jobs) if isinstance(jobs, Iterable) else [jobs]
-    for one in given:
-        if not isinstance(one, Job):
-            raise TypeError(f"{one!r:.100} is no roundq.Job: Queue.job() finds a job by its id")
-    return given
 
 
 class _Waits:

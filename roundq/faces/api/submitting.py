@@ -42,6 +42,7 @@ def jobs(queue: Queue, described: Sequence[Described]) -> list[Job]:
     groups: dict[int, _Group] = {}
     for place, (command, options) in enumerate(described):
         parsed = asked.parsed(options)
+        desk.require_own(options)
         job = desk.describe(command, parsed)
         look.check(job, desk.environ(options))
         all_jobs.append(job)
@@ -132,6 +133,7 @@ def _array(
     command: Sequence[str] | None,
 ) -> Job:
     desk = _Desk(queue)
+    desk.require_own(options)
     asker = desk.asker
     if command is not None:
         parsed = argparse.Namespace(**{**vars(parsed), "command": list(command)})
@@ -179,6 +181,12 @@ class _Desk:
         self._environs: dict[tuple[tuple[str, str | None], ...], dict[str, str]] = {}
         self._digests: dict[int, str] = {}
         self._warned: set[str] = set()
+        self._queue = queue
+
+    def require_own(self, options: Mapping[str, Any]) -> None:
+        """Raises UsageError if a job that is to come before is in another queue."""
+        for job in asked.handles(options):
+            self._queue._require_own(job)
 
     def describe(self, command: Sequence[str], parsed: argparse.Namespace) -> words.Job:
         """The job of a command."""
