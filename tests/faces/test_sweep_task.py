@@ -423,8 +423,27 @@ def test_a_failed_run_is_over_though_its_process_lives(tmp_path: Path) -> None:
     assert outputs.take(str(tmp_path), asker(), None) == Taken(True)
 
 
+@pytest.mark.parametrize("name", ["signal", "traceback", "json"])
+def test_files_beside_a_sweep_are_not_taken_for_the_library(place: Place, name: str) -> None:
+    """They are called as they like: the job finds the modules that it needs itself where Python has them."""
+    (place.directory / f"{name}.py").write_text("raise RuntimeError('this is not of the library')\n")
+    plan = place.plan("return 1")
+    assert place.run(plan) == (0, "", "")
+    assert place.has("result.json")["result"] == 1
+
+
+def test_a_job_that_was_submitted_by_module_still_runs(place: Place) -> None:
+    """And is known to be of its plan."""
+    plan = place.plan("return 1")
+    command = (sys.executable, "-m", plans.RUNNER, plan.path, str(plan.offsets[0]), HASH)
+    assert plans.of_command(command) == (plan.path, HASH)
+    environ = {"HOME": str(place.directory), "PYTHONPATH": str(Path(__file__).parents[2]), "RQ_NODE": HERE}
+    subprocess.run(command, cwd=place.directory, env=environ, check=True, timeout=20)
+    assert place.has("result.json")["result"] == 1
+
+
 def test_a_command_that_is_no_task_is_none() -> None:
     """Whatever its words are."""
-    for command in (("true",), ("a", "b", "c", "d", "e", "f"), ()):
+    for command in (("true",), ("a", "b", "c", "d", "e", "f"), ("a", "-c", "pass", "d", "e", "f"), ()):
         assert plans.of_command(command) is None
     assert Job(("true",)).command == ("true",)

@@ -22,7 +22,9 @@ from roundq.words.outputs import escaped
 from roundq.words.parameters import digest
 from roundq.world import files
 
-#: What jobs execute, `python -m RUNNER PLAN OFFSET HASH`.
+#: What jobs execute, `python -c CODE PLAN OFFSET HASH`, where CODE ends so; and if they were submitted
+#: before that was so, and wait still, `python -m RUNNER PLAN OFFSET HASH`.
+_RUN = " from roundq.faces.api import sweep_task; sweep_task.run()"
 RUNNER = "roundq.faces.api.sweep_task"
 DIRECTORY = ".sweeps"
 SUFFIX = ".jsonl"
@@ -148,14 +150,20 @@ def _opened(path: str) -> BinaryIO:
 
 def of_command(command: Sequence[str]) -> tuple[str, str] | None:
     """The path of the plan, and the hash of the task, that a job's command runs; None if it runs none."""
-    if len(command) == 6 and command[2] == RUNNER:
+    if len(command) != 6:
+        return None
+    how, what = command[1:3]
+    if (how == "-c" and what.endswith(_RUN)) or (how == "-m" and what == RUNNER):
         return command[3], command[5]
     return None
 
 
 def command_of(plan: Plan, place: int, task: Planned, interpreter: str) -> tuple[str, ...]:
     """The command that runs one task of a plan."""
-    return interpreter, "-m", RUNNER, plan.path, str(plan.offsets[place]), task.hash
+    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    # With -m the working directory would come first, and a signal.py there in place of the library's.
+    code = f"import sys; sys.path[:] = [{home!r}, *filter(None, sys.path)];{_RUN}"
+    return interpreter, "-c", code, plan.path, str(plan.offsets[place]), task.hash
 
 
 def commands(plan: Plan, tasks: Sequence[Planned], interpreter: str) -> Iterator[tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""What a job of a sweep executes: one task, `python -m roundq.faces.api.sweep_task PLAN OFFSET HASH`.
+"""What a job of a sweep executes: one task, `python -c '... sweep_task.run()' PLAN OFFSET HASH`.
 
 It takes the next run of the task (`sweep_outputs`), prints into its log, calls `run`, and writes the result.
 Exit codes: 0 done, also if it was done before, or another job runs it; 1 it failed; 75 (EX_TEMPFAIL) another
@@ -196,5 +196,11 @@ def _failed(directory: str, run: Run, error: str, of: BaseException) -> int:
     return FAILED
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs the task that the words of this process name, and leaves with its exit code."""
     sys.exit(main(sys.argv[1:], os.environ))
+
+
+if __name__ == "__main__":
+    # As `sweep_plans` says of its command.
+    run()
