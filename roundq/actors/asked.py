@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import time
 
+from roundq.actors import preemption
 from roundq.actors.held import HeldList
 from roundq.actors.tenants import Tenants
 from roundq.actors.waiting import WaitingList
@@ -20,6 +21,9 @@ from roundq.world import files
 
 #: A request that meets no job is forgotten after this long.
 MOOT_S = 60.0
+#: A request to give way counts for so long after it was seen: by then the job is gone, or nobody answers on
+#: its node. Where only what scavenges would give way beside it, not for longer than most jobs take to end.
+GONE_S, SCAVENGING_GONE_S = preemption.NOTICE_MAX_S + 120.0, 30.0
 
 
 class Asked:
@@ -32,8 +36,8 @@ class Asked:
         self.freshness = files.Freshness(spool.directory("requests"))
         #: The tokens of the pings that are there.
         self.pongs: tuple[str, ...] = ()
-        #: Whether a job of mine, on any node, is asked to give way.
-        self.is_giving_way = False
+        #: The jobs of mine, on any node, that are asked to give way, and since when that is known here.
+        self._give_way_s: dict[tuple[str, str], float] = {}
         #: When the user last called a node lost; at the start nobody knows.
         self.lost_s: float | None = None
         self._moot_s = 0.0
@@ -46,12 +50,26 @@ class Asked:
         try:
             self._look_at_pings(now_s, has_card)
             asked = spools.requests(self.spool)
-            # On another node of mine, too: one after the other.
-            self.is_giving_way = any("preempt" in verbs for verbs in asked.values())
+            self._give_way_s = {
+                each: self._give_way_s.get(each, now_s)
+                for job_id, verbs in asked.items()
+                if "preempt" in verbs and (each := (job_id, preemption.told(self.spool, job_id)[0]))
+            }
             self._answer(asked, now_s, settle_s)
         except (OSError, RoundqError):
             self.freshness.forget()
             raise
+
+    def is_giving_way(self, now_s: float) -> bool:
+        """Whether a job of mine, on any node, is about to give way: they do so one after the other."""
+        return any(now_s - asked_s < GONE_S for asked_s in self._give_way_s.values())
+
+    def is_giving_way_elsewhere(self, now_s: float) -> bool:
+        """Whether one on another node was asked a moment ago, so that what scavenges here may not have to."""
+        return any(
+            job_id not in self.tenants.by_id and now_s - asked_s < SCAVENGING_GONE_S
+            for (job_id, _), asked_s in self._give_way_s.items()
+        )
 
     def _look_at_pings(self, now_s: float, has_card: bool) -> None:
         self.pongs = pings.seen(self.spool)

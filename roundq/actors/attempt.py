@@ -13,7 +13,7 @@ import signal
 import time
 from dataclasses import dataclass, field
 
-from roundq.actors import environ, homewatch
+from roundq.actors import environ, homewatch, preemption
 from roundq.actors.homewatch import HomeWatch
 from roundq.actors.memorywatch import MemoryWatch
 from roundq.actors.stillness import Stillness
@@ -72,9 +72,11 @@ class Attempt:
     cpu_s: float = 0.0
     memory_bytes: int = 0
     told_to_end_s: float | None = None
-    #: When the command was sent the signal that it wants before it is stopped; when it was asked to yield.
+    #: When the command was sent the signal that it wants before it is stopped; when it was asked to yield,
+    #: and when to somebody else.
     noticed_s: float | None = None
     yields_s: float | None = None
+    preempted_s: float | None = None
 
     def reap(self) -> None:
         """Collects every child that ended: the command, and orphans that fell to us as subreaper."""
@@ -218,6 +220,8 @@ class Attempt:
             return math.inf
         if self.yields_s is None and self.watch.is_to_yield is not None:
             self.yields_s = now_s
+        if self.preempted_s is None and self.watch.is_to_yield == "preempt":
+            self.preempted_s = now_s
         due_s = self._ends_s() - notice.before_s
         if self.noticed_s is None and (self.yields_s is not None or now_s >= due_s):
             self.noticed_s = now_s
@@ -228,7 +232,8 @@ class Attempt:
                 with contextlib.suppress(PermissionError):
                     procs.send(command, notice.number)
         if self.yields_s is not None and self.noticed_s is not None:
-            return self.noticed_s + notice.before_s - now_s
+            most_s = math.inf if self.preempted_s is None else self.preempted_s + preemption.NOTICE_MAX_S
+            return min(self.noticed_s + notice.before_s, most_s) - now_s
         return math.inf if self.noticed_s is not None else due_s - now_s
 
     def killed_by_kernel(self) -> str | None:

@@ -177,7 +177,8 @@ class HomeWatch(threading.Thread):
         """What was asked, if the job is to be stopped for it now; else it has to be told first."""
         if verb not in YIELDS or self.record.job.notice is None:
             return verb
-        self.verbs = ["cancel"]
+        # Others wait for no restart for long, whatever notice it has.
+        self.verbs = ["cancel"] if verb == "preempt" else ["cancel", "preempt"]
         self.is_to_yield = verb
         self._wake()
         return None

@@ -22,6 +22,8 @@ from roundq.world import procs
 if TYPE_CHECKING:
     from roundq.actors.tenants import Tenant
 
+#: For how long a job that gives way goes on at most after it was asked to, whatever notice it wants.
+NOTICE_MAX_S = 600.0
 #: Characters of what a request says.
 WHY_MAX = 150
 

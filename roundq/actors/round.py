@@ -375,7 +375,8 @@ class Round:
             memory_available=self._memory_available(any(shape.memory for shape in self.waiting.shapes)),
             draining=self.draining,
             passed_over=passed_over,
-            may_requeue=not self.asked.is_giving_way,
+            may_requeue=not self.asked.is_giving_way_elsewhere(scene.now_s),
+            is_giving_way=self.asked.is_giving_way(scene.now_s),
         )
 
     # ------------------------------------------------------------ claim and check

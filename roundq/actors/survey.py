@@ -531,6 +531,7 @@ def snapshot(
     may_requeue: bool,
 ) -> Snapshot:
     """All that a decision depends on. `memory_available` is that of this very moment, in bytes."""
+    is_giving_way: bool = False,
     total, free = cluster(scene)
     limits = group_limits(scene, waiting)
     return Snapshot(
@@ -565,5 +566,6 @@ def snapshot(
         yielding=yielding(scene),
         groups=limits,
         here_limit=scene.here_limit,
+        is_giving_way=is_giving_way,
         here_cores=here_cores(scene),
     )

@@ -180,10 +180,10 @@ class Snapshot:
     `active` are the users who have something running or waiting. `cluster_cores` and `cluster_free` count
     the live nodes. `cores_limit` and `jobs_limit` are my limits in the whole cluster, `jobs_running`
     what runs of mine, `cores_running` the cores of it, scavenging jobs too (`running_cores` if None).
-    `may_requeue`: no requeue of mine is under way, and I may ask for one here. `yielding` are the users
-    who have a restartable job on some live node. `groups` are the limits of the groups of my `wants`.
-    `here_limit` are the cores that a worker of mine fills on this node, None where there is a daemon;
-    `here_cores` those that all of my jobs have here.
+    `may_requeue`: I may ask for a requeue here, of what scavenges only if one of mine `is_giving_way`
+    anywhere. `yielding` are the users who have a restartable job on some live node. `groups` are the limits
+    of the groups of my `wants`. `here_limit` are the cores that a worker of mine fills on this node, None
+    where there is a daemon; `here_cores` those that all of my jobs have here.
     """
 
     node: str
@@ -214,6 +214,7 @@ class Snapshot:
     may_requeue: bool = False
     gpus_busy: int = 0
     cores_running: int | None = None
+    is_giving_way: bool = False
     yielding: frozenset[str] = frozenset()
     groups: Mapping[str, GroupLimit] = field(default_factory=dict)
     here_limit: int | None = None

@@ -39,7 +39,7 @@ def requeues(
         return ()
     node = _Node(snapshot, shares, empty, tuple(leaving), tuple(holdings))
     scavenging = _scavengers(node, [player.again() for player in waiting])
-    if scavenging:
+    if scavenging or snapshot.is_giving_way:
         return tuple(scavenging)
     return _politely(node, [player.again() for player in waiting])
 

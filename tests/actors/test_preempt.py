@@ -13,13 +13,15 @@ from typing import Any
 import pytest
 
 from roundq.actors import environ
+from roundq.actors.attempt import Attempt, Terms
 from roundq.actors.homewatch import HomeWatch
 from roundq.actors.streams import Streams
 from roundq.actors.tenants import Tenant, Tenants
 from roundq.faces.cli import main
 from roundq.records import spool as spools
-from roundq.words.job import Notice
-from roundq.words.states import CANCELED, COMPLETED, FAILED, WAITING
+from roundq.records.spool import Entry
+from roundq.words.job import Job, Notice, Record
+from roundq.words.states import CANCELED, COMPLETED, FAILED, RUNNING, WAITING
 from roundq.world import procs
 from tests.actors.spoolhome import NODE, SpoolHome
 from tests.cluster.wait import wait_until
@@ -324,6 +326,32 @@ def test_a_job_that_was_told_is_still_canceled_and_limited(
     assert home.state(job) == state
     assert home.output("told") == f"{int(USR2)} "
     assert history(home, job) == []
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_job_that_gives_way_has_ten_minutes_at_the_most(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch, restarts: bool
+) -> None:
+    """Whatever notice it wants, and although its user had it restart before, which may take that long."""
+    job = Job(("true",), restartable=True, notice=Notice(0, 30 * 86_400.0))
+    entry = Entry("17", RUNNING, NODE, f"17@{NODE}.job", 1)
+    record = Record(job, process=procs.own_identity())
+    watch = HomeWatch(home.spool, entry, Streams("out", 1, 1), record)
+    life = Attempt(home.spool, entry, record, Terms(NODE), watch.streams, watch, pid=os.getpid())
+    monkeypatch.setattr(watch, "_wake", lambda: None)
+    if restarts:
+        spools.request(home.spool, "17", "restart", NODE)
+        assert watch._heed(watch.asked()) is None
+        assert life._notice(1000.0) == 30 * 86_400.0
+        assert watch._heed(watch.asked()) is None
+    spools.request(home.spool, "17", "preempt", NODE, f"{environ.mark(procs.own_identity())}\n{WHY}")
+    assert watch._heed(watch.asked()) is None
+
+    assert watch.is_to_yield == "preempt"
+    assert life._notice(2000.0) == 600.0
+    assert life._notice(2600.0) == 0.0
+    spools.request(home.spool, "17", "restart", NODE)
+    assert watch.asked() is None
 
 
 # ---------------------------------------------------------------- before a time limit

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from roundq.actors import survey
+from roundq.actors import asked, survey
 from roundq.actors.courtesy import PATIENCE_S
 from roundq.records import cards, control
 from roundq.records import spool as spools
@@ -179,9 +179,9 @@ def test_a_restartable_job_gives_way_to_somebody_below_his_share(home: SpoolHome
     one.run(101.0 + PATIENCE_S)
 
     assert spools.requests(home.spool) == {jobs[2]: {"preempt"}}
-    asked = spools.asked_of(home.spool, jobs[2], "preempt")
-    assert asked is not None
-    assert "bob" in asked
+    says = spools.asked_of(home.spool, jobs[2], "preempt")
+    assert says is not None
+    assert "bob" in says
 
 
 def test_what_scavenges_gives_way_after_a_moment(home: SpoolHome) -> None:
@@ -198,6 +198,37 @@ def test_what_scavenges_gives_way_after_a_moment(home: SpoolHome) -> None:
     one.run(103.0)
 
     assert spools.requests(home.spool) == {job: {"preempt"}}
+
+
+@pytest.mark.parametrize(
+    ("scavenge", "gone_s"),
+    [(True, asked.SCAVENGING_GONE_S), (False, asked.GONE_S)],
+    ids=["scavenges", "polite"],
+)
+def test_a_request_that_nobody_answers_ends_no_giving_way(
+    home: SpoolHome, scavenge: bool, gone_s: float
+) -> None:
+    """Its node crashed: for a while it counts, since the job may be about to end, and then no more."""
+    bob = neighbour(home)
+    away = home.submit("true", restartable=True)
+    assert spools.claim(home.spool, home.entry(away), OTHER) is not None
+    stays = home.submit("sleep", "60", cores=2)
+    job = home.submit("sleep", "60", cores=2, restartable=True, scavenge=scavenge)
+    one = round_of(home)
+    one.run(100.0)
+    home.wait_for(stays, RUNNING)
+    home.wait_for(job, RUNNING)
+    spools.request(home.spool, away, "preempt", OTHER, "a-boot.1.2\nto carl")
+
+    def asked_at(beat: int, now_s: float) -> set[str]:
+        publish(bob, NODE, beat=beat, waiting=1, heads=(Want("1", 1, 0, time.time_ns() - NS),))
+        one.run(now_s)
+        return set(spools.requests(home.spool))
+
+    assert asked_at(1, 101.0) == {away}
+    assert asked_at(2, 100.0 + gone_s) == {away}
+    assert asked_at(3, 102.0 + gone_s) == {away}
+    assert asked_at(4, 102.0 + gone_s + PATIENCE_S) == {away, job}
 
 
 @pytest.mark.parametrize("says", ["drained", "closed", "waits"])

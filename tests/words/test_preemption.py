@@ -102,6 +102,12 @@ def test_while_one_is_on_its_way_no_second_one_gives_way() -> None:
     assert given_up(replace(FULL, holdings=holdings)) == []
 
 
+def test_while_one_gives_way_on_another_node_only_what_scavenges_does_so_too() -> None:
+    """That one may be on its way for long, and what scavenges has no claim to be where it is."""
+    assert given_up(replace(FULL, is_giving_way=True)) == []
+    assert given_up(replace(SCAVENGED, is_giving_way=True)) == ["3"]
+
+
 def test_a_drained_daemon_gives_way_too() -> None:
     """My daemon starts nothing, but bob's does."""
     assert given_up(replace(FULL, draining="upgrade")) == ["2"]
