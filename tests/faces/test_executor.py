@@ -29,6 +29,7 @@ import pytest
 
 import roundq
 from roundq.faces.api import calls, watcher
+from roundq.faces.api import executor as executors
 from roundq.records import control
 from roundq.words.states import State
 from tests.actors.spoolhome import SpoolHome
@@ -132,7 +133,7 @@ def test_without_cloudpickle_it_is_said_how_to_get_it(place: Place, monkeypatch:
     monkeypatch.setitem(sys.modules, "cloudpickle", None)
     with pytest.raises(roundq.ExchangeError, match="cloudpickle, which is not installed") as caught:
         place.executor()
-    assert caught.value.hint == "pip install 'roundq[api]'"
+    assert caught.value.hint == f"{sys.executable} -m pip install cloudpickle"
 
 
 def test_callbacks_may_submit_more(executor: roundq.Executor) -> None:
@@ -313,7 +314,7 @@ def test_a_result_is_waited_for_as_long_as_other_nodes_may_be_seen_late(
 def test_a_result_that_the_server_refuses_for_a_moment_is_read_again(
     executor: roundq.Executor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refusals, read = iter([errno.ESTALE, errno.EIO]), calls.read_returns
+    refusals, read = iter([errno.ESTALE, errno.EMFILE, errno.EACCES, errno.EIO]), calls.read_returns
 
     def now_and_then(path: str) -> calls.Returns:
         for number in refusals:
@@ -322,6 +323,45 @@ def test_a_result_that_the_server_refuses_for_a_moment_is_read_again(
 
     monkeypatch.setattr(calls, "read_returns", now_and_then)
     assert executor.submit(abs, -3).result(30) == 3
+
+
+class Large:
+    """For which there is never enough memory."""
+
+    def __reduce__(self) -> Any:
+        return exec, ("raise MemoryError",)
+
+
+def test_a_result_that_cannot_be_read_here_is_kept(place: Place) -> None:
+    """The error names it. What was delivered is gone."""
+    with place.executor() as executor:
+        delivered, kept = executor.submit(abs, -3), executor.submit(lambda: Large())
+        error = kept.exception(30)
+        assert delivered.result(30) == 3
+    assert isinstance(error, roundq.ExchangeError)
+    assert f"{kept.result_path}: MemoryError" in str(error)
+    exchange = os.path.dirname(kept.result_path)
+    assert os.path.exists(kept.result_path)
+    assert not os.path.exists(delivered.result_path)
+    assert calls.remove(exchange)
+
+
+def test_an_exchange_stays_as_long_as_its_limit_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever sweeps it later finds there which limit to take away."""
+    (tmp_path / "exchange").mkdir()
+    (tmp_path / "exchange" / "executor-1").touch()
+    asker = SimpleNamespace(spool=None, node="n1")
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    queue: Any = SimpleNamespace(_person=lambda: asker)
+    monkeypatch.setattr(control, "set_group_limit", refused)
+    executors._left(queue, str(tmp_path / "exchange"), "executor-1", os.getpid(), ())
+    assert (tmp_path / "exchange" / "executor-1").exists()
+    monkeypatch.setattr(control, "set_group_limit", lambda *_: None)
+    executors._left(queue, str(tmp_path / "exchange"), "executor-1", os.getpid(), ())
+    assert not (tmp_path / "exchange").exists()
 
 
 # ---------------------------------------------------------------- cancel

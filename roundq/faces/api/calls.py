@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import pickle
+import shlex
 import stat
 import struct
 import sys
@@ -37,8 +38,10 @@ RESULT, OUTPUT, STATE = "result", "out", "state"
 #: Of a dead program of this node, an exchange is left alone for so long, and of another node for so long,
 #: since its jobs may still run.
 KEEP_S, KEEP_ELSEWHERE_S = 86_400.0, 7 * 86_400.0
-#: Errors of a server that may be over soon.
-PASSING = frozenset({errno.EIO, errno.ESTALE, errno.ETIMEDOUT})
+#: Errors of a server, of a program that has much open, or of a ticket that expired, which may be over soon.
+PASSING = frozenset(
+    {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EACCES}
+)
 _MAGIC = b"roundq calls 1\n\0"
 _NUMBER = struct.Struct("<Q")
 #: What is pickled alike with and without cloudpickle, which takes longer to import than all the rest.
@@ -178,7 +181,8 @@ def cloudpickle() -> Any:
         import cloudpickle as library  # type: ignore[import-untyped]
     except ImportError:
         raise ExchangeError(
-            "functions travel by cloudpickle, which is not installed here", "pip install 'roundq[api]'"
+            "functions travel by cloudpickle, which is not installed here",
+            f"{shlex.quote(sys.executable)} -m pip install cloudpickle",
         ) from None
     return library
 
@@ -384,7 +388,9 @@ def read_returns(path: str) -> Returns:
         except RoundqError:
             raise
         except BaseException as problem:
-            if isinstance(problem, OSError) and problem.errno in PASSING:
+            # A read names no file.
+            if isinstance(problem, OSError) and problem.errno in PASSING and problem.filename is None:
+                problem.filename = path
                 raise
             # Also an OSError, or SystemExit: it may be the value itself that misses a file here, or leaves.
             raise ExchangeError(f"a result cannot be read here: {path}: {_said(problem)}") from problem

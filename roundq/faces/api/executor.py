@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from roundq.faces.api import call, calls, watcher
@@ -288,7 +288,9 @@ class _Shared:
         asker = self.queue._person()
         base = self._base or f"{os.path.dirname(asker.spool.path)}/{calls.DIRECTORY}"
         path = calls.make(base, asker.node)
-        end = weakref.finalize(self.watch, _left, self.queue, path, self.limited_set, os.getpid())
+        end = weakref.finalize(
+            self.watch, _left, self.queue, path, self.limited_set, os.getpid(), self.watch.unread
+        )
         self.watch.at_end(end, path)
         calls.sweep(base, path, asker.node, lambda names: _unlimited(self.queue, names))
         if self._most is not None:
@@ -331,13 +333,16 @@ class _Shared:
                 open_[job.id].is_canceled_now()
 
 
-def _left(queue: Queue, path: str, limited_set: str, pid: int) -> None:
-    """Takes away what an executor has on disk, when all has ended or its program does."""
+def _left(queue: Queue, path: str, limited_set: str, pid: int, unread: Collection[str]) -> None:
+    """Takes away what an executor has on disk when all has ended, or its program, unless some is unread."""
     if os.getpid() != pid:
         # A fork of it.
         return
-    calls.remove(path)
-    _unlimited(queue, [limited_set])
+    with contextlib.suppress(OSError, RoundqError):
+        # Before the file that names the limit to whoever sweeps what is left here.
+        _unlimited(queue, [limited_set])
+        if not unread:
+            calls.remove(path)
 
 
 def _unlimited(queue: Queue, names: Iterable[str]) -> None:

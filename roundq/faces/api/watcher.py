@@ -47,6 +47,8 @@ class Watcher:
         #: Since when a result is missed, of jobs that ended.
         self._since_s: dict[str, float] = {}
         self._failing_since_s: float | None = None
+        #: The paths of results that could not be read, and are kept for who can.
+        self.unread: set[str] = set()
         self._is_closed = False
         self._end: Callable[[], object] = lambda: None
         self._exchange, self._kept_s = "", 0.0
@@ -167,7 +169,8 @@ class Watcher:
             self._parcels[parcel] -= 1
             is_last = self._parcels[parcel] <= 0
         with contextlib.suppress(OSError):
-            files.remove(future.result_path)
+            if future.result_path not in self.unread:
+                files.remove(future.result_path)
             if is_last:
                 del self._parcels[parcel]
                 files.remove(parcel)
@@ -192,6 +195,7 @@ class Watcher:
             is_passing = isinstance(error, OSError) and error.errno in calls.PASSING
             if is_passing and self._is_within(HOME_AWAY_S, row):
                 return False
+            self.unread.add(future.result_path)
             _complete(future, error)
             return True
         if future.is_raw:
