@@ -76,7 +76,10 @@ def _rq(work: Path, *words: str) -> None:
 def _finish(sweep: Sweep, count: int) -> None:
     for task in list(sweep.tasks.values())[:count]:
         os.mkdir(sweep.directory_of(task))
-        for name, value in (("run-1.json", {}), ("result.json", {"run": 1, "result": {"loss": 0.5}})):
+        for name, value in (
+            ("run-1.json", {}),
+            ("result.json", {"run": 1, "sweep": "", "result": {"loss": 0.5}}),
+        ):
             Path(sweep.directory_of(task), name).write_text(json.dumps(value))
 
 

@@ -63,7 +63,7 @@ def finish(desk: Desk, target: str, results: dict[int, object]) -> Sweep:
         (directory / "run-1.json").write_text("{}")
         name, key = ("failed.json", "error") if isinstance(value, Exception) else ("result.json", "result")
         told = f"{type(value).__name__}: {value}" if isinstance(value, Exception) else value
-        (directory / name).write_text(json.dumps({"run": 1, key: told}))
+        (directory / name).write_text(json.dumps({"run": 1, "sweep": "", key: told}))
     return sweep
 
 
@@ -423,7 +423,7 @@ def test_a_result_that_is_cut_is_named(fits: Desk) -> None:
     """And not taken for none."""
     sweep = finish(fits, "fits:Fit", {0: 1})
     path = Path(sweep.directory_of(next(iter(sweep.tasks.values())))) / "result.json"
-    path.write_text('{"run": 1, "resu')
+    path.write_text('{"run": 1, "sweep": "", "resu')
     said = fits.rq("gather", "fits:Fit")
     assert (said.code, said.out) == (1, "")
     assert f"{path} is cut, or was not written by roundq" in said.err

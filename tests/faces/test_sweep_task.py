@@ -219,6 +219,49 @@ def test_a_task_that_is_told_to_end_is_not_done(place: Place, is_kill: bool) -> 
     assert place.has("result.json")["run"] == 2
 
 
+OWN = "open(self.processed_params()['output_dir'] + '/result.json', 'w').write('{\"run\": 3, \"loss\": 1}')"
+
+
+def test_a_file_that_a_task_calls_as_its_result_proves_nothing(place: Place) -> None:
+    """A task that is stopped after it wrote one is not done, and the next run does not work for nothing."""
+    body = f"{OWN}\n        os.kill(os.getpid(), signal.SIGTERM)"
+    assert place.run(place.plan(f"import signal; {body}"))[0] == 143
+    assert outputs.look(str(place.output)) == outputs.BEGUN
+    assert place.run(place.plan("open('begun', 'w')"))[0] == 1
+    assert place.has("failed.json")["error"].startswith(
+        f"{place.output}/result.json was not written by roundq"
+    )
+    assert not (place.directory / "begun").exists()
+    (place.output / "result.json").unlink()
+    assert place.run(place.plan("return 1"))[0] == 0
+    assert outputs.look(str(place.output)) == outputs.DONE
+
+
+def test_a_file_that_a_task_calls_as_its_result_is_not_replaced(place: Place) -> None:
+    """It fails, and says so; neither that file is lost nor what it returned."""
+    assert place.run(place.plan(f"{OWN}; return {{'loss': 2}}"))[0] == 1
+    assert place.has("result.json") == {"run": 3, "loss": 1}
+    told = place.has("failed.json")
+    assert "result.json was not written by roundq" in told["error"]
+    assert "let run() write a file of another name" in told["error"]
+    assert told["result"] == {"loss": 2}
+    assert outputs.look(str(place.output)) == outputs.BROKEN
+    assert "result.json was not written by roundq" in (place.output / "log").read_text()
+
+
+def test_a_result_that_cannot_be_read_is_not_taken_for_none(tmp_path: Path) -> None:
+    """The task may be done: it is not run again for an error of the file server."""
+    run = outputs.take(str(tmp_path), asker(), None)
+    assert isinstance(run, Run)
+    outputs.finish(str(tmp_path), run, 1)
+    os.rename(tmp_path / "result.json", tmp_path / "kept")
+    os.symlink("result.json", tmp_path / "result.json")
+    with pytest.raises(OSError, match="symbolic links"):
+        outputs.look(str(tmp_path))
+    with pytest.raises(OSError, match="symbolic links"):
+        outputs.take(str(tmp_path), asker(), None, force=False)
+
+
 def test_the_log_is_the_output_of_the_job_under_a_second_name(place: Place) -> None:
     """So that `rq log` shows the same; and, of tasks that share a job, a file of their own."""
     plan = place.plan("return 1")

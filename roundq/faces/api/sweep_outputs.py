@@ -3,9 +3,10 @@
     params.json    its parameters
     run-N.json     its N-th run: which job, where, since when; made once, so one process wins it
     log            what it printed, in its last run
-    result.json    what it gave: it is done
+    result.json    what it gave: it is done, if we wrote it
     failed.json    why its last run failed
 
+What begins as we begin our files is ours. A task may have a result.json of its own, which proves nothing.
 A run is the right to write there. The next one is taken only when the last is known to be over: it said so
 itself, its process died on this node, or its job in the queue has ended or runs its next attempt. Numbers are
 never given twice, so whoever was slow to decide finds the next one taken.
@@ -33,12 +34,19 @@ from roundq.world.procs import Liveness
 
 PARAMS, LOG, RESULT, FAILED = "params.json", "log", "result.json", "failed.json"
 _RUN = re.compile(r"run-([1-9][0-9]{0,8})\.json", re.ASCII)
+#: How a result and a failure of ours begin, and so much of a file shows that.
+_OURS = re.compile(rb'\{\s*"run"\s*:\s*([1-9][0-9]{0,8})\s*,\s*"sweep"\s*:', re.ASCII)
+_BEGINNING = 200
 #: What becomes of a task, as far as its directory tells: nothing yet; a run began and none has ended; it
 #: failed; it is done; the directory holds something else.
 NEW, BEGUN, BROKEN, DONE, FOREIGN = "new", "interrupted", "failed", "done", "foreign"
 #: How often one more run is tried for, and a record looked for that may just be moving.
 _TRIES, _LOOKS = 100, 3
 LOOK_S = 0.5
+
+
+class Occupied(RoundqError):
+    """A task has written a file of its own in the place of its result."""
 
 
 class Run(NamedTuple):
@@ -69,12 +77,12 @@ class Taken(NamedTuple):
 
 
 def standing(names: Sequence[str], directory: str) -> str:
-    """What became of a task whose output directory holds these names. Reads files only where both a result
-    and a failure are there. Raises OSError."""
-    if RESULT in names:
+    """What became of a task whose output directory holds these names. Of a result, and of a failure beside
+    it, the beginning is read. Raises OSError."""
+    if RESULT in names and (number := _number_in(directory, RESULT)):
         if FAILED not in names:
             return DONE
-        return BROKEN if _number_in(directory, FAILED) > _number_in(directory, RESULT) else DONE
+        return BROKEN if _number_in(directory, FAILED) > number else DONE
     if FAILED in names:
         return BROKEN
     if last_run(names):
@@ -121,11 +129,19 @@ def read_run(directory: str, number: int) -> Run:
 
 
 def _number_in(directory: str, name: str) -> int:
+    """The number of the run that wrote a result or a failure, 0 if it is not there, or not ours. Raises
+    OSError: what cannot be read may be ours."""
     try:
-        number = read(directory, name).get("run")
-    except (OSError, RoundqError):
+        descriptor = files.open_fresh(f"{directory}/{name}", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
         return 0
-    return number if isinstance(number, int) else 0
+    try:
+        begun = _OURS.match(os.read(descriptor, _BEGINNING))
+    except IsADirectoryError:
+        return 0
+    finally:
+        os.close(descriptor)
+    return int(begun[1]) if begun else 0
 
 
 # ---------------------------------------------------------------- the right to run it
@@ -243,20 +259,36 @@ def _liveness_of_job(run: Run, mine: Spool, sleep: Callable[[float], None]) -> L
 def write(directory: str, name: str, value: Mapping[str, Any]) -> None:
     """Writes one of its files, whole and durably. Raises OSError, and TypeError or ValueError for a value
     that has no form in JSON."""
-    temporary = files.write_temporary(directory, ".new", dump(value), mode=mode())
+    _publish(directory, name, dump(value))
+
+
+def _publish(directory: str, name: str, data: bytes) -> None:
+    temporary = files.write_temporary(directory, ".new", data, mode=mode())
     files.replace(temporary, f"{directory}/{name}")
     files.sync_directory(directory)
 
 
+def check_place(directory: str) -> None:
+    """Raises Occupied if a task has written its own file in the place of its result, and OSError."""
+    if RESULT in files.names(directory) and not _number_in(directory, RESULT):
+        raise Occupied(
+            f"{directory}/{RESULT} was not written by roundq, whose file of this name has what run() returns",
+            "rename it, and let run() write a file of another name",
+        )
+
+
 def finish(directory: str, run: Run, value: object) -> None:
-    """Writes a result; from then on the task is done. Raises as `write`."""
-    write(directory, RESULT, {**_told(run), "result": value})
+    """Writes a result; from then on the task is done. Raises as `write`, and Occupied."""
+    # First this: what has no form in JSON is in no file.
+    data = dump({**_told(run), "result": value})
+    check_place(directory)
+    _publish(directory, RESULT, data)
     files.remove(f"{directory}/{FAILED}")
 
 
-def fail(directory: str, run: Run, error: str, traceback: str = "") -> None:
-    """Writes why a run failed. Raises OSError."""
-    write(directory, FAILED, {**_told(run), "error": error, "traceback": traceback})
+def fail(directory: str, run: Run, error: str, traceback: str = "", **more: object) -> None:
+    """Writes why a run failed, and what else there is to keep of it. Raises as `write`."""
+    write(directory, FAILED, {**_told(run), "error": error, "traceback": traceback, **more})
 
 
 def _told(run: Run) -> dict[str, Any]:

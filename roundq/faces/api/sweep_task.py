@@ -148,6 +148,8 @@ class _Signals:
 def _attempt(head: Head, planned: Planned, directory: str, run: Run) -> int:
     signals, process = None, os.getpid()
     try:
+        # Before hours of work, which would end by this.
+        outputs.check_place(directory)
         module = sources.load(head.source, os.getcwd())
         task = sources.found(module, head.name, head.source)(dict(planned.params))
         signals = _Signals(task)
@@ -166,6 +168,8 @@ def _attempt(head: Head, planned: Planned, directory: str, run: Run) -> int:
             return DONE
     except sources.SourceError as error:
         return _failed(directory, run, f"{error} (on {run.node})", error)
+    except outputs.Occupied as error:
+        return _failed(directory, run, f"{error}; {error.hint}", error)
     except BaseException as error:
         if os.getpid() != process:
             raise
@@ -176,6 +180,8 @@ def _attempt(head: Head, planned: Planned, directory: str, run: Run) -> int:
         return _stopped()
     try:
         outputs.finish(directory, run, value)
+    except outputs.Occupied as error:
+        return _failed(directory, run, f"{error}; {error.hint}", error, result=value)
     except (TypeError, ValueError, RecursionError) as error:
         return _failed(directory, run, f"what run() returned cannot be written: {error}", error)
     except OSError as error:
@@ -188,10 +194,10 @@ def _stopped() -> int:
     return STOPPED
 
 
-def _failed(directory: str, run: Run, error: str, of: BaseException) -> int:
+def _failed(directory: str, run: Run, error: str, of: BaseException, **more: object) -> int:
     told = "".join(traceback.format_exception(type(of), of, of.__traceback__))
     print(told, file=sys.stderr, flush=True)
-    outputs.fail(directory, run, error, told)
+    outputs.fail(directory, run, error, told, **more)
     _say(error)
     return FAILED
 
