@@ -17,7 +17,8 @@ from roundq.words import titles
 from roundq.words.errors import RecordError
 from roundq.words.job import NS, Identity
 from roundq.words.policy import Claim, Holding
-from roundq.words.states import RUNNING
+from roundq.words.states import CLAIMED, RUNNING
+from roundq.words.titles import Title
 from roundq.world import owners, procs, reading
 from roundq.world.named import Named
 from roundq.world.offspring import Offspring
@@ -206,6 +207,13 @@ def claim(lodger: Lodger, table: Offspring) -> Claim:
     return Claim(
         lodger.user,
         job.cores,
+def resident(job: Occupant, table: Offspring) -> int | None:
+    """Bytes that are free at most when a job has ended; None where its processes are not seen."""
+    if job.process is None:
+        return 0 if job.state == CLAIMED else None
+    return table.rss(job.process) if table.has(job.process) else None
+
+
         memory_unused(job, table),
         job.exclusive,
         job.stamp_ns,
@@ -225,6 +233,7 @@ def claim_elsewhere(lodger: Lodger, node: str, pool: Collection[str]) -> Claim:
     licenses = tuple((name, count) for name, count in job.licenses if name in pool)
     return Claim(
         lodger.user,
+        resident=resident(job, table),
         job.cores,
         stamp_ns=job.stamp_ns,
         settled=job.settled,

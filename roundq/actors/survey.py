@@ -123,14 +123,16 @@ class Scene:
         return (one for one in self.seen if one.card.user != self.me or one.card.node != self.node)
 
 
-def table_for(lodgers: Iterable[Lodger]) -> Offspring:
-    """The process table, read only if somebody was promised memory."""
-    return Offspring(procs.table() if any(lodger.job.memory for lodger in lodgers) else {})
+def table_for(lodgers: Collection[Lodger], *, is_asked_for: bool = False) -> Offspring:
+    """The process table, read only if somebody was promised memory, or memory is asked for."""
+    is_read = (bool(lodgers) and is_asked_for) or any(lodger.job.memory for lodger in lodgers)
+    return Offspring(procs.table() if is_read else {})
 
 
-def holdings(scene: Scene) -> tuple[Holding, ...]:
-    """Everybody's jobs on this node."""
-    table, now_ns = table_for(scene.lodgers), time.time_ns()
+def holdings(scene: Scene, *, is_memory_asked_for: bool) -> tuple[Holding, ...]:
+    """Everybody's jobs on this node; what they use is not known if no job that waits asks for memory."""
+    table = table_for(scene.lodgers, is_asked_for=is_memory_asked_for)
+    now_ns = time.time_ns()
     return tuple(occupancy.holding(lodger, table, now_ns) for lodger in scene.lodgers)
 
 
@@ -529,11 +531,13 @@ def snapshot(
     draining: str | None,
     passed_over: Collection[str],
     may_requeue: bool,
+    is_giving_way: bool = False,
 ) -> Snapshot:
     """All that a decision depends on. `memory_available` is that of this very moment, in bytes."""
-    is_giving_way: bool = False,
     total, free = cluster(scene)
     limits = group_limits(scene, waiting)
+    here, others = wants(scene, waiting, limits), players(scene, passed_over)
+    heads = itertools.chain(here, *((one.head, *one.others) for one in others if one.head is not None))
     return Snapshot(
         node=scene.node,
         me=scene.me,
@@ -541,10 +545,10 @@ def snapshot(
         memory_total=scene.facts.memory_total,
         memory_available=memory_available,
         draining=draining,
-        holdings=holdings(scene),
+        holdings=holdings(scene, is_memory_asked_for=any(want.memory for want in heads)),
         running_cores=running_cores(scene),
-        wants=wants(scene, waiting, limits),
-        neighbours=players(scene, passed_over),
+        wants=here,
+        neighbours=others,
         patience_s=scene.config.patience_s,
         threads=scene.facts.threads,
         gpus=sum(1 for gpu in scene.facts.gpus if not gpu.busy),
@@ -562,10 +566,10 @@ def snapshot(
         jobs_limit=scene.limit.jobs,
         jobs_running=running_jobs(scene),
         may_requeue=may_requeue,
+        is_giving_way=is_giving_way,
         cores_running=_my_cores(scene),
         yielding=yielding(scene),
         groups=limits,
         here_limit=scene.here_limit,
-        is_giving_way=is_giving_way,
         here_cores=here_cores(scene),
     )

@@ -26,12 +26,14 @@ class Stay(NamedTuple):
     """A job that is on the node: what it takes, and in how many seconds its time limit ends it (None: none).
 
     `used` are the bytes that it uses beside those that its need still promises: its end gives both back.
+    `most` are the bytes that may be in use by it although nothing was promised; None if that is not known.
     """
 
     need: Need
     left_s: float | None = None
     on_threads: bool = False
     used: int = 0
+    most: int | None = 0
 
 
 def room_with(empty: Room, stays: Iterable[Stay], gone: Iterable[Stay] = ()) -> Room:
@@ -112,10 +114,17 @@ def reserve(user: str, want: Want, empty: Room, stays: Sequence[Stay]) -> Reserv
 def could_fit(need: Need, empty: Room, stays: Sequence[Stay]) -> bool:
     """Whether the ends of jobs here could make room at all.
 
-    Not if the GPUs are a stranger's, the licenses on other nodes, or nobody is here; how much memory the
-    end of a job gives back is not known for sure.
+    Not if the GPUs or the memory are a stranger's, the licenses on other nodes, or nobody is here. How much
+    memory the end of a job gives back is not known for sure: here it is all that it may use.
     """
-    return bool(stays) and empty.fits(need._replace(memory=0))
+    if not stays or not empty.fits(need._replace(memory=0)):
+        return False
+    memory = empty.memory
+    for stay in stays:
+        if stay.most is None:
+            return True
+        memory += max(stay.used, stay.most)
+    return need.memory <= memory
 
 
 def _leftover(room: Room, need: Need) -> Room:

@@ -127,6 +127,7 @@ class Holding:
     time limit ends it at the latest, None if it has none; `age_s` since when it is here, in seconds.
     One on `threads` takes hardware threads that other jobs' cores left over, no cores. `memory` is all that
     it was promised, of which its end gives back what it uses. One that is `leaving` was asked to give way.
+    `resident` are the bytes that its end gives back at most, promised or not; None if that is not known.
     """
 
     user: str
@@ -143,6 +144,7 @@ class Holding:
     threads: bool = False
     memory: int = 0
     leaving: bool = False
+    resident: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,9 +60,12 @@ class _Node(NamedTuple):
     def table(self, room: Room, gone: Sequence[Holding]) -> Table:
         out = {(held.user, held.id) for held in gone}
         stays = [stay_of(held) for held in self.holdings if (held.user, held.id) not in out]
-        return Table(
-            self.snapshot.node, self.snapshot.cores, self.snapshot.patience_s, self.empty, room, stays
-        )
+        # What those that are gone may have used is free at this table, and may be what a job waits for.
+        free = self.empty.memory
+        for stay in map(stay_of, (*self.leaving, *gone)):
+            free += self.snapshot.memory_total if stay.most is None else max(stay.used, stay.most)
+        empty = self.empty._replace(memory=free)
+        return Table(self.snapshot.node, self.snapshot.cores, self.snapshot.patience_s, empty, room, stays)
 
 
 def _youngest_first(holdings: Sequence[Holding]) -> list[Holding]:

@@ -206,7 +206,7 @@ def stay_of(holding: Holding) -> Stay:
     cores = ALL_CORES if holding.exclusive else holding.cores
     need = Need(cores, holding.memory_unused, holding.gpus, holding.licenses)
     used = max(0, holding.memory - holding.memory_unused)
-    return Stay(need, holding.left_s, holding.threads, used)
+    return Stay(need, holding.left_s, holding.threads, used, holding.resident)
 
 
 def due_to(user: str, shares: Shares) -> float:

@@ -19,13 +19,17 @@ class Offspring:
         self._table = table
         self._rss: dict[int, int] | None = None
 
+    def has(self, root: Identity) -> bool:
+        """Whether this process is in the table."""
+        process = self._table.get(root.pid)
+        return process is not None and process.identity == root
+
     def rss(self, of: Identity) -> int:
         """The resident memory in bytes of the living descendants of a process, as `procs.rss` has it.
 
         0 if it is not in the table.
         """
-        root = self._table.get(of.pid)
-        if root is None or root.identity != of:
+        if not self.has(of):
             return 0
         if self._rss is None:
             self._rss = _below(self._table)

@@ -1,13 +1,20 @@
-"""Promises about what a decision is told: here, which node was chosen to be kept."""
+"""Promises about what a decision is told: which node was chosen to be kept, what jobs use."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
-from roundq.actors.survey import kept_before
-from roundq.records.cards import Card
+from roundq.actors import occupancy
+from roundq.actors.occupancy import Lodger
+from roundq.actors.survey import kept_before, table_for
+from roundq.records.cards import Card, Occupant
 from roundq.records.neighbours import Seen
 from roundq.words.policy import Want
+from roundq.words.states import CLAIMED, RUNNING
+from roundq.world import procs
 from tests.records.crowd import new_spool
 
 
@@ -26,3 +33,21 @@ def test_the_node_that_is_kept_is_the_one_that_says_so_itself(tmp_path: Path) ->
     assert kept_before([seen("n2", wide, is_alive=False)], "ann") == {}
     two = [seen("n3", Want("1", 8, 0, 1, kept_on=("n3",))), seen("n2", wide)]
     assert kept_before(two, "ann") == kept_before(two[::-1], "ann") == {wide.shape: {"n2", "n3"}}
+
+
+def test_what_a_job_uses_is_known_also_if_nothing_was_promised() -> None:
+    """As soon as a job that waits asks for memory; of one whose process is not to be seen it is not known."""
+    job = Occupant("1", RUNNING, 1, 0, False, 0, True, process=procs.own_identity())
+    lodgers = [Lodger("bob", job)]
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        seen = table_for(lodgers, is_asked_for=True)
+        assert (occupancy.resident(job, seen) or 0) >= 1 << 20
+        assert occupancy.holding(lodgers[0], seen, 0).resident == occupancy.resident(job, seen)
+        child.communicate("")
+    assert occupancy.resident(job, table_for(lodgers)) is None
+    assert occupancy.resident(replace(job, process=None), seen) is None
+    assert occupancy.resident(replace(job, process=None, state=CLAIMED), seen) == 0

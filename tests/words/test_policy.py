@@ -398,6 +398,24 @@ def test_a_node_is_not_kept_when_no_end_of_a_job_could_make_room() -> None:
     }
 
 
+def test_a_node_is_not_kept_for_more_memory_than_the_ends_of_jobs_can_give_back() -> None:
+    """Less than the node has is there even when it is idle; what all jobs use now is the most that comes."""
+    node = replace(
+        NODE, memory_total=64 * GIB, memory_available=58 * GIB, wants=(want("1", 4, 4 * GIB, 200),)
+    )
+    wide = bob(1, memory=63 * GIB, waited=LONG)
+    starts = replace(node, holdings=(used(1, resident=2 * GIB),), neighbours=(wide,))
+    assert decided(starts).starts == ("1",)
+    # Jobs may use much that nobody promised them, as much as that, or nobody knows how much.
+    for there in (
+        (used(1, resident=5 * GIB),),
+        (used(1, resident=None),),
+        (used(1, memory=8 * GIB, memory_unused=5 * GIB), used(1, job_id="8", resident=2 * GIB)),
+    ):
+        kept = decided(replace(starts, holdings=there))
+        assert kept.reason("1").startswith("waits: node1 is kept for bob's job 17, which needs 1 core")
+
+
 def test_a_neighbours_second_job_is_only_assumed_and_keeps_no_node() -> None:
     snapshot = replace(
         NODE, running_cores={"ann": 99}, wants=(want("1"),), neighbours=(bob(5, count=2, waited=LONG),)

@@ -150,6 +150,22 @@ def test_it_stays_where_its_place_would_help_nobody() -> None:
     assert given_up(free) == []
 
 
+def test_what_gives_way_may_hold_the_memory_for_which_the_node_will_be_kept() -> None:
+    """The node will be kept for bob's job: what scavenged would give way to cyd in vain."""
+    bob = Neighbour("bob", Want("7", 8, 25, 20, waited_s=9999.0))
+    cyd = Neighbour("cyd", Want("8", 5, 0, 30))
+    stays = Holding("dan", "5", 2)
+    there = Holding("ann", "1", 6, age_s=9.0, scavenge=True, memory=20)
+    snapshot = replace(
+        FULL, memory_total=32, memory_available=10, holdings=(stays, there), neighbours=(bob, cyd)
+    )
+    assert given_up(snapshot) == []
+    assert given_up(replace(snapshot, holdings=(stays, replace(there, memory=0, resident=20)))) == []
+    assert given_up(replace(snapshot, holdings=(stays, replace(there, memory=0, resident=None)))) == []
+    # Where that memory would not suffice nobody waits for bob.
+    assert given_up(replace(snapshot, holdings=(stays, replace(there, memory=0, resident=1)))) == ["1"]
+
+
 def test_of_several_users_who_scavenge_only_those_give_way_who_must() -> None:
     """Everybody comes to the same ones."""
     holdings = (held("1", 4), scavenging("2"), scavenging("9", user="cyd", age_s=10.0))
