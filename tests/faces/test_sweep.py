@@ -386,6 +386,27 @@ def test_what_cannot_be_swept_is_explained(desk: Desk, target: str) -> None:
     assert not (desk.directory / "out").exists()
 
 
+@pytest.mark.parametrize("words", [(), ("--status",), ("--dry-run",)])
+def test_a_module_that_submits_its_sweep_when_it_is_imported_is_refused(
+    desk: Desk, words: tuple[str, ...]
+) -> None:
+    """Else each task would submit it again, and to ask for its status would."""
+    (desk.directory / "fits.py").write_text(f"{FITS}\nfrom roundq.sweep import Sweep\nSweep(Fit).submit()\n")
+    said = desk.rq("sweep", *words, "fits.py:Fit")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.splitlines()[:2] == [
+        "rq: fits.py: it submits a sweep while it is imported, and each task imports it",
+        "hint: put what submits it below: if __name__ == '__main__':",
+    ]
+    assert "fits.py:11 in <module>" in said.err
+    assert jobs(desk) == []
+    assert not (desk.directory / "out").exists()
+    with pytest.raises(UsageError, match="it submits a sweep while"):
+        load("fits:Fit")
+    (desk.directory / "fits.py").write_text(FITS)
+    assert load("fits:Fit").submit() is not None
+
+
 def test_an_output_directory_with_other_content_is_left_alone(fits: Desk) -> None:
     """Neither what lies there is touched nor anything submitted."""
     theirs = fits.directory / "out" / digest({"lr": 0.1, "seed": 1})

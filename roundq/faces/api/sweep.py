@@ -232,7 +232,8 @@ class Sweep:
     # ------------------------------------------------------------ submitting
 
     def plan(self, tasks: Sequence[Planned], *, chunk: int = 1, force: bool = False) -> plans.Plan:
-        """Writes the plan for some of its tasks. Raises OSError, and RoundqError as `states`."""
+        """Writes the plan for some of its tasks. Raises OSError, and RoundqError as `submit`."""
+        sources.check_imported()
         for out_dir in self.out_dirs:
             os.makedirs(f"{out_dir}/{plans.DIRECTORY}", exist_ok=True)
             self._own(out_dir)
@@ -252,8 +253,10 @@ class Sweep:
         """Submits what is not done and not underway, with `force` also what is done, as one array.
 
         Its handle, or None if there is nothing to run. Options are those of `Queue.submit_array`, but for
-        directory and output. Raises as that does, and as `states`.
+        directory and output. Raises as that does, and as `states`; and UsageError while a module is imported
+        for a sweep, as its tasks do.
         """
+        sources.check_imported()
         from roundq.faces.api.queue import Queue
 
         queue = Queue() if queue is None else queue

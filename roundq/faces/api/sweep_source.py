@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,8 @@ from roundq.words.errors import RoundqError, UsageError
 _HINT = "give MODULE:NAME, or FILE.py:NAME, such as fits:Fit or scans/fits.py:Fit"
 #: Of a traceback, the last so many frames are shown.
 _FRAMES = 4
+#: Whether a source is being imported.
+_loading: ContextVar[bool] = ContextVar("_loading", default=False)
 
 
 class SourceError(UsageError):
@@ -50,6 +53,7 @@ def load(source: str, directory: str) -> ModuleType:
     if where not in sys.path:
         sys.path.insert(0, where)
     importlib.invalidate_caches()
+    outer = _loading.set(True)
     try:
         if not is_file(source):
             return importlib.import_module(source)
@@ -62,6 +66,18 @@ def load(source: str, directory: str) -> ModuleType:
             hint = f"it is looked for in {where}, and where {sys.executable} finds modules"
         said = f"{type(error).__name__}: {error}"
         raise SourceError(f"{source} cannot be imported: {said}", hint, lines_of(error)) from error
+    finally:
+        _loading.reset(outer)
+
+
+def check_imported() -> None:
+    """Raises UsageError while a source is being imported: what it submits would be submitted again by each
+    of its tasks."""
+    if _loading.get():
+        raise UsageError(
+            "it submits a sweep while it is imported, and each task imports it",
+            "put what submits it below: if __name__ == '__main__':",
+        )
 
 
 def _of_file(path: str) -> ModuleType:
