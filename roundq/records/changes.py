@@ -113,14 +113,9 @@ def put(
     try:
         temporary = draft or spools.temporary_of(spool, node, formats.dump(record))
         try:
-            # Asked late: what was taken away while this process stood still must not be raised from the dead.
-            files.signature(spools.path_of(spool, sealed))
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                files.remove(temporary)
-            if isinstance(error, FileNotFoundError):
-                return False
-            raise
+            _ask_late(spool, sealed, temporary)
+        except FileNotFoundError:
+            return False
         # From here on it may be there.
         is_written = True
         files.replace(temporary, spools.path_of(spool, sealed))
@@ -133,6 +128,19 @@ def put(
     if is_synced:
         files.sync_directory(spool.directory(state))
     return True
+
+
+def _ask_late(spool: Spool, sealed: Entry, temporary: str) -> None:
+    """Raises OSError if it cannot be told that the sealed record is there still, and drops its new content.
+
+    What was taken away while this process stood still must not be raised from the dead.
+    """
+    try:
+        files.signature(spools.path_of(spool, sealed))
+    except OSError:
+        with contextlib.suppress(OSError):
+            files.remove(temporary)
+        raise
 
 
 def unseal(spool: Spool, sealed: Entry) -> bool:
@@ -228,6 +236,7 @@ def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
     """cancel, by any command of the user: the facts, if they can be written, and the move: `spool.cancel`.
 
     Sealed all the while: what is canceled may be run again at once, and must not be written to any more.
+    False: it moved on, also since its user said that `node` is lost.
     """
     target = f"{spool.directory(CANCELED)}/{entry.id}{SUFFIX}"
     try:
@@ -237,19 +246,22 @@ def cancel(spool: Spool, entry: Entry, now_ns: int, node: str) -> bool:
         return files.move(spools.path_of(spool, entry), target)
     if sealed is None:
         return False
+    is_written = False
     try:
         with contextlib.suppress(OSError, RecordError):
             data = formats.dump(spools.canceled(spools.read(spool, sealed), now_ns))
-            files.replace(spools.temporary_of(spool, node, data), spools.path_of(spool, sealed))
-        # It is, also if it moved on since the reply was late.
-        files.move(spools.path_of(spool, sealed), target)
+            temporary = spools.temporary_of(spool, node, data)
+            _ask_late(spool, sealed, temporary)
+            # From here on it may be there, and whoever moved it on since the reply was late has it canceled.
+            is_written = True
+            files.replace(temporary, spools.path_of(spool, sealed))
+        return files.move(spools.path_of(spool, sealed), target) or is_written
     except OSError:
         with contextlib.suppress(OSError):
             # What was written counts: then it is canceled, whatever was refused.
             if put_back(spool, sealed) == CANCELED:
                 return True
         raise
-    return True
 
 
 # ---------------------------------------------------------------- names

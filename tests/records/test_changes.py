@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -403,6 +404,30 @@ def test_what_its_user_took_from_a_node_is_not_raised_from_the_dead(spool: Spool
     assert spools.cancel(spool, the(spool, entry.id), 5, "n2")
     assert not changes.put(spool, sealed, record, WAITING, "n1")
     assert where(spool) == {entry.id: CANCELED}
+    assert leftovers(spool) == []
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["written", "the disk full"])
+@pytest.mark.parametrize("then", [WAITING, CLAIMED])
+def test_a_cancel_that_stood_still_does_not_take_back_what_was_taken_from_its_node(
+    then: str, is_refused: bool, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job may run by then, and would have two names: it says that it canceled nothing."""
+    entry = at(spool, WAITING)
+    temporary_of = spools.temporary_of
+
+    def slow(*args: Any, **more: Any) -> str:
+        (sealed,) = spools.scan(spool, [HELD])
+        assert changes.put_back(spool, sealed) == WAITING
+        if then == CLAIMED:
+            assert spools.claim(spool, the(spool, entry.id), "n2") is not None
+        if is_refused:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        return temporary_of(*args, **more)
+
+    monkeypatch.setattr(spools, "temporary_of", slow)
+    assert not spools.cancel(spool, entry, 5, "n1")
+    assert where(spool) == {entry.id: then}
     assert leftovers(spool) == []
 
 
