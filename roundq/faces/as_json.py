@@ -108,7 +108,7 @@ def as_json(now_ns: int, **lists: Any) -> dict[str, Any]:
             jobs, users        how many jobs have cores there; who has a live daemon there
             drains_for         the users for whom it drains
             load, memory, memory_available
-            gpus               a list of objects: id, name, busy (used by what is no job), free (of jobs, too)
+            gpus               a list of objects: id, name, busy (by no job, or hung), free (of jobs, too)
             threads, threads_used  hardware threads beside the first ones of the cores, and those with jobs
             features, licenses  words; and name -> number, of this node only
             versions           of the daemons there

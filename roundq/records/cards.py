@@ -89,7 +89,7 @@ class Occupant:
 
 
 class Gpu(NamedTuple):
-    """A GPU of a node; `busy` if processes compute on it that are of no job."""
+    """A GPU of a node; `busy` if processes compute on it that are of no job, or that cannot be told."""
 
     id: str
     name: str = ""

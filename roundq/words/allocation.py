@@ -29,7 +29,7 @@ class Unit(NamedTuple):
 
 class Gpu(NamedTuple):
     """A GPU. `id` is its number on this node, as the variables of its libraries want it; `memory` is in
-    bytes, 0 if unknown; `busy`: a stranger computes on it; `groups` as those of a unit."""
+    bytes, 0 if unknown; `busy`: a stranger computes on it, or may; `groups` as those of a unit."""
 
     id: str
     name: str = ""

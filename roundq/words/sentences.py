@@ -251,7 +251,7 @@ class Lacks(Why):
             free = f"{below_text(room.memory, need.memory)} of {format_memory(of.memory_total)} free"
             lacking.append(f"{format_memory(need.memory)} of memory, {free}")
         if need.gpus > room.gpus:
-            busy = f" ({of.gpus_busy} used by others' programs)" if of.gpus_busy else ""
+            busy = f" ({of.gpus_busy} used by others' programs or not answering)" if of.gpus_busy else ""
             lacking.append(f"{gpus_text(need.gpus)}, {room.gpus} of {of.gpus + of.gpus_busy} free{busy}")
         there, total = dict(room.licenses), dict(of.site.licenses)
         for name, count in need.licenses:

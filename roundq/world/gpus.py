@@ -44,11 +44,15 @@ _FORMAT = "--format=csv,noheader,nounits"
 
 
 class _Found(NamedTuple):
-    """What an answer says: GPUs, which processes compute on each, by its id, and why some are left out."""
+    """What an answer says: GPUs, which processes compute on each, by its id, and why some are left out.
+
+    It `is_known` unless there is nothing but an error.
+    """
 
     gpus: tuple[Gpu, ...] = ()
     users: Mapping[str, Collection[int]] = {}
     left_out: tuple[str, ...] = ()
+    is_known: bool = True
 
 
 @dataclass(slots=True)
@@ -135,8 +139,8 @@ class Gpus:
         """The GPUs as far as is known now; never waits. `now_s` is monotonic.
 
         `offered` are the ids that are configured, None for all. `granted` are those that jobs have: who
-        computes there is no stranger. Where no maker's devices are found, those that are configured are
-        believed in.
+        computes there is no stranger. Those of which nothing is told any more are there, but busy. Where no
+        maker's devices are found, those that are configured are believed in.
         """
         if offered is not None and not offered:
             # Nobody is asked; but who did not ask for GPUs is to be kept off them.
@@ -164,7 +168,10 @@ class Gpus:
             *self._found.left_out,
             *(f"GPU {visible(one)} is configured, but is not found here" for one in missing),
         )
-        return tuple(gpu._replace(busy=gpu.id not in granted and self._is_used(gpu.id)) for gpu in found)
+        is_hidden = bool(self.maker) and not self._found.is_known
+        return tuple(
+            gpu._replace(busy=gpu.id not in granted and (is_hidden or self._is_used(gpu.id))) for gpu in found
+        )
 
     def again_s(self, now_s: float) -> float:
         """Seconds until `look` may have something new."""
@@ -280,8 +287,10 @@ class Gpus:
             for one in self._asked:
                 one.kill()
 
-    def _is_not_known(self, why: str) -> None:
-        self._found, self._users, self.is_awaited = _Found(left_out=(why,)), {}, False
+    def _is_not_known(self, *why: str) -> None:
+        # What was there a minute ago is not gone for good because its driver is slow: nobody is to hear that.
+        self._found = _Found(self._found.gpus, left_out=why, is_known=False)
+        self._users, self.is_awaited = {}, False
 
     def _understand(self) -> None:
         if failed := next(filter(None, [one.failed() for one in self._asked]), None):
@@ -292,6 +301,9 @@ class Gpus:
             found = nvidia_told(said[0], said[1], lambda bus: _numa(bus, self._root))
         else:
             found = _amd_understood(said[0])
+        if not found.is_known:
+            self._is_not_known(*found.left_out)
+            return
         self._found, self.is_awaited = found, False
         self._users = {
             # Whom /proc hides has no start time: he is there as long as somebody has his pid.
@@ -307,6 +319,7 @@ def nvidia_told(gpus: str, apps: str, numa: Callable[[str], int]) -> _Found:
     """What nvidia-smi answers to the two queries; `numa` tells the NUMA node of a bus id."""
     found: list[Gpu] = []
     left_out: list[str] = []
+    is_known = False
     ids: dict[str, str] = {}
     lines = [line for line in gpus.splitlines() if line.strip()]
     for line in lines[:_GPUS_MAX]:
@@ -316,6 +329,7 @@ def nvidia_told(gpus: str, apps: str, numa: Callable[[str], int]) -> _Found:
             left_out.append(f"nvidia-smi: {_short(line)}")
             continue
         number, uuid, bus, memory, mig, name = words
+        is_known = True
         if mig == "Enabled":
             left_out.append(f"GPU {number} is divided (MIG): its parts are not offered")
             continue
@@ -328,7 +342,7 @@ def nvidia_told(gpus: str, apps: str, numa: Callable[[str], int]) -> _Found:
         uuid, _, pid = line.partition(",")
         if uuid.strip() in ids and _natural(pid.strip()):
             users.setdefault(ids[uuid.strip()], []).append(_natural(pid.strip()))
-    return _Found(tuple(found), users, tuple(left_out[:8]))
+    return _Found(tuple(found), users, tuple(left_out[:8]), is_known)
 
 
 def _numa(bus: str, root: str) -> int:
@@ -381,7 +395,7 @@ def _amd_understood(said: str) -> _Found:
     try:
         told = json.loads(said)
     except ValueError:
-        return _Found(left_out=("the GPUs of this node could not be read",))
+        return _Found(left_out=("the GPUs of this node could not be read",), is_known=False)
     gpus = tuple(Gpu(number, name, memory, groups=(node,)) for number, name, memory, node in told["gpus"])
     return _Found(gpus[:_GPUS_MAX], told["users"], tuple(told["left_out"][:8]))
 

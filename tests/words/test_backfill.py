@@ -104,7 +104,10 @@ def test_a_node_is_not_kept_for_what_no_end_of_a_job_here_brings() -> None:
     assert decision.reason("1") == "waits: needs 1 license of matlab, 0 of 1 free"
     decision = decide(replace(snapshot, wants=(replace(WIDE, cores=1, gpus=1), other)))
     assert decision.starts == ("2",)
-    assert decision.reason("1") == "waits: needs 1 GPU, 0 of 1 free (1 used by others' programs)"
+    assert (
+        decision.reason("1")
+        == "waits: needs 1 GPU, 0 of 1 free (1 used by others' programs or not answering)"
+    )
 
 
 def test_a_neighbours_short_job_fills_in_before_a_kept_node() -> None:

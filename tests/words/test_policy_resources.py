@@ -63,7 +63,9 @@ def test_what_suits_starts() -> None:
 
 def test_a_gpu_that_a_stranger_uses_is_there_but_not_free() -> None:
     busy = replace(NODE, gpus=1, gpus_busy=1)
-    assert reasons(busy, want(gpus=2)) == ["waits: needs 2 GPUs, 1 of 2 free (1 used by others' programs)"]
+    assert reasons(busy, want(gpus=2)) == [
+        "waits: needs 2 GPUs, 1 of 2 free (1 used by others' programs or not answering)"
+    ]
     assert misfit(Need(1, gpus=2), busy.site) is None
 
 

@@ -191,14 +191,53 @@ def test_a_driver_that_hangs_holds_nobody(box: Box) -> None:
 
 
 def test_what_was_found_is_not_offered_when_the_driver_begins_to_hang(box: Box) -> None:
-    """A job on it would hang, too."""
+    """A job on it would hang, too. It is still there, so that nobody says that it never comes back."""
     box.nvidia()
     assert len(box.found()) == 2
     box.nvidia(before="exec sleep 300")
     box.now_s += EVERY_S
     assert len(box.look()) == 2
     box.now_s += DEADLINE_S
-    assert box.look() == []
+    assert [(gpu.id, gpu.busy) for gpu in box.look()] == [("0", True), ("1", True)]
+    assert [gpu.busy for gpu in box.look(granted=("1",))] == [True, False], "a job has it"
+    assert "does not answer" in box.gpus.trouble[0]
+    assert box.look(()) == []
+
+
+@pytest.mark.parametrize(
+    "says",
+    ["", "Unable to determine the device handle for GPU0000:07:00.0: Unknown Error\n", None],
+    ids=["nothing", "an error", "no tool"],
+)
+def test_what_was_found_is_there_while_the_driver_does_not_tell(box: Box, says: str | None) -> None:
+    """For a while it is only not free. With the next answer it is what that says; without devices gone."""
+    box.nvidia()
+    assert len(box.found()) == 2
+    box.nvidia(says or "")
+    if says is None:
+        box.write("bin/nvidia-smi", "#!/nowhere/at/all\n")
+    box.now_s += EVERY_S
+
+    assert [(gpu.id, gpu.busy) for gpu in box.found()] == [("0", True), ("1", True)]
+    assert len(box.gpus.trouble) == 1
+    box.nvidia(TWO.splitlines()[1])
+    box.now_s += EVERY_S
+    assert [(gpu.id, gpu.busy) for gpu in box.found()] == [("1", False)]
+    assert not box.gpus.trouble
+    os.unlink(box.root / "dev/nvidiactl")
+    box.now_s += EVERY_S
+    assert box.found() == []
+
+
+def test_what_is_divided_by_now_is_gone(box: Box) -> None:
+    """That is an answer."""
+    box.nvidia()
+    assert len(box.found()) == 2
+    box.nvidia(TWO.replace("Disabled", "Enabled"))
+    box.now_s += EVERY_S
+
+    assert box.found() == []
+    assert len(box.gpus.trouble) == 2
 
 
 def test_one_whom_no_signal_ends_is_asked_no_more(box: Box) -> None:
