@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import errno
 import io
 import json
 import os
+import pickle
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -209,6 +211,14 @@ def test_programs_submit_as_people_do(fits: Desk) -> None:
     assert fits.rq("sweep", "fits:Fit").out == "nothing to run of 6 tasks of fits:Fit; 6 waiting\n"
     assert load("fits:Fit").submit() is None
     assert {state.state for state in sweep.states().values()} == {"waiting"}
+
+
+def test_a_sweep_is_given_no_directory_and_no_output(fits: Desk) -> None:
+    """It has its own, and that is said instead of leaving out what was asked for."""
+    for option in ("directory", "output"):
+        with pytest.raises(TypeError, match=f"a sweep has a {option} of its own"):
+            load("fits:Fit").submit(**{option: "there"})  # type: ignore[arg-type]
+    assert os.listdir(fits.spool.directory("waiting")) == []
 
 
 def test_a_directory_may_be_said_from_here(desk: Desk) -> None:
@@ -438,6 +448,49 @@ def test_two_tasks_do_not_share_a_directory(fits: Desk) -> None:
     assert 'identity = "fits:Fit"' in said.err
     (fits.directory / "third.py").write_text(FITS + "    identity = 'fits:Fit'\n")
     assert fits.rq("sweep", "third:Fit").out == "nothing to run of 6 tasks of fits:Fit; 6 waiting\n"
+
+
+def test_a_derived_class_has_results_of_its_own(fits: Desk) -> None:
+    """It may do something else: what its base says of itself is not said of it."""
+    (fits.directory / "two.py").write_text(
+        FITS + "    identity = 'old:Fit'\n    sweep = [{'a': 1}]\nclass More(Fit): pass\n"
+    )
+    assert (load("two:Fit").identity, load("two:More").identity) == ("old:Fit", "two:More")
+    finish(fits, "two:Fit", {0: 1})
+    assert load("two:Fit").submit(force=True) is not None
+    said = fits.rq("sweep", "two:More")
+    assert said.code == 1
+    assert "out has the results of old:Fit, and not of two:More" in said.err
+
+
+class Restless(Task):
+    """One that adds to its parameters when it is made, and again when it runs."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        self.params = params
+        self.params["extra"] = 1
+        self.params["more"].append(2)
+        self.begun_in = self.output_dir
+
+    def run(self) -> str:
+        self.params["step"] = 3
+        return self.output_dir
+
+
+def test_a_task_is_identified_by_what_it_was_made_with() -> None:
+    """Whatever it does to its parameters, its output directory is that in which its result is."""
+    sweep = Sweep(Restless, [{"a": 1, "more": []}], source="fits")
+    (hashed,) = sweep.tasks
+    task = Restless({"a": 1, "more": []})
+    assert task.begun_in == task.run() == f"out/{hashed}"
+    assert task.hash == hashed == digest({"a": 1, "more": []})
+    assert task.params == {"a": 1, "more": [2], "extra": 1, "step": 3}
+    for another in (
+        copy.deepcopy(task),
+        pickle.loads(pickle.dumps(task)),
+        Restless(params={"a": 1, "more": []}),
+    ):
+        assert another.hash == hashed
 
 
 def test_a_result_that_is_cut_is_named(fits: Desk) -> None:

@@ -29,7 +29,7 @@ from roundq.world import files
 
 if TYPE_CHECKING:
     import pandas
-    from typing_extensions import Unpack
+    from typing_extensions import Self, Unpack
 
     from roundq.faces.api.handles import Job
     from roundq.faces.api.options import Options
@@ -49,11 +49,22 @@ class Task:
 
     `sweep` are the parameter sets: a ParameterSet, a list of dicts, or a function without arguments that
     returns one. `identity` is whose results these are, by default `MODULE:CLASS`: say here what it was when
-    the class or its module is renamed. A task is an object of the class with one set as `params`.
+    the class or its module is renamed; it is not inherited. A task is an object of the class with one set as
+    `params`.
     """
 
     sweep: ClassVar[Any] = None
     identity: ClassVar[str] = ""
+    #: What it was made with.
+    _given: dict[str, Any] | None = None
+
+    def __new__(cls, *given: Any, **named: Any) -> Self:
+        """Keeps the parameters, by which it is identified, from what `__init__` and `run` do to them."""
+        made = super().__new__(cls)
+        params = given[0] if given else named.get("params")
+        if isinstance(params, Mapping):
+            made._given = copy.deepcopy(dict(params))
+        return made
 
     def __init__(self, params: Mapping[str, Any]) -> None:
         self.params: dict[str, Any] = dict(params)
@@ -78,8 +89,8 @@ class Task:
 
     @property
     def hash(self) -> str:
-        """The hash of its parameters, which identifies it."""
-        return digest(checked(self.params))
+        """The hash of the parameters that it was made with, which identifies it."""
+        return digest(checked(self.params if self._given is None else self._given))
 
     @property
     def output_dir(self) -> str:
@@ -127,7 +138,8 @@ class Sweep:
         self.directory = os.getcwd() if directory is None else os.path.abspath(directory)
         self.source = _source_of(task) if source is None else source
         #: Whose results these are.
-        self.identity = task.identity or f"{sources.module_name(self.source)}:{task.__qualname__}"
+        own = task.__dict__.get("identity")
+        self.identity = own or f"{sources.module_name(self.source)}:{task.__qualname__}"
         found = _sets_of(task.sweep if sets is None else sets, self.identity)
         self.name = found.name or task.__name__
         #: How many sets were there twice.
@@ -259,6 +271,9 @@ class Sweep:
         sources.check_imported()
         from roundq.faces.api.queue import Queue
 
+        for name in ("directory", "output"):
+            if options.get(name) is not None:
+                raise TypeError(f"a sweep has a {name} of its own: {name}= cannot be given")
         queue = Queue() if queue is None else queue
         left = self.to_run(self.states(queue.environment()), force=force)
         if not left:
