@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import signal
 import time
 from collections.abc import Mapping
@@ -109,13 +110,20 @@ def test_a_time_to_begin_is_never_too_early() -> None:
         ({"priority": "urgent"}, "neither a word nor a whole number"),
         ({"node": [3]}, "node cannot be 3"),
         ({"set": "a/b"}, "set"),
-        ({"throttle": 3}, "no option of a job is called 'throttle'"),
+        (
+            {"throttle": 3},
+            "no option of a job is called 'throttle': use Queue.submit_array, for submit array=",
+        ),
+        ({"chunks": 3}, "no option of a job is called 'chunks'"),
+        ({"license": {"matlab": 2}}, "license cannot be {'matlab': 2}, of type dict"),
+        ({"env": ["A=1"]}, "env is a mapping of names to values, not ['A=1']"),
+        ({"env": {"A": 1}}, "env: 'A' cannot be 1"),
         ({"signal": "KILL@3"}, "no process can catch it"),
     ],
 )
 def test_what_is_wrong_is_refused_by_name(given: Mapping[str, Any], says: str) -> None:
     """With the sentence of the command line, or a TypeError for what no text could be."""
-    with pytest.raises((UsageError, TypeError), match=says.replace("(", r"\(")):
+    with pytest.raises((UsageError, TypeError), match=re.escape(says)):
         options.parsed(given)
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import pickle
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +22,7 @@ import pytest
 
 import roundq
 from roundq import Job, Outcome, Queue, State
-from roundq.actors import awaited
+from roundq.actors import awaited, submission
 from roundq.faces.api.looks import Looks
 from roundq.records import environments
 from roundq.records.shelf import Shelf
@@ -167,6 +170,32 @@ def test_what_no_environment_can_hold_is_refused(desk: Desk, queue: Queue, env: 
     with pytest.raises((TypeError, roundq.UsageError), match="env"):
         queue.submit("true", env=env)
     assert waiting(desk) == []
+
+
+def test_what_is_warned_of_after_the_acceptance_is_never_raised(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who got an error instead of a handle would submit again."""
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    desk.homes.card(desk.spool, "n1", cores=4)
+    monkeypatch.setattr(submission, "start_daemon", refused)
+    queue = Queue(environ={**os.environ, "RQ_AUTO_START": "true"})
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("error")
+        assert queue.submit("true").id == "1"
+        with pytest.raises(roundq.RoundqWarning, match="5000 cores"):
+            queue.submit("true", cores=5000)
+    assert ["no daemon could be started" in str(one.message) for one in shown] == [True]
+    assert waiting(desk) == ["1.job"]
+
+
+@pytest.mark.parametrize("array", [5, ["0-9"], range(3)])
+def test_the_indices_of_an_array_are_a_text(queue: Queue, array: Any) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"array cannot be {array!r}")):
+        queue.submit("true", array=array)
 
 
 def test_many_jobs_are_submitted_all_or_none(desk: Desk, queue: Queue) -> None:
@@ -333,6 +362,37 @@ def test_handles_of_one_job_are_equal(queue: Queue, tmp_path: Path) -> None:
     assert repr(job) == "<roundq.Job 1>"
     with pytest.raises(AttributeError):
         job.id = "2"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_handle_may_travel(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_given: bool
+) -> None:
+    """It is that of the same job also where another home is the home."""
+    environ = {**os.environ, "COLOR": "blue"}
+    queue = Queue(environ=environ) if is_given else Queue()
+    array = queue.submit("true", array="0-1")
+    sent = [
+        pickle.dumps(array),
+        pickle.dumps(queue),
+        pickle.dumps(Queue(environ=environ if is_given else None)),
+    ]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    job, *queues = (pickle.loads(one) for one in sent)
+    assert (job, job.tasks, job.state) == (array, array.tasks, State.WAITING)
+    assert [one.path for one in queues] == [desk.spool.path] * 2
+    assert job.queue.environment().get("COLOR") == ("blue" if is_given else None)
+
+
+def test_a_fork_does_not_wait_for_a_thread_that_it_does_not_have(queue: Queue) -> None:
+    """One of its parent that looked, or held the lock, at that moment."""
+    job = queue.submit("true")
+    with queue._looking()._eye, queue._lock:
+        child = os.fork()
+        if not child:
+            signal.alarm(30)
+            os._exit(0 if job.state is State.WAITING else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_state_is_what_it_is_now(desk: Desk, queue: Queue) -> None:

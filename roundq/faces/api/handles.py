@@ -56,6 +56,9 @@ class Job:
     def __repr__(self) -> str:
         return f"<roundq.Job {self._id}{f' of {len(self._tasks)} tasks' if self._tasks else ''}>"
 
+    def __reduce__(self) -> tuple[type[Job], tuple[Queue, str, tuple[Job, ...]]]:
+        return Job, (self._queue, self._id, self._tasks)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Job) and self._key() == other._key()
 

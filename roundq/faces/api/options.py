@@ -106,15 +106,37 @@ def parsed(options: Mapping[str, Any], more: Sequence[str] = ()) -> argparse.Nam
     for name, value in options.items():
         if name not in NAMES and name not in more:
             raise TypeError(_unknown(name))
-        if value is not None and name != "env":
+        if name == "env":
+            _check_environment(value)
+        elif value is not None:
             words += _words(name, value)
     return _parsed(tuple(words))
+
+
+def _check_environment(more: Any) -> None:
+    if not isinstance(more, Mapping | None):
+        raise TypeError(f"env is a mapping of names to values, not {more!r:.100}")
+    for name, value in (more or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str | None):
+            raise TypeError(f"env: {name!r} cannot be {value!r}: names and values are texts")
+        if "\0" in f"{name}{value}" or "=" in name or not name:
+            raise UsageError(f"env: {name!r} and its value cannot be in an environment")
+
+
+#: Where a program says the same that is no array by `submit_array`.
+_ELSEWHERE = {
+    "throttle": ', for submit array="0-9%2", for an Executor max_workers=2',
+    "chunk": "",
+    "max_fails": "",
+}
 
 
 def _unknown(name: str) -> str:
     import difflib
 
-    near = difflib.get_close_matches(name, [*NAMES, *ARRAY], n=1)
+    if name in ARRAY:
+        return f"no option of a job is called {name!r}: use Queue.submit_array{_ELSEWHERE[name]}"
+    near = difflib.get_close_matches(name, NAMES, n=1)
     return f"no option of a job is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
@@ -142,6 +164,9 @@ def _words(name: str, value: Any) -> list[str]:
 def _texts(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         raise TypeError(f"{name} is no {value!r}")
+    if isinstance(value, Mapping):
+        # Only its names would be seen.
+        raise TypeError(f"{name} cannot be {value!r:.100}, of type {type(value).__name__}")
     if name in _BYTES and isinstance(value, int | float):
         return [_bytes(name, value)]
     if name in _SECONDS and isinstance(value, int | float | timedelta):

@@ -51,9 +51,19 @@ class Queue:
         self._lock = threading.RLock()
         self._asker: Person | None = None
         self._looks: Looks | None = None
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"<roundq.Queue {self._home or (self._environ or os.environ).get('HOME', '')}>"
+
+    def __reduce__(self) -> tuple[type[Queue], tuple[str | None, dict[str, str] | None]]:
+        # Wherever it is read it is the queue of the same home.
+        home = self._home
+        if self._asker is not None:
+            home = os.path.dirname(self._asker.spool.path)
+        elif home is None:
+            home = self.environment().get("HOME")
+        return Queue, (home, None if self._environ is None else dict(self._environ))
 
     @property
     def path(self) -> str:
@@ -253,6 +263,7 @@ class Queue:
 
     def _person(self) -> Person:
         """Whose queue it is, on which node, with which configuration. Raises SpoolError, ConfigError."""
+        self._be_of_this_process()
         if self._asker is None:
             with self._lock:
                 if self._asker is None:
@@ -261,7 +272,13 @@ class Queue:
                     self._asker = person(self.environment())
         return self._asker
 
+    def _be_of_this_process(self) -> None:
+        """In a fork, forgets what another thread may have held at that moment, and would hold for ever."""
+        if self._pid != os.getpid():
+            self._lock, self._looks, self._pid = threading.RLock(), None, os.getpid()
+
     def _looking(self) -> Looks:
+        self._be_of_this_process()
         if self._looks is None:
             asker = self._person()
             with self._lock:

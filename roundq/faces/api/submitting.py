@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -110,6 +111,8 @@ class _Checks:
 
 def indices(queue: Queue, command: Sequence[str], spec: str, options: Mapping[str, Any]) -> Job:
     """Submits an array with a task for each index."""
+    if not isinstance(spec, str):
+        raise TypeError(f'array cannot be {spec!r}, of type {type(spec).__name__}: write "0-9" or "0-9%2"')
     found = arrays.parse_spec(spec)
     parsed = asked.parsed(options)
     orders = many.of_indices(command, found.indices)
@@ -193,15 +196,10 @@ class _Desk:
         return run.describe(command, parsed, self.asker, self._umask)
 
     def environ(self, options: Mapping[str, Any]) -> dict[str, str]:
-        """The environment that a job is to have. Raises TypeError for what is no text."""
+        """The environment that a job is to have; `options` were parsed, so it is one."""
         more = options.get("env")
         if not more:
             return self.base
-        for name, value in more.items():
-            if not isinstance(name, str) or not isinstance(value, str | None):
-                raise TypeError(f"env: {name!r} cannot be {value!r}: names and values are texts")
-            if "\0" in f"{name}{value}" or "=" in name or not name:
-                raise UsageError(f"env: {name!r} and its value cannot be in an environment")
         key = tuple(more.items())
         if key not in self._environs:
             merged: dict[str, str | None] = {**self.base, **more}
@@ -235,7 +233,7 @@ class _Desk:
         """Asks that somebody is told of the end, if that was wished for."""
         problem = news.ask(parsed, self.asker, self.base, of, ids, tasks)
         if problem is not None:
-            queues.tell(str(problem))
+            _tell_later(str(problem))
 
     def start_daemon(self) -> None:
         """Starts the user's daemon on this node, unless one runs or the configuration says no."""
@@ -245,4 +243,13 @@ class _Desk:
             submission.start_daemon(self.asker.spool, self.base, self.asker.node)
         except (OSError, RoundqError) as error:
             # The job is accepted; that it is not begun here is not its failure.
-            queues.tell(f"no daemon could be started on {self.asker.node}: {error}")
+            _tell_later(f"no daemon could be started on {self.asker.node}: {error}")
+
+
+def _tell_later(sentence: str) -> None:
+    """Warns of what came after the acceptance, and never raises: whoever caught that would submit again."""
+    try:
+        queues.tell(sentence)
+    except queues.RoundqWarning as warning:
+        # Warnings are errors in this program.
+        warnings.showwarning(warning, queues.RoundqWarning, __file__, 0)

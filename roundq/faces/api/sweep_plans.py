@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 from roundq.words.errors import RoundqError
 from roundq.words.outputs import escaped
 from roundq.words.parameters import digest
-from roundq.world import files
+from roundq.world import files, procs
 
 #: What jobs execute, `python -c CODE PLAN OFFSET HASH`, where CODE ends so; and if they were submitted
 #: before that was so, and wait still, `python -m RUNNER PLAN OFFSET HASH`.
@@ -108,9 +108,7 @@ def remove(plan: Plan) -> None:
 
 def mode() -> int:
     """The mode of a new file, as the user's umask has it."""
-    umask = os.umask(0o077)
-    os.umask(umask)
-    return 0o666 & ~umask
+    return 0o666 & ~procs.own_umask()
 
 
 def _line(value: object) -> bytes:
