@@ -20,8 +20,10 @@ from roundq.words.quantities import visible
 from roundq.words.ranges import array_of
 from roundq.words.states import CANCELED, FAILED, ZOMBIE
 
-#: What could not be canceled is tried again after this; and so soon if somebody else was faster.
+#: After the file system refused, the next is tried after this; and so soon if somebody else was faster.
 AGAIN_S, LOST_RACE_S = 10.0, 0.5
+#: What cannot be canceled is tried again after this: each time all daemons have to list what was sealed.
+STUCK_S = 60.0
 #: Whether anything is left of what is watched is looked at this often.
 IDLE_S = 60.0
 
@@ -34,8 +36,13 @@ class MaxFails:
         #: How many tasks of each array may fail, and of those of which more did, how many.
         self._most: dict[str, int] = {}
         self.over: dict[str, int] = {}
-        self._is_unfinished = False
-        self._again_s = self._idle_s = float("-inf")
+        #: Why one cannot be canceled that should be, and when it is tried again.
+        self._stuck: dict[Entry, tuple[str, float]] = {}
+        #: Since when it is known what is to be canceled.
+        self._known_s: dict[Entry, float] = {}
+        #: Before this nothing is tried; and then there is something to do, as far as is known.
+        self._blocked_s = self._idle_s = float("-inf")
+        self._wake_s = float("inf")
         self._turn = zlib.crc32(node.encode()) / 2**32
 
     def watch(self, most: Mapping[str, int]) -> bool:
@@ -54,11 +61,15 @@ class MaxFails:
     def look(self) -> set[str]:
         """The arrays of which too many tasks failed by now."""
         self.over = {}
+        # Told by `cancel`, which is not called while nothing may be done.
+        self._wake_s = float("inf")
         for array, allowed in self._most.items():
             counts = self.targets.target((array, True)).counts
             failed = counts.get(FAILED, 0) + counts.get(ZOMBIE, 0)
             if failed > allowed:
                 self.over[array] = failed
+        if not self.over:
+            self._stuck, self._known_s = {}, {}
         return set(self.over)
 
     def idle(self, entries: Iterable[Entry], now_s: float) -> set[str]:
@@ -70,23 +81,24 @@ class MaxFails:
 
     def again_s(self, now_s: float) -> float:
         """Seconds until the next look is wanted at the latest."""
-        return max(0.0, self._again_s - now_s) if self._is_unfinished else float("inf")
+        return max(0.0, self._wake_s - now_s)
+
+    def trouble(self) -> list[str]:
+        """What the user should know: what cannot be canceled."""
+        return [
+            f"job {visible(entry.id)} cannot be canceled: {why}" for entry, (why, _) in self._stuck.items()
+        ]
 
     def cancel(self, entries: Iterable[Entry], now_s: float, now_ns: int) -> list[Entry]:
         """Cancels what has not begun of arrays that are over, a part in each round; what is canceled now."""
-        self._is_unfinished = False
-        if not self.over or now_s < self._again_s:
+        if now_s < self._blocked_s:
+            self._wake_s = self._blocked_s
             return []
-        left = sorted(
-            (entry for entry in entries if not entry.is_sealed and array_of(entry.id) in self.over),
-            key=lambda entry: entry.id,
-        )
-        first = int(self._turn * len(left))
         until_s = time.monotonic() + MOVE_MOST_S
         canceled: list[Entry] = []
-        for entry in left[first:] + left[:first]:
+        for entry in self._in_turn(entries, now_s):
             if time.monotonic() > until_s:
-                self._is_unfinished = True
+                self._wake_s = now_s
                 break
             array = array_of(entry.id)
             many = "1 task" if self.over[array] == 1 else f"{self.over[array]} tasks"
@@ -94,15 +106,38 @@ class MaxFails:
             try:
                 if not cancel(self.spool, self.node, entry, "max fails", detail, now_ns):
                     # Somebody else is at it, too: what is left is seen in the next listing.
-                    self._is_unfinished, self._again_s = True, now_s + LOST_RACE_S
+                    self._blocked_s = self._wake_s = now_s + LOST_RACE_S
                     break
             except (OSError, RoundqError) as error:
-                self.log.warning("job %s cannot be canceled: %s", visible(entry.id), error)
-                self._is_unfinished, self._again_s = True, now_s + AGAIN_S
-                break
+                if entry not in self._stuck:
+                    self.log.warning("job %s cannot be canceled: %s", visible(entry.id), error)
+                self._stuck[entry] = (str(error), now_s + STUCK_S)
+                self._wake_s = min(self._wake_s, now_s + STUCK_S)
+                if isinstance(error, OSError):
+                    # The others may be refused, too.
+                    self._blocked_s = self._wake_s = now_s + AGAIN_S
+                    break
+                continue
             canceled.append(entry)
             fields = {"ROUNDQ_JOB": entry.id, "ROUNDQ_STATE": CANCELED, "ROUNDQ_NODE": self.node}
             self.log.info("job %s is canceled: %s", visible(entry.id), detail, extra=fields)
         if canceled:
             changes.sync(self.spool, (CANCELED,))
         return canceled
+
+    def _in_turn(self, entries: Iterable[Entry], now_s: float) -> list[Entry]:
+        """What is to be canceled now, of these; has the rest looked at when it is its time."""
+        left = sorted(
+            (entry for entry in entries if not entry.is_sealed and array_of(entry.id) in self.over),
+            key=lambda entry: entry.id,
+        )
+        self._stuck = {entry: self._stuck[entry] for entry in left if entry in self._stuck}
+        self._known_s = {entry: self._known_s.get(entry, now_s) for entry in left}
+        first = int(self._turn * len(left))
+        # A task that was run again may still be seen where it failed.
+        due_s = {
+            entry: max(self._known_s[entry] + self.targets.late_s, self._stuck.get(entry, ("", 0.0))[1])
+            for entry in left[first:] + left[:first]
+        }
+        self._wake_s = min((at_s for at_s in due_s.values() if at_s > now_s), default=float("inf"))
+        return [entry for entry, at_s in due_s.items() if at_s <= now_s]

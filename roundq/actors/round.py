@@ -259,6 +259,10 @@ class Round:
         if self.max_fails.watch({**watched[0], **watched[1]}):
             self.held.look_at_targets(now_s)
         over = self.max_fails.look()
+        if over:
+            # What was listed since may have failed before, and have been run again.
+            self.held.look_at_targets(now_s)
+            over = self.max_fails.look()
         self.waiting.bar(over)
         if not over or self.unsafe is not None or self.is_contested:
             return
@@ -536,6 +540,7 @@ class Round:
         elif self.card is not None and self.waiting:
             heads, said = self.card.heads, self.card.said
         trouble = [*self.waiting.trouble(), *self.held.trouble(), *self.tenants.trouble.values()]
+        trouble += self.max_fails.trouble()
         # Why it cannot be written is, as a rule, why it cannot be read.
         of_commons = self.board.publisher.trouble or self._commons_trouble
         trouble += [text for text in (self.config_error, self.draining, of_commons) if text]

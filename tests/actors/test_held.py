@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from roundq.actors.held import HeldList
+from roundq.actors.maxfails import MaxFails
 from roundq.actors.round import Round
 from roundq.actors.sweeping import SWEEP_S
-from roundq.actors.targets import MISSED_MOST, MISSED_S, SOMEWHERE_S
+from roundq.actors.targets import MISSED_MOST, MISSED_S, SOMEWHERE_S, Targets
 from roundq.records import changes, environments
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
@@ -416,10 +417,10 @@ def test_a_job_that_the_history_knows_has_ended_as_it_says(
 # ---------------------------------------------------------------- arrays of which too many tasks fail
 
 
-def put_array(house: House, states: list[str], max_fails: int) -> None:
+def put_array(house: House, states: list[str], max_fails: int, cores: int = 1) -> None:
     for index, state in enumerate(states):
         array = Array("7", index, 0, len(states) - 1, 1, len(states), 0, max_fails)
-        house.put(f"7_{index}", state, array=array)
+        house.put(f"7_{index}", state, array=array, cores=cores)
 
 
 def round_in(house: House) -> Round:
@@ -467,6 +468,97 @@ def test_what_is_run_again_has_failed_no_longer(house: House) -> None:
     for place in range(3):
         daemon.run(1000.0 + 3 * place)
     assert house.states()["7_2"] == HELD
+
+
+def test_failed_tasks_that_are_run_again_while_a_daemon_looks_are_not_canceled(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it knows of the ended ones is older than what it lists."""
+    # More than the node has: they wait.
+    put_array(house, [FAILED, FAILED, HELD, WAITING], max_fails=1, cores=1000)
+    os.rename(f"{house.spool.directory(HELD)}/7_2.job", f"{house.spool.directory(HELD)}/7_2@user.job")
+    house.move("7_1", RUNNING)
+    daemon = round_in(house)
+    daemon.run(1000.0)
+    house.move("7_1", FAILED)
+    listed, again = daemon.waiting.look, iter(("7_0", "7_1"))
+
+    def look(now_s: float, look_most_s: float) -> None:
+        for job_id in again:
+            house.move(job_id, WAITING)
+        listed(now_s, look_most_s)
+
+    monkeypatch.setattr(daemon.waiting, "look", look)
+    for place in range(3):
+        daemon.run(1010.0 + place)
+    assert house.states() == {"7_0": WAITING, "7_1": WAITING, "7_2": HELD, "7_3": WAITING}
+
+
+@pytest.mark.parametrize("bad", [2, 3, 4, 5])
+def test_a_task_that_cannot_be_canceled_keeps_no_other_from_it_and_is_left_alone(
+    house: House, bad: int
+) -> None:
+    """It is not sealed and put back all the time, which every daemon would have to list."""
+    put_array(house, [FAILED, FAILED, WAITING, WAITING, HELD, WAITING], max_fails=1)
+    (entry,) = [one for one in spools.scan(house.spool) if one.id == f"7_{bad}"]
+    path = Path(spools.path_of(house.spool, entry))
+    readable = path.read_bytes()
+    path.write_bytes(b"{")
+    daemon = round_in(house)
+    daemon.run(1000.0)
+    daemon.run(1001.0)
+    left = {f"7_{index}": CANCELED for index in range(2, 6) if index != bad}
+    assert house.states() == {"7_0": FAILED, "7_1": FAILED, f"7_{bad}": entry.state, **left}
+    moved_ns = path.stat().st_ctime_ns
+    wanted = [daemon.run(1002.0 + place) for place in range(30)]
+    assert path.stat().st_ctime_ns == moved_ns
+    path.write_bytes(readable)
+    daemon.run(1100.0)
+    assert house.states()[f"7_{bad}"] == CANCELED
+    # Nor does the daemon look at it all the time.
+    assert all(wanted_s > 0.5 for wanted_s in wanted[3:])
+
+
+def test_what_a_disk_refuses_for_a_while_is_canceled_later(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not all of it is tried each time."""
+    put_array(house, [FAILED, FAILED, WAITING, WAITING, WAITING], max_fails=1)
+    tried = []
+
+    def refuse(_: Spool, entry: spools.Entry, *__: object, **___: object) -> bool:
+        tried.append(entry.id)
+        changes.unseal(house.spool, entry)
+        raise OSError(122, "Disk quota exceeded")
+
+    daemon = round_in(house)
+    with monkeypatch.context() as patched:
+        patched.setattr(changes, "put", refuse)
+        daemon.run(1000.0)
+        daemon.run(1001.0)
+        assert len(tried) == 1
+        daemon.run(1020.0)
+        assert len(set(tried)) == 2
+    daemon.run(1100.0)
+    assert [house.states()[f"7_{index}"] for index in (2, 3, 4)] == [CANCELED] * 3
+
+
+def test_where_ends_are_seen_late_what_is_met_newly_is_canceled_when_they_would_have_been(
+    house: House,
+) -> None:
+    """A failed task may have been run again, and still be seen where it failed."""
+    put_array(house, [FAILED, FAILED, WAITING], max_fails=1)
+    targets = Targets(house.spool)
+    targets.late_s = 5.0
+    fails = MaxFails(house.spool, "n1", logging.getLogger("test"), targets)
+    fails.watch({"7": 1})
+    targets.look(1000.0)
+    assert fails.look() == {"7"}
+    entries = list(spools.scan(house.spool, (WAITING,)))
+    assert fails.cancel(entries, 1000.0, NOW_NS) == []
+    assert fails.cancel(entries, 1004.0, NOW_NS) == []
+    assert 0 < fails.again_s(1004.0) <= 1.0
+    assert fails.cancel(entries, 1005.0, NOW_NS) == entries
 
 
 # ---------------------------------------------------------------- ten thousand of them
