@@ -51,9 +51,10 @@ def find(row: Row, attempt: int | None = None) -> Part | None:
         if begin is None:
             return None
         until = None
-        if number < record.attempt and (next_on := _node_of(record, number + 1)) is not None:
+        following = begun_after(record, number)
+        if following is not None and (next_on := _node_of(record, following)) is not None:
             # What the next attempt wrote to the same file is not of this one.
-            follows = _found(descriptor, _begins(row.id, record, number + 1, next_on), begin[1])
+            follows = _found(descriptor, _begins(row.id, record, following, next_on), begin[1])
             until = next((at for at, _ in follows), None)
         end = until
         if row.state in (COMPLETED, FAILED, CANCELED) or number < record.attempt:
@@ -71,7 +72,13 @@ def last_attempt(record: Record) -> int | None:
     """The number of the present attempt, or of the last that has begun; None if none has."""
     if record.started_ns:
         return record.attempt
-    return record.attempts[-1].number if record.attempts else None
+    return record.begun[-1].number if record.begun else None
+
+
+def begun_after(record: Record, number: int) -> int | None:
+    """The number of the next attempt that has begun."""
+    last = record.attempt if record.started_ns and record.attempt > number else None
+    return next((one.number for one in record.begun if one.number > number), last)
 
 
 def _node_of(record: Record, number: int) -> str | None:

@@ -81,10 +81,10 @@ def attempts(row: Row, now_ns: int) -> list[str]:
 
 
 def _attempt(one: Attempt, now_ns: int) -> str:
-    ran_s = (one.completed_ns - one.started_ns) / NS if one.started_ns else 0.0
     ago = f" {format_age((now_ns - one.completed_ns) / NS)} ago" if one.completed_ns else ""
     why = one.detail or REASONS.get(one.reason or "", one.reason or "nobody wrote why")
-    return f"attempt {one.number} on {one.node} ended{ago}, after {format_age(ran_s)}: {why}"
+    after = f", after {format_age((one.completed_ns - one.started_ns) / NS)}" if one.started_ns else ""
+    return f"{one.title} ended{ago}{after}: {why}"
 
 
 def _runs(row: Row, now_ns: int) -> str:

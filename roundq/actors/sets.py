@@ -115,7 +115,7 @@ class Whole:
 
 def removed(state: str, record: Record) -> bool:
     """Whether a job was canceled by its user before it began: then it is as if it had not been submitted."""
-    never_began = not record.started_ns and not record.attempts
+    never_began = not record.started_ns and not record.begun
     return state == CANCELED and never_began and record.reason in (None, CANCELED)
 
 

@@ -210,10 +210,11 @@ class Watching:
             return
         assert job.row is not None
         assert job.row.record is not None
-        job.number += 1
+        record = job.row.record
+        job.number = part.begun_after(record, job.number) or record.attempt
         job.is_over = False
         job.out, job.since_s, job.due_s = None, now_s, 0.0
-        asked = job.row.record.job
+        asked = record.job
         path = None if asked.error is None else error_path(asked, job.id)
         if path is not None and path != self._out_path(job) and job.error is None:
             # It does not tell which attempt wrote what: it is followed from its beginning, once.

@@ -164,6 +164,11 @@ class Attempt:
     signal: int | None = None
     detail: str | None = None
 
+    @property
+    def title(self) -> str:
+        """Which it is, and where: "attempt 2 on n1"; of one that no node had taken the number alone."""
+        return f"attempt {self.number}" + (f" on {self.node}" if self.node != NO_NODE else "")
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
@@ -204,6 +209,11 @@ class Record:
     not_before_ns: int = 0
     retried: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def begun(self) -> list[Attempt]:
+        """The earlier attempts that have begun: one may have ended before, such as by its user."""
+        return [attempt for attempt in self.attempts if attempt.started_ns]
 
     def at_home(self, home: str) -> Record:
         """This record with what a program that dropped it may leave out: it runs in the owner's home."""

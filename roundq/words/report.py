@@ -54,8 +54,12 @@ def run_s(record: Record) -> float | None:
 
 
 def wait_s(record: Record) -> float | None:
-    """How long it waited for its first start, from when it was submitted, or from when it might begin."""
-    first_ns = record.attempts[0].started_ns if record.attempts else record.started_ns
+    """How long it waited for its first start, from when it was submitted, or from when it might begin; None
+    if it never did, or nobody knows."""
+    if record.attempts and record.attempts[0].number > 1:
+        # The first is not told of any more.
+        return None
+    first_ns = next((one.started_ns for one in record.begun), record.started_ns)
     since_ns = max(record.job.submitted_ns, record.job.begin_ns)
     if not first_ns or not since_ns:
         return None

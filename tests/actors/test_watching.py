@@ -238,6 +238,23 @@ def test_an_attempt_that_begins_and_ends_after_the_record_was_read_is_told_once(
     assert queue.out("1") == begins("1") + b"first\n" + rest
 
 
+def test_an_attempt_that_never_began_wrote_nothing(queue: Queue) -> None:
+    """A job that was canceled before it began, and then run again; its output had something in it before."""
+    unbegun = (Attempt(1, NO_NODE, None, 0, BEGAN_NS, "canceled"),)
+    queue.write("1.out", b"older\n")
+    queue.put(WAITING, "1", attempt=2, attempts=unbegun)
+    queue.watching.follow([entry("1")], queue.now_s)
+    queue.step()
+    text = begins("1", 2) + b"second\n"
+    queue.write("1.out", text)
+    queue.put(RUNNING, "1", attempt=2, attempts=unbegun)
+    queue.step()
+    queue.put(COMPLETED, "1", attempt=2, attempts=unbegun, completed_ns=BEGAN_NS + 3, exit_code=0)
+    queue.step()
+    assert queue.out("1") == text
+    assert queue.watching.is_done
+
+
 def test_a_job_that_waits_again_is_not_done(queue: Queue) -> None:
     queue.put(RUNNING, "1")
     queue.write("1.out", begins("1") + b"first\nrq: job 1 requeued: r\n")
@@ -252,7 +269,7 @@ def test_a_job_that_waits_again_is_not_done(queue: Queue) -> None:
 
 def test_a_job_that_ended_and_is_run_again_is_followed_again(queue: Queue) -> None:
     """As long as others are watched: each attempt once, and the last tells how it ended."""
-    at = {"node": NODE, "file": f"1@{NODE}.job"}
+    at: dict[str, Any] = {"node": NODE, "file": f"1@{NODE}.job"}
     queue.put(RUNNING, "2")
     queue.put(RUNNING, "1")
     first = begins("1") + b"first\nrq: job 1 failed: exit code 3\n"

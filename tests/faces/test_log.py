@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from roundq.words.job import Attempt
+from roundq.words.job import NO_NODE, Attempt
 from roundq.words.states import CANCELED, CLAIMED, COMPLETED, FAILED, RUNNING, WAITING
 from tests.faces.desk import Desk, process
 from tests.faces.homes import NOW_NS, record
@@ -60,6 +60,20 @@ def test_the_last_attempt_of_a_job_that_waits_again_is_whole(desk: Desk) -> None
     assert printed(desk, "1") == text
     assert desk.rq("log", "--attempt", "2", "1").err == (
         'rq: job 1 "fit" has had no attempt 2: 1 so far\nhint: rq show 1\n'
+    )
+
+
+def test_an_attempt_that_never_began_has_no_part(desk: Desk) -> None:
+    """Canceled before that, it has none; the one before it ends where the next one that did begin begins."""
+    unbegun = Attempt(2, NO_NODE, None, 0, NOW_NS, "canceled")
+    text = begins("1") + b"one\n"
+    (desk.directory / "1.out").write_bytes(text + begins("1", "n1", 3) + b"three\n")
+    put(desk, RUNNING, "1", "fit", node="n1", attempt=3, attempts=(*attempts("n1"), unbegun), began_s=5)
+    assert printed(desk, "--attempt", "1", "1") == text
+    assert desk.rq("log", "--attempt", "2", "1") == (
+        1,
+        "",
+        'rq: job 1 "fit": its attempt 2 ended before it began\nhint: rq show 1\n',
     )
 
 

@@ -19,7 +19,7 @@ from roundq.faces.report_html import About, page
 from roundq.words import report as sums
 from roundq.words.job import NS, Array, Attempt, Record
 from roundq.words.report import Ended
-from roundq.words.states import CANCELED, COMPLETED, ENDED_STATES, FAILED, RUNNING
+from roundq.words.states import CANCELED, COMPLETED, ENDED_STATES, FAILED, RUNNING, ZOMBIE
 from tests.faces.desk import Desk
 from tests.faces.homes import GIB, record
 from tests.faces.test_history import fold
@@ -298,6 +298,22 @@ def test_stats_tell_of_every_attempt(desk: Desk) -> None:
     desk.homes.put(desk.spool, COMPLETED, "1", of("fit", exit_code=0, cores=1, attempt=2, attempts=(before,)))
     out = desk.rq("stats", "1").out
     assert "  attempt     2\n  before      attempt 1 on n1, 1:40: its node crashed\n" in out
+
+
+def test_what_no_node_took_ran_nowhere(desk: Desk) -> None:
+    """A job that was canceled before it began, and then run again, has an attempt without node and time."""
+    assert desk.rq("run", "-J", "fit", "true").code == 0
+    assert desk.rq("cancel", "1").code == 0
+    assert desk.rq("rerun", "1").code == 0
+    out = desk.rq("stats", "1").out
+    assert "  before      attempt 1: canceled before it began\n" in out
+    assert re.search(r"  before     attempt 1, \d.*\d: canceled: canceled before", desk.rq("show", "1").out)
+    assert re.search(r"\n  attempt 1 ended .* ago: canceled before it began\n", desk.rq("why", "1").out)
+
+
+def test_nothing_more_will_be_known_of_what_is_lost(desk: Desk) -> None:
+    desk.homes.put(desk.spool, ZOMBIE, "1", of("fit", cores=1, reason="lost"))
+    assert "  CPU         not known\n" in desk.rq("stats", "1").out
 
 
 def test_stats_of_an_array_are_spread_over_its_tasks(desk: Desk) -> None:

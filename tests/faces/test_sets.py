@@ -12,11 +12,15 @@ from roundq.actors import sets
 from roundq.faces import sets_view, tables
 from roundq.records import control
 from roundq.records import spool as spools
-from roundq.words.job import NS, Array
+from roundq.words.job import NO_NODE, NS, Array, Attempt
 from roundq.words.states import CANCELED, COMPLETED, ENDED_STATES, FAILED, RUNNING, WAITING, ZOMBIE
 from tests.faces.desk import Desk
 from tests.faces.homes import HERE, NOW_NS, record
 from tests.faces.screen import on_terminal, unpainted
+
+#: What was before: canceled before it began, or failed.
+UNBEGUN = (Attempt(1, NO_NODE, None, 0, NOW_NS, "canceled"),)
+BEGUN = (Attempt(1, "n1", None, NOW_NS - NS, NOW_NS, "exit"),)
 
 
 def put(desk: Desk, job_id: str, state: str, **of: Any) -> None:
@@ -89,6 +93,9 @@ def test_the_state_of_the_whole_follows_from_its_jobs(desk: Desk) -> None:
         (CANCELED, {"reason": "canceled"}, False),
         # Removed before it began.
         (CANCELED, {"began_s": NOW_NS / NS, "ended_s": NOW_NS / NS}, True),
+        # Twice: it was run again between.
+        (CANCELED, {"began_s": NOW_NS / NS, "attempt": 2, "attempts": UNBEGUN}, True),
+        (CANCELED, {"began_s": NOW_NS / NS, "attempt": 2, "attempts": BEGUN}, False),
         # Never begun, but not by her wish.
         (CANCELED, {"began_s": NOW_NS / NS, "reason": "dependency"}, False),
     ],

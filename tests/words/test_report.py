@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roundq.words import report
-from roundq.words.job import NS, Attempt, Job, Record
+from roundq.words.job import NO_NODE, NS, Attempt, Job, Record
 from roundq.words.report import Ended, Figures
 from roundq.words.states import CANCELED, COMPLETED, ENDED_STATES, FAILED, ZOMBIE
 from tests.words.test_job import records
@@ -76,8 +77,14 @@ def test_memory_is_counted_of_those_that_asked_for_it() -> None:
 def test_a_wait_is_that_for_the_first_start() -> None:
     """From the submission, or from when it might begin; one that never began did not wait for a start."""
     assert report.wait_s(job(waited=7).record) == 7
-    again = job(waited=70, attempts=(Attempt(1, "n", None, 105 * NS, 106 * NS),)).record
+    first = Attempt(1, "n", None, 105 * NS, 106 * NS)
+    again = job(waited=70, attempts=(first,)).record
     assert report.wait_s(again) == 5
+    canceled = Attempt(1, NO_NODE, None, 0, 103 * NS, "canceled")
+    assert report.wait_s(job(waited=70, attempts=(canceled,)).record) == 70
+    assert report.wait_s(job(waited=70, attempts=(canceled, replace(first, number=2))).record) == 5
+    # The first hundreds are not told of any more.
+    assert report.wait_s(job(waited=70, attempts=(replace(first, number=7),)).record) is None
     later = Record(Job(("x",), submitted_ns=NS, begin_ns=50 * NS), started_ns=52 * NS)
     assert report.wait_s(later) == 2
     assert report.wait_s(Record(Job(("x",), submitted_ns=NS), completed_ns=5)) is None

@@ -124,7 +124,7 @@ def _print_all(rows: list[Row], exact: frozenset[str], options: argparse.Namespa
 def _has_not_begun(row: Row) -> bool:
     """Whether no attempt of it has begun, or can have written anything."""
     record = row.record
-    return record is not None and not record.started_ns and not record.attempts
+    return record is not None and not record.started_ns and not record.begun
 
 
 def _print(row: Row, options: argparse.Namespace) -> None:
@@ -220,7 +220,7 @@ class Copy:
             raise RoundqError(f"job {title(row)} has not begun: it has no output yet", f"rq why {row.id}")
         if row.state == CLAIMED:
             raise RoundqError(f"job {title(row)} is just starting: it has no output yet", "try again")
-        if row.state == CANCELED and not row.record.started_ns and not row.record.attempts:
+        if row.state == CANCELED and _has_not_begun(row):
             raise RoundqError(f"job {title(row)} was canceled before it began: it has no output")
         raise RoundqError(f"job {title(row)}: there is no file {shown(self._tail.path)}: {problem}")
 
@@ -244,6 +244,10 @@ def _no_attempt(row: Row, attempt: int) -> RoundqError:
     if attempt > last:
         count = "none yet" if not last else f"{last} so far" if last > 1 else "1 so far"
         return RoundqError(f"job {title(row)} has had no attempt {attempt}: {count}", f"rq show {row.id}")
+    if any(one.number == attempt and not one.started_ns for one in record.attempts):
+        return RoundqError(
+            f"job {title(row)}: its attempt {attempt} ended before it began", f"rq show {row.id}"
+        )
     return RoundqError(
         f"job {title(row)}: what its attempt {attempt} wrote is not to be told from the rest of its output",
         f"all of it is in {visible(output_path(record.job, row.id))}",

@@ -80,7 +80,7 @@ def _of_job(row: Row, now_ns: int) -> tuple[str, list[tuple[str, str]]]:
         ("state", _state(row)),
         ("node", row.node or ""),
         ("cores", _cores(record)),
-        ("CPU", _cpu(now)),
+        ("CPU", _cpu(now, has_ended=row.state in ENDED_STATES)),
         ("memory", _memory(record)),
         ("ran", _ran(now)),
         ("waited", _waited(record)),
@@ -109,10 +109,12 @@ def _cores(record: Record) -> str:
     return "a whole node" if cores == ALL_CORES else cores_text(cores)
 
 
-def _cpu(record: Record) -> str:
+def _cpu(record: Record, *, has_ended: bool) -> str:
     used_s, part = sums.cpu_s(record), sums.efficiency(record)
     if used_s is None:
-        return "not known before it ends" if record.started_ns and not record.usage else ""
+        if record.usage or not record.started_ns:
+            return ""
+        return "not known" if has_ended else "not known before it ends"
     ran_s = sums.run_s(record) or 0.0
     of = f" of {format_duration(ran_s * sums.cores(record))} core time" if part is not None else ""
     return f"{_percent(part)}: {_duration(used_s)}{of}" if part is not None else _duration(used_s)
@@ -142,9 +144,11 @@ def _waited(record: Record) -> str:
 
 
 def _attempt(attempt: Attempt) -> str:
-    ran_s = (attempt.completed_ns - attempt.started_ns) / NS
     why = attempt.detail or attempt.reason or "ended"
-    return f"attempt {attempt.number} on {attempt.node}, {format_duration(max(0.0, ran_s))}: {why}"
+    if not attempt.started_ns:
+        return f"{attempt.title}: {why}"
+    ran_s = (attempt.completed_ns - attempt.started_ns) / NS
+    return f"{attempt.title}, {format_duration(max(0.0, ran_s))}: {why}"
 
 
 def _duration(seconds: float) -> str:

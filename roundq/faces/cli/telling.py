@@ -243,9 +243,9 @@ def _process(row: Row, record: Record) -> str:
 
 
 def _earlier(attempt: Attempt) -> str:
-    when = _moment(attempt.completed_ns)
+    when = f", {_moment(attempt.completed_ns)}" if attempt.completed_ns else ""
     detail = f": {attempt.detail}" if attempt.detail else ""
-    return f"attempt {attempt.number} on {attempt.node}, {when}: {attempt.reason or 'ended'}{detail}"
+    return f"{attempt.title}{when}: {attempt.reason or 'ended'}{detail}"
 
 
 def _as_json(rows: list[Row], asker: Person) -> dict[str, Any]:
