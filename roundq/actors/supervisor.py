@@ -9,6 +9,7 @@ file server that hangs cannot suspend a time limit.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gc
 import os
@@ -22,7 +23,7 @@ from roundq.actors import environ
 from roundq.actors.attempt import WAITED, Attempt, Terms
 from roundq.actors.chunk import Chunk
 from roundq.actors.ending import Ending, classified, signal_name
-from roundq.actors.homewatch import LEASE_STOP, HomeWatch, clock_s
+from roundq.actors.homewatch import LEASE_RENEWALS, LEASE_STOP, HomeWatch, clock_s
 from roundq.actors.memorywatch import MemoryWatch
 from roundq.actors.provision import Provision, provide
 from roundq.actors.streams import Streams, open_streams
@@ -280,7 +281,7 @@ def supervise(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str |
         ended = ended.next_attempt(ended.completed_ns, outcome.reason or "restarted")
     else:
         ended = retries.retried(ended, ended.completed_ns) or ended
-    state = _record_for_sure(spool, running, ended, terms)
+    state = _record_for_sure(spool, running, ended, terms, record.lease_s)
     # Nobody waits for that: the end is recorded, and nothing is where it was.
     given.clear()
     return state
@@ -312,12 +313,16 @@ def _begin_for_sure(spool: Spool, entry: Entry, terms: Terms) -> Entry | None:
         raise failed
 
 
-def _record_for_sure(spool: Spool, entry: Entry, record: Record, terms: Terms) -> str | None:
-    """Publishes the end, however long the home does not answer or has no room.
+def _record_for_sure(
+    spool: Spool, entry: Entry, record: Record, terms: Terms, lease_s: float | None
+) -> str | None:
+    """Publishes the end, however long the home does not answer or has no room; renews the lease till then.
 
     None if the record is not ours: somebody proved us dead meanwhile, or our user called this node lost.
     """
     again_s, most_s = RECORD_AGAIN_S
+    if lease_s is not None:
+        most_s = min(most_s, lease_s / LEASE_RENEWALS)
     began_s = time.monotonic()
     while True:
         try:
@@ -330,8 +335,17 @@ def _record_for_sure(spool: Spool, entry: Entry, record: Record, terms: Terms) -
                 return None
         except (OSError, RoundqError) as error:
             notify.complain(f"job {entry.id}: its end cannot be recorded yet: {error}")
+            if lease_s is not None:
+                _keep(spool, entry)
         time.sleep(again_s)
         again_s = min(again_s * 2, most_s)
+
+
+def _keep(spool: Spool, entry: Entry) -> None:
+    """Renews the lease of what has ended: that needs no room, and else it would be begun anew elsewhere."""
+    with contextlib.suppress(OSError):
+        if not files.touch(spools.path_of(spool, entry)):
+            files.touch(spools.path_of(spool, entry.sealed))
 
 
 def exit_code(state: str | None) -> int:

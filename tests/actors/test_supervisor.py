@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import stat
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from roundq.actors import environ
+from roundq.actors import environ, supervisor
 from roundq.actors.attempt import SHUTDOWN_S, Attempt, Terms
 from roundq.actors.ending import classified
 from roundq.actors.homewatch import HomeWatch
+from roundq.actors.leases import Leases
 from roundq.actors.streams import Streams
 from roundq.records import environments
 from roundq.records import spool as spools
 from roundq.records.signals import Asked
-from roundq.records.spool import Entry
-from roundq.words.job import Job, Record
+from roundq.records.spool import Entry, Spool
+from roundq.words.job import NS, Job, Record
 from roundq.words.states import CANCELED, COMPLETED, FAILED, REASONS, RUNNING, WAITING
+from roundq.world import files, procs
 from tests.actors.spoolhome import NODE, SpoolHome
 from tests.cluster.wait import wait_until
 
@@ -474,6 +480,53 @@ def test_a_crash_in_a_shutdown_is_a_crash(name: str, reason: str) -> None:
     ending = classified(None, signal.Signals[name], job, is_shutdown=True)
 
     assert ending.reason == reason
+
+
+@pytest.mark.parametrize("state", [COMPLETED, WAITING])
+def test_an_end_that_cannot_be_recorded_keeps_its_lease(
+    state: str, home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has ended and is only not written down, for want of room: nobody may begin it anew meanwhile."""
+    job = home.submit("true", restartable=True)
+    claimed = spools.claim(home.spool, home.entry(job), NODE)
+    assert claimed is not None
+    process = procs.own_identity()
+    record = replace(spools.read(home.spool, claimed), node=NODE, process=process, started_ns=1, lease_s=30.0)
+    assert spools.rewrite(home.spool, claimed, record, NODE) is not None
+    running = spools.begin(home.spool, claimed, NODE)
+    assert running is not None
+    now_s, settle = 1000.0, spools.settle
+    leases = Leases(home.spool, "other", clock=lambda: now_s)
+    run_out: list[Entry] = []
+
+    def refused(spool: Spool, entry: Entry, ended: Record, node: str) -> str | None:
+        if now_s < 2000.0:
+            # It may be sealed by the time that there is no room.
+            with contextlib.suppress(FileNotFoundError):
+                os.rename(spools.path_of(spool, entry), spools.path_of(spool, entry.sealed))
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        return settle(spool, entry, ended, node)
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+        run_out.extend(leases.run_out(now_s, 5.0))
+
+    def touch(path: str) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path, ns=(int(now_s * NS), int(now_s * NS)))
+            return True
+        return False
+
+    monkeypatch.setattr(spools, "settle", refused)
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(files, "touch", touch)
+    ended = replace(record, completed_ns=2, exit_code=0)
+    if state == WAITING:
+        ended = ended.next_attempt(2, "restarted")
+    assert supervisor._record_for_sure(home.spool, running, ended, Terms(NODE), record.lease_s) == state
+    assert now_s > 2000.0
+    assert run_out == []
 
 
 def test_a_signal_that_the_kernel_refuses_harms_no_job(home: SpoolHome) -> None:
