@@ -179,7 +179,14 @@ def memory_unused(job: Occupant, table: Offspring) -> int:
     return max(0, job.memory - table.rss(job.process))
 
 
-def holding(lodger: Lodger, table: Offspring, now_ns: int) -> Holding:
+def resident(job: Occupant, table: Offspring) -> int | None:
+    """Bytes that are free at most when a job has ended; None where its processes are not seen."""
+    if job.process is None:
+        return 0 if job.state == CLAIMED else None
+    return table.rss(job.process) if table.has(job.process) else None
+
+
+def holding(lodger: Lodger, table: Offspring, now_ns: int, *, unattended: bool = False) -> Holding:
     """A job here as the decision sees it; `now_ns` is this node's clock, by which it began."""
     job = lodger.job
     age_s = max(0.0, (now_ns - job.since_ns) / NS) if job.since_ns else 0.0
@@ -226,6 +233,8 @@ def resident(job: Occupant, table: Offspring) -> int | None:
         groups=job.groups,
     )
 
+        resident=resident(job, table),
+        unattended=unattended,
 
 def claim_elsewhere(lodger: Lodger, node: str, pool: Collection[str]) -> Claim:
     """A job on another node as that check sees it: only what the cluster has in common counts here."""

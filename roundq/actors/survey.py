@@ -133,7 +133,17 @@ def holdings(scene: Scene, *, is_memory_asked_for: bool) -> tuple[Holding, ...]:
     """Everybody's jobs on this node; what they use is not known if no job that waits asks for memory."""
     table = table_for(scene.lodgers, is_asked_for=is_memory_asked_for)
     now_ns = time.time_ns()
-    return tuple(occupancy.holding(lodger, table, now_ns) for lodger in scene.lodgers)
+    acting = {one.card.user for one in scene.others() if one.card.node == scene.node and _acts(one)}
+    acting.add(scene.me)
+    return tuple(
+        occupancy.holding(lodger, table, now_ns, unattended=lodger.user not in acting)
+        for lodger in scene.lodgers
+    )
+
+
+def _acts(one: Seen) -> bool:
+    """Whether the daemon of a card of this node lives, and does not hang; 0.2.9's shows no sign of that."""
+    return one.is_alive and (one.card.is_legacy or one.silent_s <= STUCK_S)
 
 
 # ---------------------------------------------------------------- the cluster
@@ -326,10 +336,11 @@ def active(scene: Scene, *, i_wait: bool) -> frozenset[str]:
 
 
 def yielding(scene: Scene) -> frozenset[str]:
-    """The users who have a restartable job on some live node: they could give way."""
-    found = {user for user, job in scene.lodgers if job.restartable}
+    """The users who have a restartable job on some node where their daemon lives: they could give way."""
+    found = {user for user, job in scene.lodgers if user == scene.me and job.restartable}
     for one in scene.others():
-        if one.is_alive and any(job.restartable for job in one.card.jobs):
+        acts = _acts(one) if one.card.node == scene.node else one.is_alive
+        if acts and any(job.restartable for job in one.card.jobs):
             found.add(one.card.user)
     return frozenset(found)
 
@@ -409,13 +420,11 @@ def players(scene: Scene, passed_over: Collection[str]) -> tuple[Neighbour, ...]
     wants: tuple[Want, ...]
     for one in scene.others():
         card = one.card
-        if card.node != scene.node or not one.is_alive or card.state != cards.UP or card.user in passed_over:
+        if card.node != scene.node or not _acts(one) or card.state != cards.UP or card.user in passed_over:
             continue
         if card.is_legacy:
             head = neighbours.legacy_head(one.spool, scene.cores, scene.facts.memory_available)
             wants, count = () if head is None else (head,), 1
-        elif one.silent_s > STUCK_S:
-            continue
         else:
             wants, count = card.heads[: cards.HEADS_MAX], card.waiting
         found.append(

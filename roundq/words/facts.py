@@ -128,6 +128,7 @@ class Holding:
     One on `threads` takes hardware threads that other jobs' cores left over, no cores. `memory` is all that
     it was promised, of which its end gives back what it uses. One that is `leaving` was asked to give way.
     `resident` are the bytes that its end gives back at most, promised or not; None if that is not known.
+    One is `unattended` if its owner has no daemon here that would ask it to give way.
     """
 
     user: str
@@ -145,6 +146,7 @@ class Holding:
     memory: int = 0
     leaving: bool = False
     resident: int | None = 0
+    unattended: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,9 +216,9 @@ class Snapshot:
     jobs_limit: int | None = None
     jobs_running: int = 0
     may_requeue: bool = False
+    is_giving_way: bool = False
     gpus_busy: int = 0
     cores_running: int | None = None
-    is_giving_way: bool = False
     yielding: frozenset[str] = frozenset()
     groups: Mapping[str, GroupLimit] = field(default_factory=dict)
     here_limit: int | None = None

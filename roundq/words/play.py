@@ -264,7 +264,11 @@ def _first_in_its_place(snapshot: Snapshot, run: Play, others: list[Player]) -> 
     What scavenges and started now would be the next to give way.
     """
     at = run.table
-    gone = [table.stay_of(held) for held in snapshot.holdings if held.scavenge or held.leaving]
+    gone = [
+        table.stay_of(held)
+        for held in snapshot.holdings
+        if held.leaving or (held.scavenge and not held.unattended)
+    ]
     there = list(at.stays)
     for stay in gone:
         there.remove(stay)

@@ -97,7 +97,7 @@ def _scavengers(node: _Node, players: Sequence[Player]) -> list[Requeue]:
     Everybody counts the scavengers of all, and so comes to the same ones.
     """
     me = node.snapshot.me
-    there = _youngest_first([held for held in node.holdings if held.scavenge])
+    there = _youngest_first([held for held in node.holdings if held.scavenge and not held.unattended])
     if not any(held.user == me for held in there):
         return []
     gone: list[Holding] = []
@@ -142,7 +142,8 @@ def _politely(node: _Node, players: Sequence[Player]) -> tuple[Requeue, ...]:
     own = _youngest_first([held for held in node.holdings if held.user == me and held.restartable])
     if of.cluster_cores < 1 or not own or not mine > shares.fair(me):
         return ()
-    yielding = of.yielding.union(held.user for held in node.holdings if held.restartable)
+    here = {held.user for held in node.holdings if held.restartable and not held.unattended}
+    yielding = of.yielding | here
     levels = {user: shares.level(user, of.running_cores.get(user, 0)) for user in yielding | {me}}
     if max(levels, key=lambda user: (levels[user][:2], user)) != me:
         return ()

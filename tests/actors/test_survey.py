@@ -6,15 +6,19 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from roundq.actors import occupancy
 from roundq.actors.occupancy import Lodger
-from roundq.actors.survey import kept_before, table_for
+from roundq.actors.survey import STUCK_S, Facts, Scene, holdings, kept_before, table_for, yielding
+from roundq.records import cards
 from roundq.records.cards import Card, Occupant
 from roundq.records.neighbours import Seen
+from roundq.words.limits import Limit
 from roundq.words.policy import Want
 from roundq.words.states import CLAIMED, RUNNING
 from roundq.world import procs
+from roundq.world.config import Config
 from tests.records.crowd import new_spool
 
 
@@ -51,3 +55,32 @@ def test_what_a_job_uses_is_known_also_if_nothing_was_promised() -> None:
     assert occupancy.resident(job, table_for(lodgers)) is None
     assert occupancy.resident(replace(job, process=None), seen) is None
     assert occupancy.resident(replace(job, process=None, state=CLAIMED), seen) == 0
+
+
+def test_a_job_is_unattended_whose_owner_has_no_daemon_here_that_acts(tmp_path: Path) -> None:
+    """Cards on other nodes do not help, nor one that stands still; a drained daemon asks its jobs as well."""
+    spool = new_spool(tmp_path)
+
+    def seen(user: str, node: str = "n1", silent_s: float = 0.0, **more: Any) -> Seen:
+        is_alive = more.pop("is_alive", True)
+        job = Occupant("1", RUNNING, 1, 0, False, 0, True, restartable=True)
+        return Seen(spool, Card(user, node, 1, 8, 8, 0, version="1", jobs=(job,), **more), is_alive, silent_s)
+
+    look = (
+        seen("bob"),
+        seen("cyd", is_alive=False),
+        seen("dan", silent_s=STUCK_S + 1),
+        seen("eve", "n2", silent_s=STUCK_S + 1),
+        seen("fay", state=cards.DRAINING),
+    )
+    users = ("ann", "bob", "cyd", "dan", "eve", "fay", "gus")
+    job = Occupant("1", RUNNING, 1, 0, False, 0, True, restartable=True)
+    facts = Facts(8, 8, 1, 1, 0.0, 0.0)
+    scene = Scene(
+        "ann", "n1", Config(("/home",)), facts, look, tuple(Lodger(user, job) for user in users), 0.0, Limit()
+    )
+
+    there = holdings(scene, is_memory_asked_for=False)
+
+    assert [held.user for held in there if held.unattended] == ["cyd", "dan", "eve", "gus"]
+    assert yielding(scene) == {"ann", "bob", "eve", "fay"}

@@ -56,6 +56,8 @@ holdings = st.builds(
     threads=rarely,
     memory=st.integers(0, 4),
     leaving=rarely,
+    resident=st.sampled_from([0, 0, 3, None]),
+    unattended=rarely,
 )
 lefts = st.sampled_from([None, None, None, 0, 1, 3, 9])
 neighbours = st.builds(

@@ -150,6 +150,35 @@ def test_it_stays_where_its_place_would_help_nobody() -> None:
     assert given_up(free) == []
 
 
+def test_what_nobody_asks_to_give_way_shields_nothing() -> None:
+    """Cyd's daemon is gone or hangs, her job goes on; bob would wait until it ends by itself."""
+    theirs = scavenging("9", user="cyd", age_s=10.0)
+    there = replace(SCAVENGED, holdings=(held("1", 4), scavenging("2"), theirs))
+    assert given_up(there) == []
+    alone = replace(theirs, unattended=True)
+    assert given_up(replace(there, holdings=(*there.holdings[:2], alone))) == ["2"]
+    # Nor does it make room for what would start in its place.
+    mine = replace(there, holdings=(held("1", 3), alone), wants=(Want("4", 1, 0, 1, scavenge=True),))
+    # So much runs of bob's elsewhere that no node is kept for him.
+    head = replace(BOB, head=Want("7", 4, 0, 20))
+    wide = replace(mine, running_cores={"ann": 4, "bob": 4}, neighbours=(head,))
+    assert decide(wide).starts == ("4",)
+    assert decide(replace(wide, holdings=(held("1", 3), theirs))).starts == ()
+
+
+def test_the_richest_user_does_not_shield_others_where_nobody_asks_his_jobs() -> None:
+    """Cyd is further above the share than ann, and all her restartable jobs are here."""
+    theirs = held("9", 4, "cyd")
+    there = replace(
+        FULL,
+        holdings=(*FULL.holdings[1:], theirs),
+        running_cores={"ann": 4, "cyd": 20},
+        cluster_cores=8,
+    )
+    assert given_up(there) == []
+    assert given_up(replace(there, holdings=(*FULL.holdings[1:], replace(theirs, unattended=True)))) == ["2"]
+
+
 def test_what_gives_way_may_hold_the_memory_for_which_the_node_will_be_kept() -> None:
     """The node will be kept for bob's job: what scavenged would give way to cyd in vain."""
     bob = Neighbour("bob", Want("7", 8, 25, 20, waited_s=9999.0))
