@@ -554,6 +554,11 @@ def test_defect_11_what_is_still_written_is_no_job(jobs: Path, worker: Callable[
     for name in ("", ".hidden.txt", "a/b.txt", "nul\0.txt"):
         with pytest.raises(UsageError, match="a job cannot be called"):
             dj.put(name)
+    # It would wait for ever.
+    with pytest.raises(UsageError, match=r"3\.job does not end in \.txt: this worker would never take it"):
+        dj.put("3.job")
+    worker(job_ext="").put("4")
+    os.remove(jobs / "00_waiting" / "4")
     job = dj.next_and_lock()
     assert job is not None
     assert Path(job.path()).read_text() == "content"

@@ -147,6 +147,7 @@ class DirJobs:
         #: The claim that is looked at, and the job that was handed out.
         self._claimed: Claim | None = None
         self._job: Job | None = None
+        self._ext = job_ext
         self._left: list[Claim] = []
         self._ended_s = -float("inf")
         self._told: set[tuple[str, ...]] = set()
@@ -174,10 +175,15 @@ class DirJobs:
 
     def put(self, name: str, content: bytes | str = b"") -> None:
         """Adds a waiting job of this name and content, all at once: no worker sees it half written. Raises
-        DirJobsError if one of its name waits."""
+        DirJobsError if one of its name waits, UsageError for a name that does not end in `job_ext`."""
         if "/" in name or "\0" in name or name.startswith(".") or not name:
             raise UsageError(
                 f"a job cannot be called {visible(repr(name))}", "a name of a file that is not hidden"
+            )
+        if not name.endswith(self._ext):
+            raise UsageError(
+                f"{visible(name)} does not end in {visible(self._ext)}: this worker would never take it",
+                "give it that end, or make DirJobs with another job_ext",
             )
         data = content.encode() if isinstance(content, str) else content
         if not self._firmly(f"add {name}", lambda: self._dir.put(name, data)):
