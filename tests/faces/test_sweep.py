@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import csv
 import errno
+import importlib
 import io
 import json
 import os
 import pickle
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -324,6 +327,29 @@ def test_parameter_sets_may_be_said_in_several_ways(desk: Desk, text: str, targe
     assert sweep.identity in ("fits:Fit", "fits:All.Fit")
 
 
+def test_jobs_look_for_modules_where_the_program_did(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the directory of a script that was started elsewhere, also in a relative place."""
+    (desk.directory / "project").mkdir()
+    (desk.directory / "project" / "fits.py").write_text(FITS)
+    monkeypatch.syspath_prepend("project")
+    task = importlib.import_module("fits").Fit
+    assert Sweep(task, [{"lr": 3, "seed": 2}]).submit() is not None
+    (command,) = jobs(desk)
+    environ = {**desk.homes.environ("ann"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    subprocess.run(command, cwd=desk.directory, env=environ, check=True, timeout=20)
+    assert Sweep(task, [{"lr": 3, "seed": 2}]).results()[0]["loss"] == 6
+
+
+def test_a_plan_without_places_is_read_as_well(tmp_path: Path) -> None:
+    """As they were written before."""
+    head = plans.Head("fits:Fit", "fits", "Fit", path=["/x"])
+    plan = plans.write(str(tmp_path), head, [])
+    assert plans.read(plan.path)[0] == head
+    text = Path(plan.path).read_text()
+    Path(plan.path).write_text(text.replace(',"path":["/x"]', ""))
+    assert plans.read(plan.path)[0] == head._replace(path=())
+
+
 # ---------------------------------------------------------------- bad input
 
 BAD = {
@@ -504,7 +530,8 @@ def test_a_result_that_is_cut_is_named(fits: Desk) -> None:
 
 
 def test_a_class_that_nobody_else_can_find_is_refused() -> None:
-    """One that was typed, and is in no file."""
+    """One that was typed, and is in no file, or that its module does not know. One of a program that was
+    started by `python -m` is in that module."""
     made = type("Typed", (Task,), {"sweep": [{"a": 1}], "__module__": "__main__"})
     main = ModuleType("__main__")
     before = sys.modules["__main__"]
@@ -513,7 +540,12 @@ def test_a_class_that_nobody_else_can_find_is_refused() -> None:
         with pytest.raises(UsageError, match="Typed is in no file, and so no node finds it"):
             Sweep(made)
         main.__file__ = "/home/ann/scan.py"
+        with pytest.raises(UsageError, match=r"scan\.py has nothing called Typed, as the class calls itself"):
+            Sweep(made)
+        vars(main)["Typed"] = made
         assert (Sweep(made).source, Sweep(made).identity) == ("/home/ann/scan.py", "scan:Typed")
+        main.__spec__ = ModuleSpec("work.scan", None)
+        assert (Sweep(made).source, Sweep(made).identity) == ("work.scan", "work.scan:Typed")
     finally:
         sys.modules["__main__"] = before
 

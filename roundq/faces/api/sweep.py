@@ -136,7 +136,10 @@ class Sweep:
             )
         self.task = task
         self.directory = os.getcwd() if directory is None else os.path.abspath(directory)
-        self.source = _source_of(task) if source is None else source
+        if source is None:
+            source = _source_of(task)
+            _check_called(task, sys.modules.get(task.__module__), source, "the class")
+        self.source = source
         #: Whose results these are.
         own = task.__dict__.get("identity")
         self.identity = own or f"{sources.module_name(self.source)}:{task.__qualname__}"
@@ -249,7 +252,8 @@ class Sweep:
         for out_dir in self.out_dirs:
             os.makedirs(f"{out_dir}/{plans.DIRECTORY}", exist_ok=True)
             self._own(out_dir)
-        head = plans.Head(self.identity, self.source, self.task.__qualname__, chunk, force)
+        name, places = self.task.__qualname__, sources.places()
+        head = plans.Head(self.identity, self.source, name, chunk, force, places)
         return plans.write(tasks[0].out_dir, head, tasks)
 
     def submit(
@@ -385,7 +389,12 @@ def _source_of(task: type[Task]) -> str:
     """Where another process finds a class: its module, or the file of a program that was started itself."""
     if task.__module__ != "__main__":
         return task.__module__
-    path = getattr(sys.modules["__main__"], "__file__", None)
+    main = sys.modules["__main__"]
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.name != "__main__":
+        # It was started with -m.
+        return str(spec.name)
+    path = getattr(main, "__file__", None)
     if path is None:
         raise UsageError(f"{task.__name__} is in no file, and so no node finds it", "write it into a module")
     return os.path.abspath(str(path))

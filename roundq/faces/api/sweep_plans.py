@@ -35,13 +35,15 @@ _LINE_MAX = 64 << 20
 
 class Head(NamedTuple):
     """What all tasks of a plan have in common: `source` is a module, or the path of a file, that has the
-    class `name`; `chunk` how many tasks one job runs; with `force` what is done is done again."""
+    class `name`; `chunk` how many tasks one job runs; with `force` what is done is done again. `path` is the
+    sys.path of who submitted it, in absolute paths."""
 
     identity: str
     source: str
     name: str
     chunk: int = 1
     force: bool = False
+    path: Sequence[str] = ()
 
 
 class Planned(NamedTuple):
@@ -174,7 +176,9 @@ def _head(line: bytes, path: str) -> Head:
     if value.get("sweep") != _FORMAT:
         raise RoundqError(f"{path} is no plan of a sweep that this version knows", "submit the sweep again")
     try:
-        return Head(**{field: value[field] for field in Head._fields})
+        # An older plan may wait, which has no path.
+        known = {field: value[field] for field in Head._fields if field in value or field != "path"}
+        return Head(**known)
     except KeyError as error:
         raise RoundqError(f"{path}: {error} is missing", "submit the sweep again") from None
 

@@ -70,6 +70,16 @@ def load(source: str, directory: str) -> ModuleType:
         _loading.reset(outer)
 
 
+def places() -> list[str]:
+    """Where this process looks for modules, in absolute paths. Raises OSError."""
+    return [os.path.abspath(place) for place in sys.path if isinstance(place, str)]
+
+
+def look_in(places: Sequence[str]) -> None:
+    """From now on modules are looked for in these places, and then where they were before."""
+    sys.path[:] = [*places, *(place for place in sys.path if place not in places)]
+
+
 def check_imported() -> None:
     """Raises UsageError while a source is being imported: what it submits would be submitted again by each
     of its tasks."""

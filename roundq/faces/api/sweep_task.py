@@ -150,6 +150,7 @@ def _attempt(head: Head, planned: Planned, directory: str, run: Run) -> int:
     try:
         # Before hours of work, which would end by this.
         outputs.check_place(directory)
+        sources.look_in(head.path)
         module = sources.load(head.source, os.getcwd())
         task = sources.found(module, head.name, head.source)(dict(planned.params))
         signals = _Signals(task)
