@@ -205,6 +205,8 @@ def holding(lodger: Lodger, table: Offspring, now_ns: int, *, unattended: bool =
         threads=job.threads,
         memory=job.memory,
         leaving=job.leaving,
+        resident=resident(job, table),
+        unattended=unattended,
     )
 
 
@@ -214,13 +216,6 @@ def claim(lodger: Lodger, table: Offspring) -> Claim:
     return Claim(
         lodger.user,
         job.cores,
-def resident(job: Occupant, table: Offspring) -> int | None:
-    """Bytes that are free at most when a job has ended; None where its processes are not seen."""
-    if job.process is None:
-        return 0 if job.state == CLAIMED else None
-    return table.rss(job.process) if table.has(job.process) else None
-
-
         memory_unused(job, table),
         job.exclusive,
         job.stamp_ns,
@@ -233,8 +228,6 @@ def resident(job: Occupant, table: Offspring) -> int | None:
         groups=job.groups,
     )
 
-        resident=resident(job, table),
-        unattended=unattended,
 
 def claim_elsewhere(lodger: Lodger, node: str, pool: Collection[str]) -> Claim:
     """A job on another node as that check sees it: only what the cluster has in common counts here."""
@@ -242,7 +235,6 @@ def claim_elsewhere(lodger: Lodger, node: str, pool: Collection[str]) -> Claim:
     licenses = tuple((name, count) for name, count in job.licenses if name in pool)
     return Claim(
         lodger.user,
-        resident=resident(job, table),
         job.cores,
         stamp_ns=job.stamp_ns,
         settled=job.settled,
