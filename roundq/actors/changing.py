@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -115,6 +115,7 @@ class Changer:
         self._renewed: dict[str, bool] = {}
         self._asked: dict[str, set[str]] | None = None
         self._drafts: dict[str, Draft] = {}
+        self._sealed: dict[str, Entry] = {}
 
     def rerun(self, row: Row) -> Outcome:
         """Has a job that ended run again, as its next attempt: it waits, or is held until it may start.
@@ -136,6 +137,22 @@ class Changer:
             record = replace(record, completed_ns=self.now_ns, reason="canceled", detail=told)
         new = record.unbegun()
         return new, changes.state_of(new, self.now_ns)
+
+    def seal(self, rows: Iterable[Row]) -> None:
+        """Seals ended jobs before any of them is run again; `rerun` is called of each at once."""
+        for row in rows:
+            # What cannot be sealed is told of when it is its turn.
+            with contextlib.suppress(OSError, RoundqError):
+                sealed = changes.change(self.spool, row.entry, self.node)
+                if sealed is not None:
+                    self._sealed[row.id] = sealed
+
+    def unseal(self) -> None:
+        """Puts back what was sealed and not come to. What cannot be a daemon puts back later."""
+        for sealed in self._sealed.values():
+            with contextlib.suppress(OSError):
+                changes.unseal(self.spool, sealed)
+        self._sealed.clear()
 
     def draft_rerun(self, rows: Sequence[Row]) -> None:
         """Writes what `rerun` will write of these jobs, all synced at once, where that is quicker."""
@@ -220,6 +237,8 @@ class Changer:
 
         `to` tells the new record, and the state, "" for the one it is in. It may raise RoundqError.
         """
+        if row.id in self._sealed:
+            return self._put(row, self._sealed.pop(row.id), verb, to)
         for _ in range(_TRIES):
             row = unsealed(self.spool, row, self.late_s, verb, self.node)
             if not may(row):

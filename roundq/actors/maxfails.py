@@ -10,12 +10,16 @@ import logging
 import time
 import zlib
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
+from roundq.actors import targets
 from roundq.actors.held import MOVE_MOST_S, cancel
+from roundq.actors.listing import Row, row_of
 from roundq.actors.targets import Targets
 from roundq.records import changes
 from roundq.records.spool import Entry, Spool
 from roundq.words.errors import RoundqError
+from roundq.words.job import Dependency
 from roundq.words.quantities import visible
 from roundq.words.ranges import array_of
 from roundq.words.states import CANCELED, FAILED, ZOMBIE
@@ -26,6 +30,48 @@ AGAIN_S, LOST_RACE_S = 10.0, 0.5
 STUCK_S = 60.0
 #: Whether anything is left of what is watched is looked at this often.
 IDLE_S = 60.0
+
+
+class Excess(NamedTuple):
+    """An array of which more tasks failed than `most` may, and of which some are to be run again.
+
+    So many `stay` failed; `first` are failed ones that must not be seen as such when any is put.
+    """
+
+    stay: int
+    most: int
+    first: list[Row]
+
+
+def excesses(spool: Spool, rows: Iterable[Row]) -> dict[str, Excess]:
+    """The arrays of which more tasks failed than may, if these ended jobs are to be run again.
+
+    Reads one record of each array. Raises OSError if the spool cannot be listed.
+    """
+    tasks: dict[str, list[Row]] = {}
+    for row in rows:
+        if array := array_of(row.id):
+            tasks.setdefault(array, []).append(row)
+    most = {array: allowed for array, some in tasks.items() if (allowed := _allowed(some)) is not None}
+    whole = {array: Dependency("any", array, 1) for array in most}
+    there = targets.now(spool, whole.values()) if whole else {}
+    found = {}
+    for array, allowed in most.items():
+        counts = there[whole[array]].counts
+        failed = counts.get(FAILED, 0) + counts.get(ZOMBIE, 0)
+        again = [row for row in tasks[array] if row.state in (FAILED, ZOMBIE) and not row.past]
+        if failed > allowed:
+            found[array] = Excess(failed - len(again), allowed, again[: failed - allowed])
+    return found
+
+
+def _allowed(tasks: Iterable[Row]) -> int | None:
+    """How many tasks of their array may fail, as the first record says that can be read."""
+    for row in tasks:
+        record = row.record or row_of(row.spool, row.entry, True).record
+        if record is not None:
+            return None if record.job.array is None else record.job.array.max_fails
+    return None
 
 
 class MaxFails:

@@ -44,12 +44,12 @@ def put(desk: Desk, state: str, job_id: str, name: str = "", **of: Any) -> None:
     desk.homes.put(desk.spool, state, job_id, record(name, now_ns=time.time_ns(), **of))
 
 
-def array(desk: Desk, states: str) -> None:
-    """The tasks of array 7, by their states: w, r, f, c."""
-    words = {"w": WAITING, "r": RUNNING, "f": FAILED, "c": COMPLETED}
+def array(desk: Desk, states: str, max_fails: int | None = None) -> None:
+    """The tasks of array 7, by their states: w, r, f, c, x, z."""
+    words = {"w": WAITING, "r": RUNNING, "f": FAILED, "c": COMPLETED, "x": CANCELED, "z": ZOMBIE}
     last = len(states) - 1
     for index, letter in enumerate(states):
-        of = Array("7", index, last=last, count=len(states))
+        of = Array("7", index, last=last, count=len(states), max_fails=max_fails)
         extra = {"node": "n1", "began_s": 5} if letter == "r" else {}
         put(desk, words[letter], f"7_{index}", "fit", job_array=of, **extra)
 
@@ -244,6 +244,55 @@ def test_of_an_array_those_run_again_that_have_ended_and_the_others_are_said(des
         "",
         'rq: cannot rerun what is waiting: 4 jobs: 7_[0-2,4]\nrq: cannot rerun what is running: 7_3 "fit"\n',
     )
+
+
+def test_nothing_is_run_again_of_an_array_of_which_too_many_would_stay_failed(desk: Desk) -> None:
+    """The daemons would cancel it at once. The others are."""
+    array(desk, "fzfxxc", max_fails=1)
+    put(desk, FAILED, "8", "fit")
+    why = "of 7 would stay failed, and --max-fails allows 1"
+    hint = "hint: run these again, too: rq rerun 'array=7 and (state=failed or state=lost)'\n"
+    for words, refused in (
+        (["7_0"], f'7_0 "fit": 2 tasks {why}'),
+        (["7_3-4"], f"2 jobs: 7_[3,4]: 3 tasks {why}"),
+        (["7_3", "7_5"], f"2 jobs: 7_[3,5]: 3 tasks {why}"),
+    ):
+        assert desk.rq("rerun", "-n", *words).out == "would rerun nothing\n"
+        assert desk.rq("rerun", *words) == Said(1, "", f"rq: cannot rerun {refused}\n{hint}")
+    said = f'rq: cannot rerun 7_0 "fit": 2 tasks {why}\n{hint}'
+    assert desk.rq("rerun", "-n", "7_0", "8") == Said(1, 'would rerun 8 "fit"\n', said)
+    assert desk.rq("rerun", "7_0", "8") == Said(1, 'runs again: 8 "fit"\n', said)
+    assert files_in(desk, FAILED) == ["7_0.job", "7_2.job"]
+    # One may stay.
+    assert desk.rq("rerun", "array=7 and (state=failed or state=lost) and !id=7_2") == Said(
+        0, "runs again: 2 jobs: 7_[0,1]\n", ""
+    )
+    assert desk.rq("rerun", "7_3") == Said(0, 'runs again: 7_3 "fit"\n', "")
+
+
+def test_when_the_first_failed_task_runs_again_no_more_are_failed_than_may(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a daemon that looks between two of them cancels none."""
+    array(desk, "fxfxfzc", max_fails=2)
+    failed: list[int] = []
+    put_it = changes.put
+
+    def look(*args: Any, **more: Any) -> bool:
+        failed.append(len(files_in(desk, FAILED) + files_in(desk, ZOMBIE)))
+        return put_it(*args, **more)
+
+    monkeypatch.setattr(changes, "put", look)
+    assert desk.rq("rerun", "7") == Said(0, "runs again: 7 jobs: 7_0-6\n", "")
+    assert (len(failed), max(failed)) == (7, 2)
+
+
+def test_a_signal_leaves_what_was_sealed_where_it_was(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    array(desk, "fff", max_fails=0)
+    before = files_in(desk, FAILED)
+    monkeypatch.setattr(holds, "noted", lambda: KeyboardInterrupt())
+    assert desk.rq("rerun", "7").err == "rq: interrupted; left as they were: 3 jobs: 7_0-2\n"
+    assert (files_in(desk, FAILED), files_in(desk, HELD)) == (before, [])
 
 
 def test_a_job_whose_environment_is_gone_is_not_run_in_another(desk: Desk) -> None:

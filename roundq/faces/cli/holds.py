@@ -6,13 +6,14 @@ import argparse
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from roundq.actors import changing, outcome, queue, submission
+from roundq.actors import changing, maxfails, outcome, queue, submission
 from roundq.actors.changing import Changer, Outcome
 from roundq.actors.listing import Row, row_of
+from roundq.actors.maxfails import Excess
 from roundq.faces.cli import SOME_FAILED, say
 from roundq.faces.cli.named import JOBS, Chosen, add_dry_run, add_jobs, chosen, require, title, which, would
 from roundq.faces.cli.parser import Parser
@@ -24,6 +25,7 @@ from roundq.words.begins import begin_text
 from roundq.words.errors import RoundqError
 from roundq.words.job import Record
 from roundq.words.quantities import format_age, visible
+from roundq.words.ranges import array_of
 from roundq.words.states import (
     CLAIMED,
     COMPLETED,
@@ -163,22 +165,50 @@ def _rerun(options: argparse.Namespace, asker: Person) -> int:
     found = chosen(asker, options.jobs, options.job_name, ended=True, read=False)
     rows = [row for row in found.rows if row.state in ENDED_STATES or row.id in found.each]
     ended = [row for row in rows if row.state in ENDED_STATES]
+    over = maxfails.excesses(asker.spool, ended)
+    refused = _refused(over, ended)
+    tried = {row.id for row in rows}
+    code = SOME_FAILED if refused else found.code
+    ended = [row for row in ended if row.id not in refused]
     if options.dry_run:
-        return would("rerun", ended, found.code)
+        return would("rerun", ended, code)
     submission.admit(asker.spool, asker.config, len(ended))
     changer = Changer(asker.spool, asker.node, time.time_ns(), asker.config.settle_s)
     work = Work(asker, found, "runs again:", "rerun")
-    left = work.do(rows or found.rows, changer.rerun, changer.draft_rerun)
-    changer.drop_drafts()
+    work.code = code
+    first = [row for one in over.values() for row in one.first if row.id not in refused]
+    sooner = {row.id for row in first}
+    rows = first + [row for row in rows if row.id not in sooner and row.id not in refused]
+    try:
+        changer.seal(first)
+        left = work.do(rows if tried else found.rows, changer.rerun, changer.draft_rerun)
+    finally:
+        changer.unseal()
+        changer.drop_drafts()
     work.sync()
     for told in work.lines(_conditions):
         print(told)
-    tried = {row.id for row in rows}
     skipped = [row for row in found.rows if row.id not in tried]
     if skipped and work.done:
         say(f"not rerun, since not ended: {which(skipped)}")
     work.start_daemon()
     return work.end(left, _not_rerun)
+
+
+def _refused(over: Mapping[str, Excess], ended: Sequence[Row]) -> set[str]:
+    """The ids of tasks that would be canceled at once, since too many others stay failed; says so."""
+    refused: set[str] = set()
+    for array, one in over.items():
+        if one.stay > one.most:
+            rows = [row for row in ended if array_of(row.id) == array]
+            tasks = "1 task" if one.stay == 1 else f"{one.stay} tasks"
+            say(
+                f"cannot rerun {which(rows)}: {tasks} of {visible(array)} would stay failed, and --max-fails"
+                f" allows {one.most}",
+                f"run these again, too: rq rerun 'array={visible(array)} and (state=failed or state=lost)'",
+            )
+            refused.update(row.id for row in rows)
+    return refused
 
 
 def _not_rerun(row: Row) -> tuple[str, str | None]:
