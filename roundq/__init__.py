@@ -9,8 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from roundq import dirjobs as dirjobs
+    from roundq import sweep as sweep
     from roundq.faces.api.checkpoint import checkpoint as checkpoint
     from roundq.faces.api.checkpoint import checkpoint_due as checkpoint_due
+    from roundq.faces.api.executor import CallFuture as CallFuture
     from roundq.faces.api.executor import Executor as Executor
     from roundq.faces.api.handles import Job as Job
     from roundq.faces.api.options import Options as Options
@@ -49,7 +52,7 @@ _OFFERED = {
     **dict.fromkeys(("Queue", "RoundqWarning", "submit"), "roundq.faces.api.queue"),
     **dict.fromkeys(("Options", "Spec"), "roundq.faces.api.options"),
     **dict.fromkeys(("checkpoint", "checkpoint_due"), "roundq.faces.api.checkpoint"),
-    "Executor": "roundq.faces.api.executor",
+    **dict.fromkeys(("CallFuture", "Executor"), "roundq.faces.api.executor"),
     "Job": "roundq.faces.api.handles",
     "Outcome": "roundq.words.ends",
     "State": "roundq.words.states",
@@ -66,17 +69,20 @@ _MODULES = ("dirjobs", "sweep")
 __all__ = ["__version__", *_OFFERED, *_MODULES]
 
 
-def __getattr__(name: str) -> Any:
-    import importlib
+if not TYPE_CHECKING:
+    # To type checkers a name that is not offered is a mistake.
 
-    if name in _OFFERED:
-        found = getattr(importlib.import_module(_OFFERED[name]), name)
-    elif name in _MODULES:
-        found = importlib.import_module(f"roundq.{name}")
-    else:
-        raise AttributeError(f"module 'roundq' has no attribute {name!r}")
-    globals()[name] = found
-    return found
+    def __getattr__(name: str) -> Any:
+        import importlib
+
+        if name in _OFFERED:
+            found = getattr(importlib.import_module(_OFFERED[name]), name)
+        elif name in _MODULES:
+            found = importlib.import_module(f"roundq.{name}")
+        else:
+            raise AttributeError(f"module 'roundq' has no attribute {name!r}")
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

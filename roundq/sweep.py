@@ -12,6 +12,19 @@ class Fit(Task):
 from __future__ import annotations
 
 from roundq.faces.api.sweep import State, Sweep, Task, load
+from roundq.faces.api.sweep_source import SourceError
 from roundq.words.psets import ParameterSet, integers, ls, pset, spaced, uniform
 
-__all__ = ["ParameterSet", "State", "Sweep", "Task", "integers", "load", "ls", "pset", "spaced", "uniform"]
+__all__ = [
+    "ParameterSet",
+    "SourceError",
+    "State",
+    "Sweep",
+    "Task",
+    "integers",
+    "load",
+    "ls",
+    "pset",
+    "spaced",
+    "uniform",
+]
