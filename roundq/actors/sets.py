@@ -1,25 +1,27 @@
 """Sets and arrays as a whole: which there are, what became of their jobs, and what they may have at once.
 
 A look lists names, and reads what it cannot do without: of an array one record, since all of its tasks are
-alike; of jobs that are no tasks each, since nothing else tells their set; and those that ended, but not
+alike, and a few if none of it seems to have begun; of jobs that are no tasks each, since nothing else tells their set; and those that ended, but not
 well, since only their records say whether they still count. It changes nothing.
 """
 
 from __future__ import annotations
 
+import heapq
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from roundq.records import census as censuses
 from roundq.records import control
 from roundq.records import spool as spools
-from roundq.records.census import Census, entry_of
+from roundq.records.census import Census, age_key, entry_of
 from roundq.records.spool import Entry, Spool
 from roundq.words import record_format as formats
 from roundq.words.errors import RecordError
 from roundq.words.groups import MARK, groups_of, throttle_of
 from roundq.words.job import Job, Record
+from roundq.words.ranges import array_of
 from roundq.words.states import (
     CANCELED,
     CLAIMED,
@@ -39,6 +41,8 @@ from roundq.words.states import (
 LOOKS = 4
 #: The files that were written last, of which the records are asked when their job ended.
 LAST_MOST = 20
+#: Tasks that wait, of the lowest indices, that are asked whether they have run before.
+AGAIN_MOST = 20
 #: What every record of a job in a set has in it: a hundred thousand others need not be parsed.
 _HAS_SET = b'"set"'
 #: What a set, or an array, as a whole may be.
@@ -51,7 +55,8 @@ class Whole:
 
     Of the jobs that did not end well `retired` were set aside by their user, and `removed` canceled before
     they began: neither counts against the whole. `most` jobs of it may run at once, None for any number;
-    `throttle` is what an array was submitted with, 0 for none. Times are in nanoseconds since the epoch, 0 if
+    `throttle` is what an array was submitted with, 0 for none. `has_run`: one that waits again has, as far as
+    is known. Times are in nanoseconds since the epoch, 0 if
     there is none: of the first submission, and of the last end so far.
     """
 
@@ -61,6 +66,7 @@ class Whole:
     removed: int = 0
     most: int | None = None
     throttle: int = 0
+    has_run: bool = False
     submitted_ns: int = 0
     ended_ns: int = 0
 
@@ -102,8 +108,12 @@ class Whole:
             return EMPTY
         if not self.running + self.waiting + self.held:
             return FINISHED
-        has_begun = self.running + self.done + self.failed + self.retired
-        return STARTED if has_begun else NOT_STARTED
+        return STARTED if self.has_run or self._begun else NOT_STARTED
+
+    @property
+    def _begun(self) -> int:
+        """How many run, or ended after they began."""
+        return self.running + self.done + self.failed + self.retired
 
     @property
     def is_well(self) -> bool | None:
@@ -139,6 +149,8 @@ class Members:
         self._states = STATES if ended else (*PENDING_STATES, *OWNED_STATES)
         #: By id, of arrays by theirs: what was asked for, None for what is of no group that is wanted.
         self._jobs: dict[str, Job | None] = {}
+        #: Those that wait, and have run before.
+        self._again: set[str] = set()
         self._census = Census()
 
     def look(self) -> None:
@@ -177,10 +189,13 @@ class Members:
         job = None
         if _HAS_SET in data or known_as != entry.id:
             try:
-                job = formats.parse(data).job
+                record = formats.parse(data)
             except RecordError:
                 # It may still be being written.
                 return True
+            job = record.job
+            if record.begun and entry.state in PENDING_STATES:
+                self._again.add(entry.id)
         is_wanted = job is not None and any(self._is_wanted(group) for group in groups_of(job))
         self._jobs[known_as] = job if is_wanted else None
         return True
@@ -211,7 +226,7 @@ class Members:
         ordered = sorted(found.values(), key=lambda whole: (whole.submitted_ns or float("inf"), whole.group))
         return {
             whole.group: replace(
-                self._ended(whole, members.get(whole.group, [])),
+                self._told(whole, members.get(whole.group, [])),
                 most=asked.get(whole.group, whole.throttle or None),
             )
             for whole in ordered
@@ -227,8 +242,8 @@ class Members:
                 if (job := self._jobs.get(entry.id)) is not None:
                     yield job, [entry]
 
-    def _ended(self, whole: Whole, members: Iterable[Entry]) -> Whole:
-        """With what only the records of ended jobs tell."""
+    def _told(self, whole: Whole, members: Sequence[Entry]) -> Whole:
+        """With what only records tell."""
         ended = [entry for entry in members if entry.state in ENDED_STATES]
         retired = gone = last_ns = 0
         for entry in ended:
@@ -243,7 +258,17 @@ class Members:
         for _, entry in written[:LAST_MOST]:
             if (record := self._record(entry)) is not None:
                 last_ns = max(last_ns, record.completed_ns)
-        return replace(whole, retired=retired, removed=gone, ended_ns=last_ns)
+        known = replace(whole, retired=retired, removed=gone, ended_ns=last_ns)
+        return known if known._begun else replace(known, has_run=self._has_run(members))
+
+    def _has_run(self, members: Iterable[Entry]) -> bool:
+        """Whether one of them waits again: of tasks those are asked that are the first to begin."""
+        waiting = [entry for entry in members if entry.state in PENDING_STATES]
+        if any(entry.id in self._again for entry in waiting):
+            return True
+        tasks = (entry for entry in waiting if array_of(entry.id))
+        first = heapq.nsmallest(AGAIN_MOST, tasks, key=lambda entry: age_key(entry.id))
+        return any((record := self._record(entry)) is not None and record.begun for entry in first)
 
     def _record(self, entry: Entry) -> Record | None:
         try:

@@ -13,7 +13,7 @@ from roundq.faces import sets_view, tables
 from roundq.records import control
 from roundq.records import spool as spools
 from roundq.words.job import NO_NODE, NS, Array, Attempt
-from roundq.words.states import CANCELED, COMPLETED, ENDED_STATES, FAILED, RUNNING, WAITING, ZOMBIE
+from roundq.words.states import CANCELED, COMPLETED, ENDED_STATES, FAILED, HELD, RUNNING, WAITING, ZOMBIE
 from tests.faces.desk import Desk
 from tests.faces.homes import HERE, NOW_NS, record
 from tests.faces.screen import on_terminal, unpainted
@@ -79,6 +79,18 @@ def test_the_state_of_the_whole_follows_from_its_jobs(desk: Desk) -> None:
     assert (only(desk).state, only(desk).is_well) == (sets.STARTED, None)
     put(desk, "4", FAILED, reason="exit code", exit_code=1)
     assert (only(desk).state, only(desk).is_well) == (sets.STARTED, False)
+
+
+@pytest.mark.parametrize("state", [WAITING, HELD])
+def test_what_waits_to_be_run_again_has_begun(desk: Desk, state: str) -> None:
+    """A job, or a task of an array, that failed or was restarted; not one that was canceled unbegun."""
+    put(desk, "1", state, attempt=2, attempts=UNBEGUN)
+    task(desk, "7", 1, state, attempt=2, attempts=BEGUN, job_set="other")
+    task(desk, "7", 2, state, job_set="other")
+    assert only(desk).state == sets.NOT_STARTED
+    assert only(desk, "%other").state == only(desk, "7").state == sets.STARTED
+    put(desk, "2", state, attempt=2, attempts=BEGUN)
+    assert (only(desk).state, only(desk).is_well) == (sets.STARTED, None)
 
 
 @pytest.mark.parametrize(
