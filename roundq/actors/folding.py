@@ -37,17 +37,20 @@ class Folding:
         self.journal = Journal(spool, node)
         self._pass: Iterator[Moving | None] | None = None
         self._folded = 0
+        self._server_s: float | None = None
         #: How many records a slice has room for.
         self._most = 50.0
         #: What others left half moved, as the last pass saw it.
         self._others: set[Moving] = set()
 
-    def begin(self, before_s: float | None) -> None:
+    def begin(self, before_s: float | None, server_s: float | None = None) -> None:
         """Begins a pass: what this node left half moved, and with `before_s` (epoch, the server's clock) also
-        ended records whose files are older than that. One that goes on goes on."""
+        ended records whose files are older than that; with `server_s`, that clock now, also volumes go that
+        are older than the history is kept. One that goes on goes on."""
         if self._pass is None:
             self._pass = self._found(before_s)
             self._folded = 0
+            self._server_s = server_s
 
     def go_on(self, history_s: float) -> None:
         """Folds a slice, if a pass was begun. The history is kept for `history_s` seconds, 0 for ever.
@@ -88,7 +91,10 @@ class Folding:
     def _told(self, now_s: float, history_s: float) -> None:
         if self._folded:
             self.log.info("folded %d ended jobs older than keep_for into the history", self._folded)
-        if history_s and (gone := self.journal.forget(int((now_s - history_s) * 1e9))):
+        if not history_s or self._server_s is None:
+            return
+        # The clock of a node that has just booted may be years ahead, and what is removed does not come back.
+        if gone := self.journal.forget(int((min(now_s, self._server_s) - history_s) * 1e9)):
             self.log.info("removed %d volumes of the history, which were older than it is kept", gone)
 
     def again_s(self) -> float:

@@ -65,7 +65,7 @@ class Sweeping:
             return
         # The server's clock on both sides: our card was written there a moment ago.
         server_s = files.signature(f"{self.spool.path}/{self.node}")[1] / 1e9
-        self.folding.begin(server_s - keep_for_s)
+        self.folding.begin(server_s - keep_for_s, server_s)
         ids.sweep(self.spool.path, server_s - SWEEP_S)
         if self.publisher is not None:
             self.publisher.sweep(keep_for_s)

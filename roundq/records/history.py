@@ -355,6 +355,7 @@ class Journal:
     def forget(self, before_ns: int) -> int:
         """Removes closed volumes of this node of which every job ended before that; how many."""
         gone = 0
+        self._current()
         for volume in look(self.spool).volumes:
             path = path_of(self.spool, volume.file)
             header = volumes.header(path) if volume.node == self.node else None

@@ -213,6 +213,32 @@ def test_old_records_are_folded_while_the_round_goes_on(
     ]
 
 
+@pytest.mark.parametrize("ahead_days", [0, 1000])
+def test_the_history_is_kept_by_the_clock_of_the_server_too(
+    ahead_days: int, home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that boots with a wrong clock removes nothing of what is young, and nobody anything at once."""
+    day_s = 86_400
+    journal = history.Journal(home.spool, NODE)
+    for number, age_days in ((1, 400), (2, 10), (3, 10)):
+        path = Path(home.spool.path, "history", f"{number}@{NODE}.completed")
+        ended_ns = int((time.time() - age_days * day_s) * 1e9)
+        path.write_bytes(formats.dump(Record(Job(("true",)), completed_ns=ended_ns, exit_code=0)))
+        journal.fold(history.look(home.spool).moving, 1e9, -1.0)
+    right = time.time
+    monkeypatch.setattr(time, "time", lambda: right() + ahead_days * day_s)
+    one = round_of(home, history_s=365.0 * day_s)
+
+    def kept() -> list[str]:
+        return sorted(volume.file for volume in history.look(home.spool).volumes)
+
+    assert len(kept()) == 3
+    one.run(100.0)
+    assert len(kept()) == 3
+    one.run(100.0 + SWEEP_S)
+    assert kept() == [f"{NODE}.2.jsonl", f"{NODE}.3.jsonl"]
+
+
 def test_what_others_left_half_folded_is_taken_over_after_an_hour(home: SpoolHome) -> None:
     """A daemon that lives would have done it; one's own half is done at the start."""
     for number, node in ((1, NODE), (2, "other")):

@@ -251,6 +251,8 @@ def test_what_is_older_than_the_history_is_kept_goes_in_whole_volumes(spool: Spo
     assert one.forget(201) == 2
 
     assert sorted(past.id for past in history.since(spool)) == ["3", "4"]
+    # A daemon that has just begun, and folded nothing yet, knows the last number by the last volume only.
+    assert Journal(spool, NODE).forget(301) == 0
     fold(spool, "5")
     assert names(spool) == ["n1.3.jsonl", "n1.4.jsonl", "n2.1.jsonl"]
 
