@@ -70,7 +70,7 @@ class Clearing:
         for path in self._paths:
             if os.path.lexists(path) and path not in self._told:
                 self._told.add(path)
-                self.log.warning("%s cannot be removed: is something mounted in it?", path)
+                self.log.warning("%s cannot be removed: is something mounted in it, or another user's?", path)
         return False
 
     def _left(self, held: Callable[[], Collection[Identity]]) -> list[str]:

@@ -189,7 +189,7 @@ class _Tree:
             return
         self._top = top
         try:
-            self._has_moved = os.fstat(top).st_dev == self._device
+            self._has_moved = self._is_to_go(top)
             while self._has_moved:
                 self._has_moved = False
                 self._empty(top, 0)
@@ -203,12 +203,23 @@ class _Tree:
         if child is None:
             return False
         try:
-            if os.fstat(child).st_dev != self._device:
+            if not self._is_to_go(child):
                 return False
             self._empty(child, depth)
         finally:
             os.close(child)
         return self._without(above, name, os.rmdir)
+
+    def _is_to_go(self, directory: int) -> bool:
+        """Whether a directory is on the file system of the one above; if so, its owner may do all in it."""
+        status = os.fstat(directory)
+        if status.st_dev != self._device:
+            return False
+        if ~status.st_mode & stat.S_IRWXU:
+            # Where it can only be listed, what is in it can neither be opened nor given other rights.
+            with contextlib.suppress(OSError):
+                os.fchmod(directory, stat.S_IRWXU)
+        return True
 
     def _empty(self, directory: int, depth: int) -> None:
         is_less = True

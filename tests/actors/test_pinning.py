@@ -364,7 +364,7 @@ def test_what_cannot_be_removed_is_told_once(
     for now_s in (0.0, CLEAR_S, 2 * CLEAR_S):
         cleared.run(now_s)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{left.path} cannot be removed: is something mounted in it?"
+        f"{left.path} cannot be removed: is something mounted in it, or another user's?"
     ]
     monkeypatch.undo()
     cleared.run(3 * CLEAR_S)

@@ -230,7 +230,17 @@ def test_no_link_is_followed(place: str, tmp_path: Path) -> None:
     assert (precious / "file").read_text() == "precious"
 
 
-def test_what_its_owner_forbade_to_himself_is_removed(place: str) -> None:
+@pytest.mark.parametrize(
+    "modes",
+    [
+        "('/a/b/c', 0), ('/a/b', 0o555), ('', 0o000)",
+        # What is in it can be listed, and not opened, nor given other rights.
+        "('/a', 0o600)",
+        "('', 0o400)",
+        "('/a/b/c', 0o444), ('/a/b', 0o666), ('/a', 0o644), ('', 0o600)",
+    ],
+)
+def test_what_its_owner_forbade_to_himself_is_removed(modes: str, place: str) -> None:
     """Go makes its cache of modules so; and so is a directory without any rights, also the topmost."""
     code = (
         "import os, sys; from roundq.world import scratch, procs;"
@@ -239,7 +249,7 @@ def test_what_its_owner_forbade_to_himself_is_removed(place: str) -> None:
         "os.geteuid() or os.setuid(65534);"
         "top = scratch.make(sys.argv[1], sys.argv[2], procs.own_identity()).path;"
         "os.makedirs(top + '/a/b/c'); open(top + '/a/b/file', 'w').close();"
-        "[os.chmod(top + path, mode) for path, mode in (('/a/b/c', 0), ('/a/b', 0o555), ('', 0o000))];"
+        f"[os.chmod(top + path, mode) for path, mode in ({modes},)];"
         "assert scratch.remove(top) and not os.path.lexists(top)"
     )
     for above in (Path(place), *Path(place).parents[:-2]):
