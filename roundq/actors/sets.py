@@ -1,8 +1,9 @@
 """Sets and arrays as a whole: which there are, what became of their jobs, and what they may have at once.
 
 A look lists names, and reads what it cannot do without: of an array one record, since all of its tasks are
-alike, and a few if none of it seems to have begun; of jobs that are no tasks each, since nothing else tells their set; and those that ended, but not
-well, since only their records say whether they still count. It changes nothing.
+alike, and a few if none of it seems to have begun; of jobs that are no tasks each, since nothing else tells
+their set; and those that ended, but not well, since only their records say whether they still count. It
+changes nothing.
 """
 
 from __future__ import annotations

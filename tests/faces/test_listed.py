@@ -211,6 +211,33 @@ def test_what_ended_since(many: Desk) -> None:
     assert "17" in " ".join(lines(many, "--since", "1m"))
 
 
+def test_an_array_of_which_one_task_was_run_again_ended_when_that_did(
+    many: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it is not that of the highest index; tasks whose files are old are not even read for that."""
+    days = 3 * 86_400
+    for index in range(5):
+        long_ago = now("old", job_array=Array("20", index, 0, 4, 1, 5), began_s=days + 9, ended_s=days)
+        path = many.homes.put(many.spool, "completed", f"20_{index}", long_ago)
+        os.utime(path, (time.time() - days, time.time() - days))
+    read: list[str] = []
+    content = spools.content
+
+    def counted(spool: Spool, entry: Entry) -> bytes:
+        read.append(entry.id)
+        return content(spool, entry)
+
+    monkeypatch.setattr(spools, "content", counted)
+    assert not any("20" in line.split() for line in lines(many, "--since", "1d"))
+    assert [job for job in read if job.startswith("20_")] == ["20_4"]
+
+    again = now("old", job_array=Array("20", 1, 0, 4, 1, 5), began_s=3700, ended_s=3600, exit_code=0)
+    many.homes.put(many.spool, "completed", "20_1", again)
+    assert sum("20" in line.split() for line in lines(many, "--since", "1d")) == 1
+    assert sum("20" in line.split() for line in lines(many, "--since", "1d", "name=old")) == 1
+    assert not any("20" in line.split() for line in lines(many, "--since", "9m"))
+
+
 def _order(job_id: str) -> list[int]:
     return [int(part) for part in job_id.split("_")]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -21,12 +22,14 @@ from roundq.faces.cli.parser import Parser, shown, suggestion
 from roundq.faces.cli.person import Person
 from roundq.faces.since import parse_since
 from roundq.records import census
+from roundq.records import spool as spools
 from roundq.records.census import Census
 from roundq.records.spool import Entry, Spool
 from roundq.words import ranges, selectors
 from roundq.words.errors import UsageError
 from roundq.words.fields import STATE_WORDS
 from roundq.words.fields import Facts as JobFacts
+from roundq.words.job import NS
 from roundq.words.ranges import Ids
 from roundq.words.selectors import Last, Match, Set
 from roundq.words.states import ENDED_STATES, STATES
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 
 #: Rows that are read, laid out and printed together; the first ones say how wide columns are.
 PART = 1000
+#: By how much the clocks of nodes and servers may differ, in ns, before a list leaves something out.
+_CLOCKS_NS = 86_400 * NS
 #: What cards and requests are read for.
 _OF_CARDS = frozenset({"silent", "paused", "why", "starts_within"})
 
@@ -289,7 +294,13 @@ class Catalog:
                         state: (jobs.first_task(array, state), jobs.last_task(array, state))
                         for state in counts
                     }
-                    yield from self._bundle(spool, array, counts, ends)
+                    tasks = (
+                        census.entry_of(state, job)
+                        for state in counts
+                        if state in ENDED_STATES
+                        for job in by_state[state]
+                    )
+                    yield from self._bundle(spool, array, counts, ends, tasks)
 
     def _bundles(self, rows: Sequence[Row]) -> Iterator[Row | Bundle]:
         """Of these rows, which are in order."""
@@ -308,12 +319,21 @@ class Catalog:
                 for task in tasks:
                     counts[task.state] = counts.get(task.state, 0) + 1
                     ends[task.state] = (ends.get(task.state, (task.entry,))[0], task.entry)
-                yield from self._bundle(row.spool, array, counts, ends)
+                ended = (task.entry for task in tasks if task.state in ENDED_STATES)
+                yield from self._bundle(row.spool, array, counts, ends, ended)
 
     def _bundle(
-        self, spool: Spool, array: str, counts: dict[str, int], ends: Mapping[str, tuple[Entry, Entry]]
+        self,
+        spool: Spool,
+        array: str,
+        counts: dict[str, int],
+        ends: Mapping[str, tuple[Entry, Entry]],
+        tasks: Iterable[Entry],
     ) -> Iterator[Row | Bundle]:
-        """An array, of which so many tasks are in these states, and these the first and the last there."""
+        """An array, of which so many tasks are in these states, and these the first and the last there.
+
+        `tasks` are those that have ended.
+        """
         state = listings.state_of(counts)
         if sum(counts.values()) == 1:
             yield from self.read_all([self._unread(spool, ends[state][0])])
@@ -321,9 +341,24 @@ class Catalog:
         # The last index ended last, roughly.
         last = [self._unread(spool, last) for ended, (_, last) in ends.items() if ended in ENDED_STATES]
         ended = [listings.ended_ns(row.record) for row in map(self.read, last) if row.record]
-        if not (state in ENDED_STATES and ended and max(ended) < self.since_ns):
-            row = self.read(self._unread(spool, ends[state][0]))
-            yield Bundle(array, counts, row, max(ended, default=0))
+        if state in ENDED_STATES and ended and max(ended) < self.since_ns:
+            # But one of a lower index may have been run again.
+            again = next(self.read_all(self._lately_written(spool, tasks)), None)
+            if again is None:
+                return
+            ended += [listings.ended_ns(again.record)] if again.record else []
+        row = self.read(self._unread(spool, ends[state][0]))
+        yield Bundle(array, counts, row, max(ended, default=0))
+
+    def _lately_written(self, spool: Spool, entries: Iterable[Entry]) -> Iterator[Row]:
+        """Those whose files, of mine, say that they may have ended since; the server's clock may be wrong."""
+        before_ns = self.since_ns - _CLOCKS_NS
+        for entry in entries:
+            if spool == self.here.me:
+                with contextlib.suppress(OSError):
+                    if os.lstat(spools.path_of(spool, entry)).st_mtime_ns < before_ns:
+                        continue
+            yield self._unread(spool, entry)
 
 
 def parts(items: Iterable[Any], size: int = PART) -> Iterator[list[Any]]:
