@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from roundq.actors import worker
 from roundq.actors.listing import Row
 from roundq.actors.worker import Again, Begun, Closing, Ended, Event, Left, Opened, Result, Stopping, Warned
-from roundq.records import cards, control
+from roundq.faces import cli
+from roundq.faces.cli import worker as telling
+from roundq.faces.cli.person import person
+from roundq.records import cards, control, history
 from roundq.records.spool import Entry
-from roundq.words.drains import Drain
+from roundq.words.drains import ADMIN, Drain
+from roundq.words.errors import NoSuchJob
 from roundq.words.intake import intake
 from roundq.words.job import Job, Record
 from roundq.words.states import CANCELED, COMPLETED, FAILED, HELD, WAITING
 from roundq.world import procs
 from roundq.world.nodelock import NodeLock
 from tests.faces.desk import Desk, Said
-from tests.faces.homes import HERE, card
+from tests.faces.homes import HERE, card, record
 
 
 @pytest.fixture
@@ -52,6 +58,10 @@ def lock(desk: Desk) -> Iterator[NodeLock]:
             'rq: set "a/b": its name contains /\nhint: it becomes part of a file name: leave the / out\n',
         ),
         ("last", 1, 'rq: no such job: "last"\nhint: rq q --mine lists your jobs\n'),
+        ("--set fitt", 1, "rq: no such set: %fitt\nhint: rq sets lists your sets\n"),
+        ("%fitt", 1, "rq: no such set: %fitt\nhint: rq sets lists your sets\n"),
+        ("17,20-25", 1, 'rq: no such job: "17"\nhint: rq q --mine lists your jobs\n'),
+        ("fitt", 1, 'rq: no such job: "fitt"\nhint: rq q --mine lists your jobs\n'),
         ("--sty", 2, 'rq: unknown option "--sty"\nhint: did you mean --stay? see: rq worker -h\n'),
     ],
 )
@@ -84,6 +94,7 @@ def test_beside_my_worker_too(desk: Desk, lock: NodeLock) -> None:
     del lock
     mine = card("ann", HERE, worker="jobs of set fit, on 2 cores", process=procs.own_identity())
     cards.publish(desk.spool, mine)
+    desk.rq("limit", "%other", "3")
     said = desk.rq("worker", "--set", "other")
     assert said.err == (
         f"rq: a worker of yours runs on {HERE} already (process {os.getpid()})\n"
@@ -102,6 +113,25 @@ def test_inside_a_job_it_does_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatc
 
 
 # ---------------------------------------------------------------- when there is nothing to do
+
+
+def test_what_only_the_past_knows_is_no_mistake(desk: Desk) -> None:
+    """Also a set that has nothing but a limit: another job may have been added, and was done meanwhile."""
+    put = partial(desk.homes.put, desk.spool, COMPLETED)
+    put("1", record("fit", now_ns=time.time_ns(), job_set="a", began_s=9, ended_s=2, node="n1", exit_code=0))
+    path = put(
+        "2", record("old", now_ns=time.time_ns(), job_set="b", began_s=9, ended_s=2, node="n1", exit_code=0)
+    )
+    entry = Entry("2", COMPLETED, None, path.name, 0)
+    moving = history.take(desk.spool, entry, "n1")
+    assert moving is not None
+    assert history.Journal(desk.spool, "n1").fold([moving], time.time(), 1e9) == 1
+    desk.rq("limit", "%limited", "3")
+    for words in ("1", "2", "fit", "old", "--set a", "--set b", "%a", "%b", "--set limited"):
+        options = cli.build_parser("worker").parse(words.split())
+        telling._require_known(options, person(os.environ))
+    with pytest.raises(NoSuchJob, match="no such set: %c"):
+        telling._require_known(cli.build_parser("worker").parse(["%a", "%c"]), person(os.environ))
 
 
 def test_without_anything_that_it_could_run_it_leaves(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,6 +172,12 @@ def test_on_a_drained_node_it_leaves_and_says_what_it_left(
         "rq: starts nothing: drained by ann: lunch\n"
         f"rq: {HERE} starts nothing: drained by ann: lunch; left: 1\nhint: rq resume ends a drain\n"
     )
+
+
+def test_what_ends_the_drain_of_an_administrator_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    result = Result(drained=Drain(ADMIN, "disk").says, left=(Left(("1",), "waits"),))
+    telling._tell_left("node7", result)
+    assert capsys.readouterr().err.endswith("hint: as root on node7: rq resume --admin\n")
 
 
 # ---------------------------------------------------------------- every line

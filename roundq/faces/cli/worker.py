@@ -9,7 +9,7 @@ import sys
 import time
 from typing import TextIO
 
-from roundq.actors import outcome, selection
+from roundq.actors import afterwards, outcome, selection
 from roundq.actors.worker import (
     Again,
     Begun,
@@ -22,12 +22,13 @@ from roundq.actors.worker import (
     Warned,
 )
 from roundq.faces.cli import SOME_FAILED, abandon, say
-from roundq.faces.cli.named import JOBS, title
+from roundq.faces.cli.named import JOBS, no_such_job, title
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, person
-from roundq.words import ranges, selectors
+from roundq.records import control
+from roundq.words import drains, match, ranges, selectors
 from roundq.words.errors import NoSuchJob, RoundqError, UsageError
-from roundq.words.groups import parse_set
+from roundq.words.groups import MARK, parse_set
 from roundq.words.intake import Intake, intake
 from roundq.words.quantities import format_age, visible
 from roundq.words.room import cores_text
@@ -76,6 +77,8 @@ def run(_verb: str, options: argparse.Namespace) -> int:
             "run it from a shell on the node",
         )
     taken = _intake(options, asker)
+    if not options.stay:
+        _require_known(options, asker)
     with _Screen() as screen:
         result = worker.run(asker.spool, os.environ, taken, screen.tell, stays=options.stay)
         screen.sum_up(asker.node, result)
@@ -103,6 +106,24 @@ def _intake(options: argparse.Namespace, asker: Person) -> Intake:
             raise NoSuchJob(f"no such job: {shown(found.unknown[0])}", "rq q --mine lists your jobs")
         ids = [row.id for row in found.rows]
     return intake(options.jobs, of_set=options.set, cores=options.cpus, ids=ids)
+
+
+def _require_known(options: argparse.Namespace, asker: Person) -> None:
+    """Raises NoSuchJob for a set, an id or a name that nothing tells of: it is misspelled, and the work that
+    was meant would be left undone without a word."""
+    words = [word for word in options.jobs if not match.is_meant(word)]
+    if options.set is not None:
+        words.append(f"{MARK}{options.set}")
+    now_ns = time.time_ns()
+    # Without words it would be all jobs.
+    found = selection.select(asker.spool, words, now_ns=now_ns, ended=False, read=False) if words else None
+    if found is None or found.undecided:
+        return
+    limited = control.limited(asker.spool)
+    for word in found.unknown:
+        past = afterwards.ended(asker.spool, wanted=afterwards.wanted([word], (), now_ns))
+        if word not in limited and next(past, None) is None:
+            raise no_such_job(word)
 
 
 class _Screen:
@@ -179,7 +200,9 @@ def _tell_left(node: str, result: Result) -> None:
         say(f"leaves{_go_on(result.running)}", "rq wait waits for them; rq daemon looks after them")
     if result.drained is not None and result.left:
         ids = [job_id for left in result.left for job_id in left.ids]
-        say(f"{node} starts nothing: {result.drained}; left: {ranges.brief(ids)}", "rq resume ends a drain")
+        by_admin = result.drained.startswith(f"drained by {drains.ADMIN}")
+        hint = f"as root on {node}: rq resume --admin" if by_admin else "rq resume ends a drain"
+        say(f"{node} starts nothing: {result.drained}; left: {ranges.brief(ids)}", hint)
         return
     for left in result.left:
         say(f"left: {ranges.brief(left.ids)}: {left.says}")
