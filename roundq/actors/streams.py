@@ -98,7 +98,8 @@ def _open_among_strangers(path: str, flags: int, owners: tuple[int, ...]) -> int
     """Opens a file in a directory to which everybody may write, such as /tmp, if it is of these owners.
 
     A stranger who knows the name may have put a link there that leads to a file of mine, or a file that he
-    reads. Kernels refuse that if they are told to (proc(5), protected_symlinks, protected_regular).
+    reads. Kernels refuse that if they are told to (proc(5), protected_symlinks, protected_hardlinks,
+    protected_regular).
     """
     try:
         of_link = os.lstat(path)
@@ -111,9 +112,16 @@ def _open_among_strangers(path: str, flags: int, owners: tuple[int, ...]) -> int
         if error.errno == errno.ELOOP and not follows:
             raise PermissionError(errno.EACCES, "it is a symbolic link of somebody else", path) from None
         raise
-    if not follows and os.fstat(descriptor).st_uid not in owners:
+    status = os.fstat(descriptor)
+    wrong = ""
+    if not follows and status.st_uid not in owners:
+        wrong = "it belongs to somebody else"
+    elif not follows and stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+        # Who made a hard link cannot be told.
+        wrong = "it has another name, and somebody else may have linked it there"
+    if wrong:
         os.close(descriptor)
-        raise PermissionError(errno.EACCES, "it belongs to somebody else", path)
+        raise PermissionError(errno.EACCES, wrong, path)
     return descriptor
 
 

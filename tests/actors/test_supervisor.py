@@ -19,7 +19,7 @@ from roundq.actors.attempt import SHUTDOWN_S, Attempt, Terms
 from roundq.actors.ending import classified
 from roundq.actors.homewatch import HomeWatch
 from roundq.actors.leases import Leases
-from roundq.actors.streams import Streams
+from roundq.actors.streams import Streams, open_streams
 from roundq.records import environments
 from roundq.records import spool as spools
 from roundq.records.signals import Asked
@@ -118,6 +118,30 @@ def test_an_output_that_cannot_be_opened_fails_with_that_reason(home: SpoolHome,
     home.run(job)
 
     assert ended(home, job) == (FAILED, "no output", None, None)
+
+
+@pytest.mark.parametrize("mode", [0o1777, 0o755])
+def test_output_goes_into_no_file_that_was_linked_among_strangers(mode: int, tmp_path: Path) -> None:
+    """Where the kernel lets everybody link files of others (protected_hardlinks), that may be one's own."""
+    precious, place = tmp_path / "precious", tmp_path / "tmp"
+    precious.write_text("precious")
+    place.mkdir()
+    os.link(precious, place / "out")
+    place.chmod(mode)
+    job = Job(("true",), directory=str(place), output="out", error="errors")
+    if mode == 0o755:
+        open_streams(job, "17").close()
+        return
+    with pytest.raises(PermissionError, match="another name"):
+        open_streams(job, "17")
+    # A symbolic link of mine leads where I want it to.
+    (place / "out").unlink()
+    (place / "out").symlink_to(precious)
+    os.link(precious, tmp_path / "copy")
+    streams = open_streams(job, "17")
+    streams.say("more")
+    streams.close()
+    assert precious.read_text() == "preciousmore\n"
 
 
 def test_a_damaged_environment_fails_with_that_reason(home: SpoolHome) -> None:
