@@ -53,7 +53,7 @@ from roundq.words.facts import (
 from roundq.words.play import Play
 from roundq.words.preemption import Requeue
 from roundq.words.quantities import visible
-from roundq.words.sentences import Lacks, StartsOnThreads, TakenWhole, Why
+from roundq.words.sentences import Lacks, StartsOnThreads, TakenWhole, Turn, TurnToScavenge, Why
 from roundq.words.table import Kinds
 
 __all__ = [
@@ -224,14 +224,14 @@ class Decision:
     @property
     def ahead(self) -> frozenset[str]:
         """The users who could start a job now, and for whose turns alone one of mine waits."""
-        mine, plan = self._pass.mine, self._pass.first_table.plan
-        needs = [
-            self._pass.kinds[shape].need
-            for shape in self._firsts
-            if not shape.scavenge and not self._is_full(shape)
-        ]
-        waits = any(mine.fits(need) and not plan.fits(need) for need in needs)
-        return frozenset(turn.user for turn in self._pass.planned) if waits else frozenset()
+        run = self._pass
+        found: set[str] = set()
+        for why in self._waits.values():
+            if isinstance(why, Turn):
+                found.update(turn.user for turn in run.planned)
+            elif isinstance(why, TurnToScavenge) and run.makes_way_for is None:
+                found.update(turn.user for turn in (*run.planned, *run.before_scavenging))
+        return frozenset(found)
 
     def _is_full(self, shape: Shape) -> bool:
         return play.full_group(shape, self._snapshot, self._pass) is not None

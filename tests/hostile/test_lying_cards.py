@@ -212,6 +212,17 @@ def test_who_claims_turns_and_takes_none_is_passed_over(home: SpoolHome, eve: Ev
     home.wait_for(job)
 
 
+def test_what_scavenges_waits_no_longer_for_a_turn_that_is_never_taken(
+    home: SpoolHome, eve: Eve, night: Night
+) -> None:
+    job = home.shell("true", scavenge=True)
+    asks = {"heads": [eve.head(CORES)], "waiting": 10**6}
+    night.plays(turns.TURN_S - 5, **asks)
+    assert night.waits(job)
+    night.plays(20, **asks)
+    home.wait_for(job)
+
+
 def test_who_wastes_turns_again_is_passed_over_for_longer(home: SpoolHome, eve: Eve, night: Night) -> None:
     """What a card can delay for nothing is a smaller and smaller part of the time."""
     asks = {"heads": [eve.head(CORES)], "waiting": 10**6}

@@ -270,11 +270,29 @@ def test_nobody_gives_up_more_time_than_the_other_has_waited() -> None:
     assert given_up(replace(old, holdings=one)) == ["2"]
 
 
+def test_who_has_a_turn_before_what_scavenges_is_one_who_could_take_it() -> None:
+    """Else nobody would see that a turn is never taken, and what scavenges would wait for ever."""
+    mine = Want("4", 1, 0, 1, scavenge=True)
+    empty = replace(SCAVENGED, holdings=(), wants=(mine,))
+    wide = replace(empty, neighbours=(replace(BOB, head=Want("7", 8, 0, 20)),))
+    assert decide(wide).reason("4") == "waits: bob's job 7 goes before what scavenges here"
+    assert decide(wide).ahead == {"bob"}
+    # So much runs of his elsewhere that no node is kept for him.
+    there = replace(wide, holdings=(scavenging("2"),), running_cores={"bob": 8})
+    assert decide(there).reason("4") == "waits: bob's job 7 goes before what scavenges here"
+    # Bob cannot start it before that has given way.
+    assert decide(there).ahead == frozenset()
+    # Nobody waits for a turn whose own limits do not allow it to start.
+    assert decide(replace(wide, cores_limit=0)).ahead == frozenset()
+    assert decide(replace(empty, neighbours=(BOB,))).ahead == frozenset()
+
+
 def test_scavengers_take_turns_among_themselves() -> None:
     mine = Want("4", 1, 0, 1, scavenge=True)
     bob = Neighbour("bob", Want("7", 1, 0, 20, scavenge=True))
     snapshot = replace(FULL, holdings=(scavenging("2", 7),), wants=(mine,), neighbours=(bob,))
     assert decide(snapshot).reason("4") == "waits: bob's job 7 goes before what scavenges here"
+    assert decide(snapshot).ahead == {"bob"}
     assert decide(
         replace(snapshot, me="bob", wants=(Want("7", 1, 0, 20, scavenge=True),), neighbours=())
     ).starts
