@@ -144,13 +144,14 @@ class JobDir:
         self._disk.append(f"{self.path}/{DIARIES}/{diary}", line, sync=sync)
 
     def diaries(self) -> list[Diary]:
-        """All diaries that can be read, listed afresh."""
+        """All diaries, listed afresh. What is no diary is left out; one that cannot be read now may tell who
+        has a job, and so is an error."""
         directory = f"{self.path}/{DIARIES}"
         found = {}
         for file in self._disk.names(directory):
             try:
                 content = self._disk.read(f"{directory}/{file}", most=_DIARY_BYTES_MAX)
-            except (OSError, RecordError):
+            except (FileNotFoundError, RecordError):
                 continue
             known = self._read.get(file)
             found[file] = known if known and known[0] == content else (content, words.parse(file, content))

@@ -69,6 +69,13 @@ class Disk:
         self.listed: list[str] = []
         #: Names that a listing of waiting jobs has although they are gone.
         self.ghosts: list[str] = []
+        #: What the next diaries answer that are read.
+        self.unreadable: list[OSError] = []
+
+    def read(self, path: str, *, most: int) -> bytes:
+        if self.unreadable:
+            raise self.unreadable.pop(0)
+        return files.read(path, most=most)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(files, name)
@@ -526,6 +533,62 @@ def test_defect_10_a_claim_that_another_of_the_id_made_first_is_not_ours(
     monkeypatch.setattr(files, "_rename_new", later)
     assert worker().next_and_lock() is None
     assert disk.listed
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ETIMEDOUT])
+def test_a_diary_that_cannot_be_read_now_is_not_passed_over(
+    number: int, jobs: Path, worker: Callable[..., DirJobs], disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker, of the same id, has just taken the job: that it cannot be seen for a moment gives nobody
+    the job a second time."""
+    add(jobs, "1.txt")
+    twin = DirJobs(jobs)
+    real = files._rename_new
+
+    def later(source: str, target: str) -> None:
+        monkeypatch.setattr(files, "_rename_new", real)
+        assert twin.next_and_lock() is not None
+        disk.unreadable = [OSError(number, os.strerror(number)) for _ in range(3)]
+        real(source, target)
+
+    monkeypatch.setattr(files, "_rename_new", later)
+    assert worker().next_and_lock() is None
+    assert len(disk.unreadable) < 3
+    assert where(jobs) == {"01_running": ["w1.1.txt"]}
+
+
+def test_a_diary_that_can_never_be_read_is_named(
+    jobs: Path, worker: Callable[..., DirJobs], disk: Disk
+) -> None:
+    """It may be of who has a job: so none is taken, and nothing is lost."""
+    add(jobs, "1.txt")
+    twin = DirJobs(jobs)
+    assert twin.next_and_lock() is not None
+    (diary,) = os.listdir(jobs / ".workers")
+    path = f"{jobs}/.workers/{diary}"
+    disk.unreadable = [PermissionError(errno.EACCES, "Permission denied", path) for _ in range(1000)]
+    with pytest.raises(
+        DirJobsError, match=r"cannot look for what was left in .*: Permission denied"
+    ) as caught:
+        worker(worker_sync=True).next_and_lock()
+    assert caught.value.hint == f"{path} tells which job a worker has: if that worker is dead, remove it"
+
+
+def test_a_job_has_ended_though_nobody_can_look_whether_it_was_run_twice(
+    jobs: Path, worker: Callable[..., DirJobs], disk: Disk
+) -> None:
+    """The next call looks again."""
+    add(jobs, "1.txt", "2.txt")
+    dj = worker(worker_sync=True)
+    job = dj.next_and_lock()
+    assert job is not None
+    disk.unreadable = [OSError(errno.EIO, "Input/output error") for _ in range(1000)]
+    job.done()
+    assert where(jobs) == {"00_waiting": ["2.txt"], "02_done": ["1.txt"]}
+    with pytest.raises(DirJobsError, match="cannot read the diaries in"):
+        dj.next_and_lock()
+    disk.unreadable = []
+    assert taken(dj) == "2.txt"
 
 
 def test_defect_10_a_claim_is_never_replaced(

@@ -6,6 +6,7 @@ roundq(3), DIRJOBS, has the protocol. Here is when it is looked, waited and told
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -290,9 +291,9 @@ class DirJobs:
             # An old list, or a further job of the same name: after the first.
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
         self._diary.claims(name)
-        if self._is_synced:
-            self._diary.look_at_runs(name, self._sync_s)
         try:
+            if self._is_synced:
+                self._diary.look_at_runs(name, self._sync_s)
             is_mine = self._dir.claim(Claim(self.wid, name), lambda: self._diary.is_alone(name))
         except OSError:
             self._diary.lost(name)
@@ -383,7 +384,9 @@ class DirJobs:
             # The file tells it as well.
             _log.debug("the end of %s was not noted: %s", visible(claim.name), error)
         if self._is_synced:
-            self._look_for_doubles()
+            # The job has ended, whether that can be looked at now or by the next call.
+            with contextlib.suppress(DirJobsError):
+                self._look_for_doubles()
         if file is None:
             raise DirJobsError(
                 f"{visible(self._dir.running(claim))} is not there any more: somebody else has moved it",
@@ -429,10 +432,10 @@ def _double_run(one: Run, other: Run) -> DoubleRun:
 
 def double_runs(jobsdir: str | os.PathLike[str]) -> list[DoubleRun]:
     """What the diaries of all workers show to have been run twice, those of workers that have ended included,
-    for a day at least. Raises DirJobsError if they cannot be listed."""
+    for a day at least. Raises DirJobsError if they cannot be read."""
     path = os.path.abspath(os.fspath(jobsdir))
     try:
         diaries = JobDir(path).diaries()
     except OSError as error:
-        raise DirJobsError(f"cannot read the diaries in {visible(path)}: {error.strerror}") from error
+        raise refused("read the diaries", path, error) from error
     return [_double_run(one, other) for one, other in words.double(diaries)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import time
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import TypeVar
 
 from roundq.records.jobdir import Disk
 from roundq.words.errors import DirJobsError
-from roundq.words.jobdir import DONE, FAILED, RUNNING, WAITING, Author
+from roundq.words.jobdir import DIARIES, DONE, FAILED, RUNNING, WAITING, Author
 from roundq.words.quantities import visible
 from roundq.world import files, procs
 from roundq.world.node import Node
@@ -59,4 +60,6 @@ def refused(doing: str, jobsdir: str, error: OSError) -> DirJobsError:
     hint = None
     if error.errno == errno.EXDEV:
         hint = f"{WAITING}, {RUNNING}, {DONE} and {FAILED} must be on one file system: files are never copied"
+    elif isinstance(error.filename, str) and os.path.basename(os.path.dirname(error.filename)) == DIARIES:
+        hint = f"{visible(error.filename)} tells which job a worker has: if that worker is dead, remove it"
     return DirJobsError(f"cannot {visible(doing)} in {visible(jobsdir)}: {error.strerror or error}", hint)

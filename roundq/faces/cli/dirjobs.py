@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 import errno
 import fnmatch
+import functools
 import itertools
 import os
 import time
 from collections.abc import Sequence
 
-from roundq.faces.api.dirjobs import DirJobs, Job, double_runs
-from roundq.faces.api.means import Means, me, refused
+from roundq.faces.api.dirjobs import PATIENCE_S, DirJobs, Job, double_runs
+from roundq.faces.api.means import Means, me
 from roundq.faces.api.own_diary import is_free
 from roundq.faces.cli import SOME_FAILED, say
 from roundq.faces.cli.parser import Parser, shown
@@ -140,10 +141,13 @@ def _free_wid(directory: str) -> str:
     author = me()
     base = "".join(letter for letter in author.node if words.is_wid(letter)) or "w"
     wids = itertools.chain([base], (f"{base}x{number}" for number in itertools.count(2)))
-    try:
-        return next(wid for wid in wids if is_free(wid, os.path.abspath(directory), author))
-    except OSError as error:
-        raise refused("look for other workers", directory, error) from error
+    path = os.path.abspath(directory)
+
+    def is_unused(wid: str) -> bool:
+        doing, look = "look for other workers", functools.partial(is_free, wid, path, author)
+        return _Worker._means.firmly(doing, directory, look, PATIENCE_S)
+
+    return next(wid for wid in wids if is_unused(wid))
 
 
 class _Commands:
