@@ -158,7 +158,7 @@ class Changer:
         """Writes what `rerun` will write of these jobs, all synced at once, where that is quicker."""
         self._draft([row for row in rows if row.state in ENDED_STATES], lambda _, record: self._next(record))
 
-    def draft_edit(self, rows: Sequence[Row], edited: Callable[[str, Job], Job]) -> None:
+    def draft_edit(self, rows: Sequence[Row], edited: Callable[[str, Record], Job]) -> None:
         """Writes what `edit` will write of these jobs, all synced at once, where that is quicker."""
         self._draft(
             [row for row in rows if row.state in PENDING_STATES],
@@ -210,8 +210,8 @@ class Changer:
 
         return self._change(row, "retire", lambda one: one.state in UNWELL, settled)
 
-    def edit(self, row: Row, edited: Callable[[Job], Job]) -> Outcome:
-        """Changes what a job that has not begun asks for; `edited` makes the new job, and may refuse.
+    def edit(self, row: Row, edited: Callable[[Record], Job]) -> Outcome:
+        """Changes what a job that has not begun asks for; `edited` makes it of its record, and may refuse.
 
         On hold it stays on hold; otherwise it waits, or is held until it may start.
         """
@@ -219,8 +219,8 @@ class Changer:
         new = functools.partial(self._edited, edited)
         return self._change(row, "edit", lambda one: one.state in PENDING_STATES, new)
 
-    def _edited(self, edited: Callable[[Job], Job], record: Record) -> tuple[Record, str] | None:
-        job = edited(record.job)
+    def _edited(self, edited: Callable[[Record], Job], record: Record) -> tuple[Record, str] | None:
+        job = edited(record)
         if job == record.job:
             return None
         changed = replace(record, job=job)

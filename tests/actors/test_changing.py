@@ -15,7 +15,7 @@ from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words import record_format as formats
 from roundq.words.errors import JobRefused
-from roundq.words.job import NS, Job
+from roundq.words.job import NS, Job, Record
 from roundq.words.states import FAILED, WAITING
 from roundq.world.together import Together
 from tests.records.crowd import new_spool
@@ -72,13 +72,13 @@ def failed(spool: Spool) -> list[Row]:
     return rows(spool, FAILED)
 
 
-def wider(_: str, job: Job) -> Job:
-    return replace(job, cores=2)
+def wider(_: str, record: Record) -> Job:
+    return replace(record.job, cores=2)
 
 
 def edit_all(changer: Changer, some: list[Row]) -> None:
     for row in some:
-        assert changer.edit(row, lambda job: wider("", job)).state == WAITING
+        assert changer.edit(row, lambda record: wider("", record)).state == WAITING
 
 
 def is_together(spool: Spool) -> bool:
@@ -116,7 +116,7 @@ def test_what_changed_after_it_was_drafted_is_not_overwritten(spool: Spool, chan
     """Another command was faster: its change stays, and ours comes on top."""
     some = waiting(spool)
     changer.draft_edit(some, wider)
-    Changer(spool, "n2", NOW_NS).edit(some[3], lambda job: replace(job, priority=7))
+    Changer(spool, "n2", NOW_NS).edit(some[3], lambda record: replace(record.job, priority=7))
     edit_all(changer, some)
 
     found = {row.id: row.record.job for row in rows(spool, WAITING) if row.record}
@@ -135,15 +135,15 @@ def test_who_is_not_come_to_is_left_alone(spool: Spool, changer: Changer) -> Non
 
 
 def test_what_is_refused_is_refused_when_it_is_its_turn(spool: Spool, changer: Changer) -> None:
-    def refused(job_id: str, job: Job) -> Job:
+    def refused(job_id: str, record: Record) -> Job:
         if job_id == some[2].id:
             raise JobRefused("not this one")
-        return wider(job_id, job)
+        return wider(job_id, record)
 
     some = waiting(spool)
     changer.draft_edit(some, refused)
     with pytest.raises(JobRefused, match="not this one"):
-        changer.edit(some[2], lambda job: refused(some[2].id, job))
+        changer.edit(some[2], lambda record: refused(some[2].id, record))
     assert [row.id for row in rows(spool, WAITING)] == [row.id for row in some]
 
 

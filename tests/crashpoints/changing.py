@@ -13,7 +13,7 @@ from roundq.actors import held, queue
 from roundq.records import changes
 from roundq.records import spool as spools
 from roundq.words import record_format as formats
-from roundq.words.job import NS, Identity, Job
+from roundq.words.job import NS, Identity, Job, Record
 from roundq.words.states import CANCELED, FAILED, HELD, ZOMBIE
 from roundq.world import files, procs
 from tests.crashpoints import steps
@@ -115,8 +115,8 @@ def _release(stage: Stage, row: queue.Row) -> changer.Outcome:
 
 
 def _edit(**fields: Any) -> Callable[[Stage, queue.Row], changer.Outcome]:
-    def edited(job: Job) -> Job:
-        return replace(job, priority=7, **fields)
+    def edited(record: Record) -> Job:
+        return replace(record.job, priority=7, **fields)
 
     return lambda stage, row: _changer(stage).edit(row, edited)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,6 +118,62 @@ def test_an_output_that_was_named_by_hand_keeps_its_name(desk: Desk) -> None:
     assert desk.rq("edit", "1", "-J", "plot").out == 'edited 1 "plot": name "fit" -> "plot"\n'
 
 
+@pytest.mark.parametrize(
+    ("name", "output", "new", "expected"),
+    [
+        ("fit", "fit.out", "a%j", "a%%j.out"),
+        ("a%j", "a%%j.out", "fit", "fit.out"),
+        ("fit", "fit.%a.out", "b%", "b%%.%a.out"),
+        ("a%j", "a%j.out", "fit", "a%j.out"),
+    ],
+)
+def test_an_output_that_was_named_after_the_job_is_named_as_run_names_it(
+    desk: Desk, name: str, output: str, new: str, expected: str
+) -> None:
+    """What looks like a place to fill in is none there; a task's keeps its index."""
+    put(desk, WAITING, "1", name, output=output)
+    assert desk.rq("edit", "1", "-J", new).code == 0
+    assert (job(desk, "1").jobname, job(desk, "1").output) == (new, expected)
+
+
+def put_retry(desk: Desk, job_id: str, name: str, *, retried: int, **of: Any) -> None:
+    """A job that ran, failed, and waits for its next attempt."""
+    fields = {f"job_{field}": value for field, value in of.items()}
+    first = record(name, now_ns=time.time_ns(), began_s=9, ended_s=5, node="n1", exit_code=1, **fields)
+    later = replace(first.next_attempt(first.completed_ns, "exit"), retried=retried)
+    desk.homes.put(desk.spool, HELD, job_id, replace(later, not_before_ns=(time.time_ns() + 3600 * NS)))
+
+
+def test_a_job_that_has_run_keeps_its_output_where_the_earlier_attempts_wrote(desk: Desk) -> None:
+    put_retry(desk, "1", "fit", retried=1, output="fit.out")
+    assert desk.rq("edit", "1", "-J", "plot").out == 'edited 1 "plot": name "fit" -> "plot"\n'
+    assert job(desk, "1").output == "fit.out"
+    put_retry(desk, "2", "fit", retried=0, output="%x.log")
+    assert desk.rq("edit", "2", "-J", "plot") == Said(
+        1,
+        "",
+        'rq: cannot edit 2: its output "%x.log" is named after it, and earlier attempts wrote there\n'
+        "hint: leave out --job-name\n",
+    )
+    assert desk.rq("edit", "2", "-J", "fit", "-c", "2").code == 0
+
+
+def test_a_job_that_waits_for_its_retry_comes_after_no_other(desk: Desk) -> None:
+    """Nothing is confirmed that would not count."""
+    put(desk, WAITING, "1", "fit")
+    put_retry(desk, "2", "plot", retried=1, after=(Dependency("ok", "7"),))
+    assert desk.rq("edit", "2", "--after", "1") == Said(
+        1,
+        "",
+        "rq: cannot edit 2: it failed, and its retry waits for its time alone\n"
+        "hint: rq hold 2 keeps it until it is released\n",
+    )
+    assert desk.rq("edit", "2", "--after", "none").out == 'edited 2 "plot": after 7 -> none\n'
+    # What its user ran again waits for others again.
+    put_retry(desk, "3", "plot", retried=0)
+    assert desk.rq("edit", "3", "--after", "1").out == 'edited 3 "plot": after none -> 1\n'
+
+
 def test_several_jobs_are_told_by_what_changed(desk: Desk) -> None:
     put(desk, WAITING, "1", cores=1)
     put(desk, WAITING, "2", cores=1)
@@ -195,7 +252,17 @@ def test_retries_go_together(desk: Desk) -> None:
     assert desk.rq("edit", "1", "--backoff", "30s").err.startswith(
         "rq: option --backoff: there are no retries"
     )
-    assert desk.rq("edit", "1", "--retries", "none").out == 'edited 1 "fit": retries 3 -> 0\n'
+    for option, said in (("--backoff", "0:30 -> none"), ("--retry-on", "signal -> any failure")):
+        edited = desk.rq("edit", "1", option, "none")
+        assert edited.out == f'edited 1 "fit": {option[2:].replace("-", " ")} {said}\n'
+    assert (job(desk, "1").retry_on, job(desk, "1").backoff_s) == ((), 0.0)
+    said = "retries 3 -> 2, retry on any failure -> 9, backoff none -> 1:00"
+    edited = desk.rq("edit", "1", "--retries", "2", "--retry-on", "9", "--backoff", "1m")
+    assert edited.out == f'edited 1 "fit": {said}\n'
+    edited = desk.rq("edit", "1", "--retries", "3", "--backoff", "none")
+    assert edited.out == 'edited 1 "fit": retries 2 -> 3, backoff 1:00 -> none\n'
+    edited = desk.rq("edit", "1", "--retries", "none")
+    assert edited.out == 'edited 1 "fit": retries 3 -> 0, retry on 9 -> any failure\n'
     assert job(desk, "1").retry_on == ()
 
 

@@ -21,7 +21,7 @@ from roundq.actors.listing import Row
 from roundq.records import changes
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
-from roundq.words.job import Job
+from roundq.words.job import Job, Record
 from tests.simulation import calls
 
 if TYPE_CHECKING:
@@ -170,5 +170,5 @@ class Wishes:
 _MOVED = ("held", "waiting", "completed", "failed", "canceled", "zombie")
 
 
-def _edited(job: Job) -> Job:
-    return replace(job, priority=job.priority + STEP)
+def _edited(record: Record) -> Job:
+    return replace(record.job, priority=record.job.priority + STEP)

@@ -22,10 +22,11 @@ from roundq.faces.cli.holds import Work
 from roundq.faces.cli.named import JOBS, add_dry_run, chosen, require, would
 from roundq.faces.cli.parser import Parser, shown
 from roundq.faces.cli.person import Person, any_person
+from roundq.words import outputs
 from roundq.words.begins import begin_text
 from roundq.words.dependencies import after_text
 from roundq.words.errors import JobRefused, UsageError
-from roundq.words.job import Dependency, Job
+from roundq.words.job import Dependency, Job, Record
 from roundq.words.quantities import check_name, format_duration, format_memory, visible
 from roundq.words.ranges import array_of, is_number
 from roundq.words.states import ENDED_STATES, PENDING_STATES
@@ -115,9 +116,9 @@ def run(verb: str, options: argparse.Namespace) -> int:
     before: dict[str, Job] = {}
 
     def act(row: Row) -> Outcome:
-        def changed(job: Job) -> Job:
-            before[row.id] = job
-            return look.checked(job, edited(row.id, job))
+        def changed(record: Record) -> Job:
+            before[row.id] = record.job
+            return look.checked(record.job, edited(row.id, record))
 
         return changer.edit(row, changed)
 
@@ -187,8 +188,8 @@ class _Look:
 
 def _edited(
     options: argparse.Namespace, new_name: Any, asker: Person
-) -> tuple[Callable[[str, Job], Job], list[str]]:
-    """What makes the new job of an id and its old one, and sentences of warning.
+) -> tuple[Callable[[str, Record], Job], list[str]]:
+    """What makes the new job of an id and its record, and sentences of warning.
 
     Raises UsageError if nothing is to be changed, or for options that do not go together.
     """
@@ -208,12 +209,17 @@ def _edited(
     patient, warnings = _patience(given, asker)
     fields = _fields(given) | patient
 
-    def edited(job_id: str, job: Job) -> Job:
-        _check_order(job_id, fields.get("after", ()))
+    def edited(job_id: str, record: Record) -> Job:
+        job, after = record.job, fields.get("after", ())
+        _check_order(job_id, after)
+        if after and record.retried:
+            raise JobRefused(
+                f"cannot edit {job_id}: it failed, and its retry waits for its time alone",
+                f"rq hold {job_id} keeps it until it is released",
+            )
         new = replace(job, **fields)
-        if "job_name" in given and job.output == f"{job.jobname}.out" and job.jobname and new.jobname:
-            # It was named after the job.
-            new = replace(new, output=f"{new.jobname}.out")
+        if new.jobname != job.jobname:
+            new = replace(new, output=_renamed(job_id, record, new.jobname))
         if given.get("mem_limit"):
             if not new.memory_required:
                 raise UsageError("option --mem-limit: there is no memory to keep to", "give it with --mem")
@@ -223,6 +229,22 @@ def _edited(
         return new
 
     return edited, warnings
+
+
+def _renamed(job_id: str, record: Record, name: str) -> str:
+    """The output of a job that gets another name. Raises JobRefused if it must stay and cannot."""
+    job = record.job
+    if record.begun:
+        # What the earlier attempts wrote is looked for where the next one writes.
+        for output in (job.output, job.error or ""):
+            if "x" in outputs.places(output):
+                why = f"its output {shown(output)} is named after it, and earlier attempts wrote there"
+                raise JobRefused(f"cannot edit {job_id}: {why}", "leave out --job-name")
+    elif job.jobname and name:
+        for end in (".out", ".%a.out"):
+            if job.output == f"{outputs.escaped(job.jobname)}{end}":
+                return f"{outputs.escaped(name)}{end}"
+    return job.output
 
 
 def _patience(given: dict[str, Any], asker: Person) -> tuple[dict[str, Any], list[str]]:
@@ -245,8 +267,13 @@ def _patience(given: dict[str, Any], asker: Person) -> tuple[dict[str, Any], lis
         fields["begin_ns"] = 0
     if given.keys() & patience.OPTIONS.keys():
         fields |= {"after": (), "keep_held": False}
-    if "retries" in given and given["retries"] is None:
+    taken_back = {name for name in names & set(given) if given[name] is None}
+    if "retries" in taken_back:
         fields |= {"retries": 0, "retry_on": (), "backoff_s": 0.0}
+    if "retry_on" in taken_back:
+        fields["retry_on"] = ()
+    if "backoff" in taken_back:
+        fields["backoff_s"] = 0.0
     return fields | asked.fields, asked.warnings
 
 
@@ -355,4 +382,6 @@ _TELL: dict[str, Callable[[Job, int], str]] = {
     "begin": _start,
     "after": lambda job, _: visible(after_text(job.after)) or NONE,
     "retries": lambda job, _: str(job.retries),
+    "retry on": lambda job, _: visible(",".join(job.retry_on)) or "any failure",
+    "backoff": lambda job, _: format_duration(job.backoff_s) if job.backoff_s else NONE,
 }
