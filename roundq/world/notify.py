@@ -11,6 +11,7 @@ import contextlib
 import logging
 import logging.handlers
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from io import TextIOWrapper
@@ -37,8 +38,8 @@ class Notifier:
         except ImportError:
             raise ConfigError(
                 "systemd waits to be notified, but systemd-python is not installed",
-                "as the owner of this installation: pip install 'roundq[systemd]'"
-                " (it needs gcc, pkg-config and libsystemd-dev)",
+                f"as the owner of this installation: {shlex.quote(sys.executable)} -m pip install"
+                " systemd-python (it needs gcc, pkg-config and libsystemd-dev)",
             ) from None
         self._notify = daemon.notify
         usec, pid = environ.get("WATCHDOG_USEC", ""), environ.get("WATCHDOG_PID", "")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -131,7 +133,10 @@ def _are_large(values: Sequence[Any]) -> bool:
 
 
 def _missing(module: str, what: str) -> RoundqError:
-    return RoundqError(f"{what} needs {module}, which is not installed", "pip install 'roundq[table]'")
+    return RoundqError(
+        f"{what} needs {module}, which is not installed",
+        f"{shlex.quote(sys.executable)} -m pip install pandas pyarrow",
+    )
 
 
 _WRITERS: dict[str, Callable[[Sequence[Row]], bytes]] = {
