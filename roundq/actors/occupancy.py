@@ -20,8 +20,13 @@ from roundq.words.policy import Claim, Holding
 from roundq.words.states import CLAIMED, RUNNING
 from roundq.words.titles import Title
 from roundq.world import owners, procs, reading
-from roundq.world.named import Named
+from roundq.world.named import Bearers
+from roundq.world.node import hardware_threads
 from roundq.world.offspring import Offspring
+
+#: Supervisors of one user that count: so many, or `PER_THREAD` for each hardware thread. An honest one, with
+#: a core or thread for each, is far below, and whoever has more has taken the whole node with these.
+SUPERVISORS_MIN, PER_THREAD = 64, 4
 
 
 class Lodger(NamedTuple):
@@ -29,6 +34,30 @@ class Lodger(NamedTuple):
 
     user: str
     job: Occupant
+
+
+class Told(NamedTuple):
+    """A supervisor of another user, and what its title tells."""
+
+    process: Identity
+    uid: int
+    title: Title
+
+
+class Supervisors:
+    """The supervisors of others on this node, as the process table tells; whatever they say is bounded."""
+
+    def __init__(self) -> None:
+        self._threads = hardware_threads()
+        self._bearers = Bearers(titles.SUPERVISOR, max(SUPERVISORS_MIN, PER_THREAD * self._threads))
+
+    def look(self, but: int, now_s: float) -> list[Told]:
+        """Those now, without those of the user `but`; `now_s` is monotonic. Only here titles are read."""
+        return [
+            Told(one.process, one.uid, title)
+            for one in self._bearers.look(but, now_s)
+            if (title := titles.parse(one.title, self._threads)) is not None
+        ]
 
 
 def on_card(card: Card, uid: int, daemon_lives: bool) -> list[Lodger]:
@@ -55,7 +84,7 @@ def others_here(
     me: str,
     node: str,
     seen: Iterable[Seen] = (),
-    supervisors: Iterable[Named] = (),
+    supervisors: Iterable[Told] = (),
 ) -> list[Lodger]:
     """Everybody else's jobs on this node, read now. For the check after a claim, which must not be late.
 
@@ -95,31 +124,30 @@ def others_here(
     return found + by_process(unseen, {spool.uid: spool.user for spool in others}, me)
 
 
-def by_process(supervisors: Iterable[Named], users: Mapping[int, str], me: str) -> list[Lodger]:
+def by_process(supervisors: Iterable[Told], users: Mapping[int, str], me: str) -> list[Lodger]:
     """The jobs of these supervisors, as their titles tell; whoever invents one takes room as its own user.
 
     `users` are the names by which users are known; nobody else bears one of them, or mine.
     """
     found = []
     taken = {me, *users.values()}
-    for one in supervisors:
-        if (title := titles.parse(one.title)) is not None:
-            account = owners.account(one.uid)
-            user = users.get(one.uid) or (str(one.uid) if account in taken else account)
-            job = Occupant(
-                title.id,
-                RUNNING,
-                title.cores,
-                title.memory,
-                False,
-                0,
-                True,
-                process=one.process,
-                cpus=title.cpus,
-                gpus=title.gpus,
-                threads=title.threads,
-            )
-            found.append(Lodger(user, job))
+    for process, uid, title in supervisors:
+        account = owners.account(uid)
+        user = users.get(uid) or (str(uid) if account in taken else account)
+        job = Occupant(
+            title.id,
+            RUNNING,
+            title.cores,
+            title.memory,
+            False,
+            0,
+            True,
+            process=process,
+            cpus=title.cpus,
+            gpus=title.gpus,
+            threads=title.threads,
+        )
+        found.append(Lodger(user, job))
     return found
 
 

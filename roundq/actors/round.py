@@ -40,7 +40,7 @@ from roundq.records.control import Control
 from roundq.records.neighbours import Neighbourhood, Seen
 from roundq.records.shelf import Shelf
 from roundq.records.spool import Spool
-from roundq.words import policy, titles
+from roundq.words import policy
 from roundq.words.groups import groups_of, limits_of, throttle_of
 from roundq.words.intake import Intake
 from roundq.words.limits import Limit
@@ -59,7 +59,6 @@ from roundq.world.config import Config
 from roundq.world.drains import AdminDrain
 from roundq.world.gpus import Gpus
 from roundq.world.helpers import Helpers
-from roundq.world.named import Bearers, Named
 from roundq.world.node import Node
 
 #: How soon a claim that is neither kept nor given back is looked at again, and for how long.
@@ -104,7 +103,7 @@ class Round:
         self.herald = Herald(spool, self.name, log)
         self.clearing = Clearing(spool.path, log, os.environ)
         self.neighbourhood = Neighbourhood(self.name)
-        self.supervisors = Bearers(titles.SUPERVISOR)
+        self.supervisors = occupancy.Supervisors()
         self.turns = Turns()
         self.courtesy, self.groups = Courtesy(), Groups()
         self.gpus = Gpus(os.environ)
@@ -132,7 +131,7 @@ class Round:
         self._homes_s = 0.0
         self._tenants_s = -1e9
         self._bearers_s = -1e9
-        self._bearers: list[Named] = []
+        self._bearers: list[occupancy.Told] = []
         self._claim_again_s = -1e9
         self._left: tuple[int | None, int | None] = (None, None)
         self._emptied: tuple[tuple[str, int], ...] = ()

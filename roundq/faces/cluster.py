@@ -19,10 +19,10 @@ from roundq.records.cards import DRAINING, LEAVING, Card, Gpu, Occupant
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
 from roundq.words.errors import RecordError
+from roundq.words.job import Identity
 from roundq.words.quantities import ALL_CORES
 from roundq.words.states import CLAIMED, RUNNING, WAITING
 from roundq.world import procs
-from roundq.world.named import Named
 
 #: What `NodeFacts.state` may be.
 UP, DRAINS, SILENT, STOPPED = "up", "draining", "silent", "stopped"
@@ -121,7 +121,9 @@ class UserFacts:
 # ---------------------------------------------------------------- looking
 
 
-def look(of: Sequence[Spool], me: Spool, node: str, now_s: float, supervisors: Iterable[Named] = ()) -> Look:
+def look(
+    of: Sequence[Spool], me: Spool, node: str, now_s: float, supervisors: Iterable[occupancy.Told] = ()
+) -> Look:
     """The cards and occupants of these users as they are now, seen from `node`; `now_s` is monotonic.
 
     Of users without a card here what runs here is told by their `supervisors`.
@@ -138,18 +140,16 @@ def look(of: Sequence[Spool], me: Spool, node: str, now_s: float, supervisors: I
         waiting[spool] = _waiting(spool, own)
     told = {one.spool.uid for one in seen if one.card.node == node}
     unseen = [one for one in supervisors if one.uid not in told]
+    uids: dict[Identity | None, int] = {one.process: one.uid for one in unseen}
     for user, job in occupancy.by_process(unseen, {spool.uid: spool.user for spool in of}, me.user):
-        occupied.append(_occupancy(_of_process(user, job, unseen), node, job))
+        # In place of the spool of a user of whom nothing else is known.
+        spool = Spool("", user, uids[job.process], is_commons=True)
+        occupied.append(_occupancy(spool, node, job))
     return Look(me, node, tuple(seen), tuple(occupied), waiting)
 
 
 def _occupancy(spool: Spool, node: str, job: Occupant) -> Occupancy:
     return Occupancy(spool, node, job.cores, job.scavenge, job.threads, job.gpus)
-
-
-def _of_process(user: str, job: Occupant, among: Iterable[Named]) -> Spool:
-    """In place of the spool of a user of whom nothing else is known."""
-    return Spool("", user, next(one.uid for one in among if one.process == job.process), is_commons=True)
 
 
 def _occupied(spool: Spool, seen: Iterable[Seen], here: str) -> list[Occupancy]:

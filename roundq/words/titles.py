@@ -5,6 +5,7 @@ As in `rq: job 17, 4 cores, 16G, cpus 0-3, gpus 0 1`; roundqd(8) has it. No name
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from roundq.words.room import cores_text
 SUPERVISOR = "rq-supervisor"
 #: More than an honest title has, and more cores than any node.
 CHARS_MAX, CORES_MAX = 4096, 100_000
+#: More logical CPUs than Linux knows (NR_CPUS), and more parts than a title has.
+CPUS_MAX, _PARTS_MAX = 8192, 16
 _HEAD = re.compile(r"rq: job ([!-+\--~]{1,120}), ([0-9]{1,6}) cores?")
 _CPUS = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?( [0-9]{1,6}(-[0-9]{1,6})?)*")
 _THREADS = "threads"
@@ -44,10 +47,11 @@ def text(title: Title) -> str:
     return ", ".join(parts)
 
 
-def parse(said: str) -> Title | None:
+def parse(said: str, cpus_most: int = CPUS_MAX) -> Title | None:
     """What a title says, which somebody may have invented; None if it is none.
 
-    What is not known is left out.
+    What is not known is left out, and so are CPUs that are no ascending ranges, or more than the cores, or
+    than `cpus_most`: those that the node has.
     """
     head = _HEAD.match(said[:CHARS_MAX])
     if head is None or said[head.end() : head.end() + 1] not in ("", ","):
@@ -56,9 +60,9 @@ def parse(said: str) -> Title | None:
     if not title.cores:
         # Elsewhere it is all of a node; a supervisor knows how many that are.
         return None
-    for part in said[head.end() : CHARS_MAX].split(", ")[1:]:
+    for part in said[head.end() : CHARS_MAX].split(", ", _PARTS_MAX)[1:_PARTS_MAX]:
         if part.startswith("cpus ") and _CPUS.fullmatch(part[5:]):
-            title = title._replace(cpus=tuple(sorted(_numbers(part[5:]))))
+            title = title._replace(cpus=_numbers(part[5:], min(title.cores, cpus_most)))
         elif part.startswith("gpus "):
             title = title._replace(gpus=tuple(part[5:].split()))
         elif part == _THREADS:
@@ -90,9 +94,16 @@ def _ranges(numbers: Iterable[int]) -> str:
     return " ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in found)
 
 
-def _numbers(ranges: str) -> set[int]:
-    found: set[int] = set()
-    for one in ranges.split():
+def _numbers(said: str, most: int) -> tuple[int, ...]:
+    """The numbers of ascending ranges; none if there are more: that is known before one of them is made."""
+    ranges: list[range] = []
+    count, end = 0, 0
+    for one in said.split():
         first, _, last = one.partition("-")
-        found.update(range(int(first), min(int(last or first), CORES_MAX) + 1))
-    return found
+        numbers = range(int(first), int(last or first) + 1)
+        count += len(numbers)
+        if numbers.start < end or not numbers or count > most:
+            return ()
+        ranges.append(numbers)
+        end = numbers.stop
+    return tuple(itertools.chain.from_iterable(ranges))

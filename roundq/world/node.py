@@ -33,6 +33,11 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _NO_LIMIT_BYTES_MIN = 1 << 60
 
 
+def hardware_threads() -> int:
+    """Those of the machine, also where we may not run."""
+    return os.cpu_count() or 1
+
+
 class Node:
     """The facts of one node, read anew at each call.
 

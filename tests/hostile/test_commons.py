@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from roundq.actors import occupancy
+from roundq.actors.occupancy import Supervisors
 from roundq.actors.round import Round
 from roundq.records import cards, commons
 from roundq.records.cards import Card
@@ -24,10 +25,11 @@ from roundq.records.commons import Publisher
 from roundq.records.neighbours import Neighbourhood
 from roundq.records.spool import Spool
 from roundq.words import titles
+from roundq.words.job import Identity
 from roundq.words.states import WAITING
 from roundq.world import files, owners, procs
 from roundq.world.config import Config
-from roundq.world.named import Bearers
+from roundq.world.named import Bearers, Named
 from roundq.world.node import Node
 from tests.actors.spoolhome import NODE, SpoolHome
 from tests.cluster.wait import wait_until
@@ -400,7 +402,7 @@ def start() -> Iterator[Callable[[str], int]]:
 
 
 def by_processes(spools: list[Spool]) -> list[tuple[str, int]]:
-    found = Bearers(titles.SUPERVISOR).look(os.geteuid(), 0.0)
+    found = Supervisors().look(os.geteuid(), 0.0)
     lodgers = occupancy.others_here(spools, "ann", NODE, (), [one for one in found if one.uid in (EVE, BOB)])
     return sorted((lodger.user, lodger.job.cores) for lodger in lodgers)
 
@@ -430,7 +432,7 @@ def test_while_a_card_cannot_be_read_new_supervisors_count(
     start("rq: job 2, 2 cores")
     eve.card(eve.process(), jobs=[eve.job(1, old, cores=1)])
     last = Neighbourhood(NODE).look([eve.spool], 0.0)
-    found = [one for one in Bearers(titles.SUPERVISOR).look(os.geteuid(), 0.0) if one.uid == EVE]
+    found = [one for one in Supervisors().look(os.geteuid(), 0.0) if one.uid == EVE]
 
     def refuse(*_: object, **__: object) -> bytes:
         raise OSError(5, "Input/output error")
@@ -440,6 +442,32 @@ def test_while_a_card_cannot_be_read_new_supervisors_count(
 
     assert sorted(lodger.job.cores for lodger in lodgers) == [1, 2]
     assert {lodger.user for lodger in lodgers} == {"eve"}
+
+
+def test_titles_are_read_once_however_often_lodgers_are_counted(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In each look, that is: while claims are undecided everybody is counted again every few milliseconds."""
+    read: list[str] = []
+    parse = titles.parse
+
+    def watched(said: str, *most: int) -> titles.Title | None:
+        read.append(said)
+        return parse(said, *most)
+
+    bearers = [
+        Named(Identity("boot", pid, 1), EVE, f"rq: job {pid}, 1 core, cpus 0-99999") for pid in range(50)
+    ]
+    monkeypatch.setattr(titles, "parse", watched)
+    monkeypatch.setattr(Bearers, "look", lambda *_: bearers)
+    rounds = round_of(home, "")
+    counted = [rounds._lodgers() for _ in range(20)]
+
+    assert [len(lodgers) for lodgers in counted] == [50] * 20
+    assert not any(lodger.job.cpus for lodger in counted[0])
+    # It may have been a second since the first of them.
+    assert len(read) % 50 == 0
+    assert len(read) <= 500
 
 
 def test_whoever_invents_a_supervisor_has_its_cores_himself(

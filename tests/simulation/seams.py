@@ -21,7 +21,7 @@ from typing import Any
 
 import roundq.actors
 import roundq.records
-from roundq.actors import daemon, homewatch, preemption, supervisor, tenants
+from roundq.actors import daemon, homewatch, occupancy, preemption, supervisor, tenants
 from roundq.actors import round as rounds
 from roundq.words.allocation import Gpu, Unit
 from roundq.words.job import Identity
@@ -320,7 +320,7 @@ class _Notifier:
 class _Bearers:
     """Nobody has a home that others cannot read."""
 
-    def __init__(self, _name: str) -> None:
+    def __init__(self, _name: str, _most: int) -> None:
         pass
 
     def look(self, _but: int, _now_s: float) -> list[Any]:
@@ -391,7 +391,7 @@ def install() -> None:
         ("open_log", lambda *_, **__: _Log()),
     ):
         _put(daemon, name, standin)
-    _put(rounds, "Bearers", _Bearers)
+    _put(occupancy, "Bearers", _Bearers)
     _put(rounds, "Gpus", _Gpus)
     _put(rounds, "Clearing", _Clearing)
     # What a supervisor says where nobody may hear it.

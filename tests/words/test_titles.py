@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +16,7 @@ gpus = st.lists(st.from_regex("[0-9A-Za-z-]{1,40}", fullmatch=True), max_size=8)
 ids = st.from_regex("[0-9]{1,9}(_[0-9]{1,9})?|~[0-9a-f]{10}", fullmatch=True)
 
 
-@given(st.builds(Title, ids, st.integers(1, 1000), st.integers(0, 1 << 52), numbers, gpus,
+@given(st.builds(Title, ids, st.integers(40, 1000), st.integers(0, 1 << 52), numbers, gpus,
                  st.booleans()))  # fmt: skip
 def test_what_a_title_tells_is_understood(title: Title) -> None:
     """It fits in a line that `ps` shows, and comes back as it was."""
@@ -41,7 +43,8 @@ def test_any_title_is_a_title_or_none(said: str) -> None:
     if title is not None:
         assert 1 <= title.cores <= titles.CORES_MAX
         assert 0 <= title.memory <= 1 << 52
-        assert all(0 <= cpu <= titles.CORES_MAX for cpu in title.cpus)
+        assert len(title.cpus) <= min(title.cores, titles.CPUS_MAX)
+        assert sorted(set(title.cpus)) == list(title.cpus)
 
 
 @pytest.mark.parametrize(
@@ -73,9 +76,58 @@ def test_what_a_later_version_tells_is_left_out() -> None:
     assert titles.parse(said) == Title("1", 2, 1 << 30, (), ("1",))
 
 
-def test_ranges_of_any_size_take_no_time() -> None:
-    """A million processors are a few bytes in a title."""
-    title = titles.parse("rq: job 1, 1 core, cpus " + " ".join(["0-999999"] * 300))
+@pytest.mark.parametrize(
+    ("cores", "ranges"),
+    [
+        (1, "0-99999"),
+        (1, " ".join(["0-99999"] * 509)),
+        (99_999, "0-99998"),
+        (99_999, " ".join(["0-999999"] * 300)),
+        (300, " ".join(["0"] * 300)),
+        (4, "3-0"),
+        (4, "2 0"),
+        (4, "0-1 1-2"),
+        (4, "0-4"),
+    ],
+)
+def test_cpus_that_no_supervisor_has_are_never_counted_out(
+    cores: int, ranges: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million of them are a few bytes in a title; the cores count all the same."""
+    made: list[int] = []
 
-    assert title is not None
-    assert len(title.cpus) == titles.CORES_MAX + 1
+    class Chained:
+        """Sees how many numbers are made of ranges."""
+
+        @staticmethod
+        def from_iterable(of: list[range]) -> list[int]:
+            made.extend(map(len, of))
+            return []
+
+    monkeypatch.setattr(titles, "itertools", SimpleNamespace(chain=Chained))
+    title = titles.parse(f"rq: job 1, {cores} cores, cpus {ranges}")
+
+    assert title == Title("1", cores)
+    assert sum(made) == 0
+
+
+def test_no_more_cpus_count_than_the_node_has() -> None:
+    """Whoever calls a job large has no more of them."""
+    said = "rq: job 1, 8 cores, cpus 0-7"
+
+    assert titles.parse(said, 8) == Title("1", 8, cpus=tuple(range(8)))
+    assert titles.parse(said, 4) == Title("1", 8)
+
+
+def test_parts_without_end_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is in a title, a few of its parts are looked at."""
+    asked: list[str] = []
+
+    def watched(part: str, _unit: int) -> int:
+        asked.append(part)
+        return 1
+
+    monkeypatch.setattr(titles, "parse_memory", watched)
+    titles.parse("rq: job 1, 2 cores" + ", 1G" * 1000)
+
+    assert len(asked) < 20

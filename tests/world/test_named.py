@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from roundq.words.job import Identity
 from roundq.world import named, procs
 from roundq.world.named import Bearers
 from tests.cluster.wait import wait_until
@@ -140,3 +142,25 @@ def test_a_process_in_a_container_is_on_another_node(start: Start) -> None:
     finally:
         inside.kill()
         inside.communicate()
+
+
+def test_whoever_bears_it_a_thousand_times_is_asked_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has more than anybody honest hides nobody else, and those that are too many are not asked again."""
+    users = {1000 + number: EVE for number in range(500)} | {9000 + number: 40_004 for number in range(3)}
+    asked: list[int] = []
+
+    def bearer(pid: int) -> named.Named:
+        asked.append(pid)
+        return named.Named(Identity("boot", pid, 1), users[pid], "")
+
+    monkeypatch.setattr(procs, "of_others", lambda _: {pid: (pid, 1) for pid in users})
+    monkeypatch.setattr(procs, "name", lambda _: NAME.encode())
+    monkeypatch.setattr(procs, "real_uid", users.get)
+    monkeypatch.setattr(named, "_bearer", bearer)
+    bearers = Bearers(NAME, 8)
+    for now_s in (0.0, 1.0, 100.0):
+        asked.clear()
+        found = bearers.look(os.geteuid(), now_s)
+
+        assert Counter(one.uid for one in found) == {EVE: 8, 40_004: 3}
+        assert len(asked) == 11

@@ -27,6 +27,7 @@ from roundq.actors.listing import (
     ended_ns,
     listing,
 )
+from roundq.actors.occupancy import Supervisors
 from roundq.actors.reasons import nearest
 from roundq.faces import cluster
 from roundq.faces.cli.parser import Parser, shown
@@ -35,13 +36,11 @@ from roundq.records import commons, control, neighbours
 from roundq.records import spool as spools
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
-from roundq.words import titles
 from roundq.words.errors import RoundqError
 from roundq.words.job import NS, Record
 from roundq.words.states import ENDED_STATES, HELD, OWNED_STATES, RUNNING, WAITING
 from roundq.world import procs
 from roundq.world.accounts import groups_of
-from roundq.world.named import Bearers
 
 if TYPE_CHECKING:
     import argparse
@@ -286,7 +285,7 @@ def here_of(environ: Mapping[str, str]) -> Here:
 def cluster_of(here: Here) -> tuple[cluster.Look, Unseen]:
     """What cards tell, and what could not be seen."""
     now_s = time.monotonic()
-    supervisors = Bearers(titles.SUPERVISOR).look(here.me.uid, now_s)
+    supervisors = Supervisors().look(here.me.uid, now_s)
     # As daemons do: standings are by name.
     others = neighbours.told_apart((one for one in here.everybody if one != here.me), here.me.user)
     looked = cluster.look([here.me, *others], here.me, here.node, now_s, supervisors)
