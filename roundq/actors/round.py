@@ -548,7 +548,7 @@ class Round:
             trouble += [
                 f"{home} does not answer: what its user runs here counts as it was last seen"
                 for home in self.helpers.late()
-                if home != self.config.commons
+                if not commons.is_at(home, self.config.commons)
             ]
         return Card(
             user=self.spool.user,

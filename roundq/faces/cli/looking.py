@@ -309,7 +309,7 @@ def _trouble_of_commons(here: Here) -> str | None:
 
 def _late(here: Here) -> list[str]:
     late = submission.helpers().late()
-    return [os.path.basename(home) for home in late if home != here.commons]
+    return [os.path.basename(home) for home in late if not commons.is_at(home, here.commons)]
 
 
 def spools_of(here: Here, user: str | None, is_mine: bool) -> list[Spool]:
