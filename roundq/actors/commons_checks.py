@@ -36,7 +36,7 @@ def commons(patient: Patient) -> list[Finding]:
         owner = None if trouble else files.status(directory).uid
     if trouble is not None:
         remedy = "see whether its file server is up"
-        if directory not in helpers.late():
+        if not any(records.is_at(home, directory) for home in helpers.late()):
             remedy = "as root: rq doctor --fix"
             if patient.fixes:
                 remedy = f"only root can mend it, where {os.path.dirname(directory)} lets him: see roundqd(8)"

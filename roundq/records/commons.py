@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 #: Names in the commons that are looked at; some users have one, a hostile one may make a million.
 NAMES_MAX = 200_000
+#: ... and for how long, in seconds: whose a directory is has to be asked for.
+NAMES_S = 1.0
 #: Directories of other names that one user may have to look through for his own.
 OWN_NAMES_MAX = 1_000_000
 #: A card of a node that has gone stays at least this long.
@@ -91,6 +93,11 @@ def way_of(directory: str, helpers: Helpers | None, within: int | None = None) -
     return replace(DIRECT, within=within) if helpers is None else helpers.way(directory, within)
 
 
+def is_at(home: str, directory: str) -> bool:
+    """Whether the home to which a way leads is this commons, or the names there."""
+    return bool(directory) and home.rstrip("/") == directory.rstrip("/")
+
+
 def at(directory: str, owned: owners.Owned, helpers: Helpers | None = None) -> Spool:
     """Where a user's cards are in the commons."""
     way = way_of(directory, helpers, owned.uid)
@@ -104,9 +111,15 @@ def everybody(
 
     Those who were `known` before stay while an error of the server hides them.
     """
-    way = way_of(directory, helpers)
+    mine = [spool for spool in known if os.path.dirname(spool.path) == directory and spool.is_commons]
+    names = [os.path.basename(spool.path) for spool in mine]
+    # By a way of its own: what is known is read and written while somebody makes this hang.
+    way, of_names = way_of(directory, helpers), way_of(f"{directory}/", helpers)
     status, found = reading.each(
-        [way.call("status", directory), way.call("owned", directory, most=NAMES_MAX)]
+        [
+            way.call("status", directory),
+            of_names.call("owned", directory, most=NAMES_MAX, first=names, most_s=NAMES_S),
+        ]
     )
     if isinstance(status, files.Status) and (why := wrong(directory, status.mode)):
         return [], why
@@ -114,8 +127,7 @@ def everybody(
         if isinstance(answer, (FileNotFoundError, NotADirectoryError, PermissionError)):
             return [], f"the commons {directory} cannot be read: {answer.strerror}"
         if isinstance(answer, OSError):
-            stay = [spool for spool in known if os.path.dirname(spool.path) == directory and spool.is_commons]
-            return stay, f"the commons {directory} cannot be read: {answer.strerror}"
+            return mine, f"the commons {directory} cannot be read: {answer.strerror}"
     return [at(directory, owned, helpers) for owned in found], None
 
 
@@ -147,24 +159,29 @@ def newest_own(of: Iterable[Spool], uid: int) -> dict[str, int]:
 # ---------------------------------------------------------------- publishing
 
 
-def publish_card(directory: str, *, node: str, text: str) -> str:
-    """Puts my card of a node into the commons, in one step; the path of my directory there.
+def publish_card(directory: str, *, node: str, text: str, own: str = "") -> str:
+    """Puts my card of a node into the commons, in one step; the path of my directory there, which was `own`.
 
     Raises RecordError if the commons is not as it must be, OSError or RecordError if it cannot be written.
     """
     if why := wrong(directory, os.stat(directory).st_mode):
         raise RecordError(why)
-    spool = Spool(_own_directory(directory), "", os.geteuid(), is_commons=True)
+    spool = Spool(_own_directory(directory, own), "", os.geteuid(), is_commons=True)
     temporary = spools.temporary_of(spool, node, text.encode(), sync=False)
     files.replace(temporary, f"{spool.path}/{node}")
     return spool.path
 
 
-def _own_directory(directory: str) -> str:
-    """My directory in the commons, made if need be: UID, or UID.RANDOM if somebody else took that name."""
+def _own_directory(directory: str, before: str = "") -> str:
+    """My directory in the commons, made if need be: UID, or UID.RANDOM if somebody else took that name.
+
+    The one that it was `before` need not be looked for.
+    """
     uid = os.geteuid()
     plain = f"{directory}/{uid}"
     own = _usable(plain, uid)
+    if own is None and before and os.path.dirname(before) == directory:
+        own = _usable(before, uid)
     if own is None:
         # One of mine that was made before goes on, also when the name is free again.
         others = [
@@ -254,7 +271,8 @@ class Publisher:
             return
         directory, card, shows_names = self._left
         text = cards.dump(public(card, shows_names=shows_names)).decode()
-        answer = self._do("publish_card", directory, directory, node=self.node, text=text)
+        before = self._own or ""
+        answer = self._do("publish_card", directory, directory, node=self.node, text=text, own=before)
         if isinstance(answer, OSError):
             self.trouble = f"the commons {directory} cannot be written: {answer.strerror}"
         elif isinstance(answer, RecordError):

@@ -13,6 +13,8 @@ import itertools
 import os
 import re
 import stat
+import time
+from collections.abc import Collection
 from typing import NamedTuple
 
 from roundq.world import mounts
@@ -58,30 +60,45 @@ def not_his_own(status: os.stat_result, owner: int) -> str:
     return "others may write to it" if status.st_mode & 0o022 else ""
 
 
-def owned(directory: str, *, most: int) -> list[Owned]:
+def owned(
+    directory: str, *, most: int, first: Collection[str] = (), most_s: float = float("inf")
+) -> list[Owned]:
     """Of the users whose directory UID or UID.WORD is in this directory: that directory, one of each user.
 
     Names that are somebody else's, or no directory, or to which others may write, are left out, and so is
-    what has been mounted there. At most so many names are looked at. Raises OSError.
+    what has been mounted there. At most so many names are looked at, for so many seconds: those in `first`,
+    and then the others, from one by chance on, so that several looks find them all. Raises OSError.
     """
-
+    end_s = _clock() + most_s
     mounted = _mounted_below(directory)
+    with os.scandir(directory) as listed:
+        entries = [
+            entry
+            for entry in itertools.islice(listed, most)
+            if _UID.fullmatch(entry.name.partition(".")[0]) and entry.name not in mounted
+        ]
+    begin = int.from_bytes(os.urandom(4), "big") % max(1, len(entries))
+    before = set(first)
     found: dict[int, str] = {}
-    with os.scandir(directory) as entries:
-        for entry in itertools.islice(entries, most):
-            number = entry.name.partition(".")[0]
-            if not _UID.fullmatch(number) or entry.name in mounted:
-                continue
-            uid = int(number)
-            # The shorter name goes first: the other one was made while that was somebody else's.
-            if uid in found and _order(entry.name) > _order(found[uid]):
-                continue
-            with contextlib.suppress(OSError):
-                # The type costs nothing, and whoever makes very many names makes files.
-                if entry.is_dir(follow_symlinks=False):
-                    if not not_his_own(entry.stat(follow_symlinks=False), uid):
-                        found[uid] = entry.name
+    for entry in itertools.chain(
+        (entry for entry in entries if entry.name in before), entries[begin:], entries[:begin]
+    ):
+        uid = int(entry.name.partition(".")[0])
+        # The shorter name goes first: the other one was made while that was somebody else's.
+        if uid in found and _order(entry.name) >= _order(found[uid]):
+            continue
+        with contextlib.suppress(OSError):
+            # The type costs nothing, as a rule; to ask whose it is is a way to the server.
+            if entry.is_dir(follow_symlinks=False):
+                if not not_his_own(entry.stat(follow_symlinks=False), uid):
+                    found[uid] = entry.name
+        if _clock() > end_s:
+            break
     return [Owned(name, uid, account(uid)) for uid, name in sorted(found.items())]
+
+
+def _clock() -> float:
+    return time.monotonic()
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import time
 from collections.abc import Iterator
@@ -18,7 +19,8 @@ from roundq.records.commons import Publisher
 from roundq.records.neighbours import SILENT_S, Neighbourhood
 from roundq.words.job import NS
 from roundq.words.policy import Shape, Verdict, Want
-from roundq.world import owners, procs, reading
+from roundq.world import files, owners, procs, reading
+from roundq.world import helpers as helping
 from roundq.world.helpers import Helpers
 from roundq.world.watch import Watcher
 from tests.records.crowd import new_spool
@@ -309,6 +311,78 @@ def test_very_many_names_are_looked_at_up_to_a_bound(common: str) -> None:
     assert len(mine(common)) == 1
 
     assert owners.owned(common, most=10) in ([], [owners.Owned(str(ME), ME, owners.account(ME))])
+
+
+class Stats:
+    """A clock by which each look at an entry of a directory takes a second, as on a server far away."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 0.0
+        judge = owners.not_his_own
+
+        def judged(status: os.stat_result, owner: int) -> str:
+            self.now_s += 1.0
+            return judge(status, owner)
+
+        monkeypatch.setattr(owners, "not_his_own", judged)
+        monkeypatch.setattr(owners, "_clock", lambda: self.now_s)
+
+
+def test_directories_of_users_that_nobody_has_delay_by_no_more_than_their_time(
+    common: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has to be asked for, and one user can make very many: known users first, the others bit by bit."""
+    for number in range(300):
+        Path(common, f"{3_000_000_000 + number}.x").mkdir()
+    publish(common, card_of())
+    stats = Stats(monkeypatch)
+
+    (found,) = owners.owned(common, most=1000, first=[str(ME)], most_s=10.0)
+    assert found.uid == ME
+    assert stats.now_s < 20.0
+    for _ in range(10_000):
+        if owners.owned(common, most=1000, most_s=10.0):
+            break
+    else:
+        pytest.fail("never found")
+    assert [one.uid for one in owners.owned(common, most=1000, most_s=1e9)] == [ME]
+
+
+def test_reading_and_publishing_does_not_wait_for_names(
+    common: str, helpers: Helpers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever makes it long to list the commons keeps nobody's cards from those who know each other."""
+    publish(common, card_of())
+    known, _ = commons.everybody(common)
+
+    def hang(*_: object, **__: object) -> list[owners.Owned]:
+        signal.pause()
+        return []
+
+    monkeypatch.setattr(owners, "owned", hang)
+    monkeypatch.setattr(helping, "PATIENCE_S", 0.5)
+    assert commons.everybody(common, known, helpers)[0] == known
+    assert commons.is_at(next(iter(helpers.late())), common)
+
+    publisher = Publisher(NODE, helpers)
+    publisher.publish(common, card_of(beat=8), shows_names=False)
+    assert publisher.trouble is None
+    of = commons.at(common, owners.Owned(str(ME), ME, "ann"), helpers)
+    assert [card.beat for card in cards.read_all(of)] == [8]
+
+
+def test_my_directory_is_not_looked_for_anew_while_it_is_good(
+    common: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where somebody else has my name, that would be to list all names for each card."""
+    Path(common, str(ME)).touch()
+    publisher = publish(common, card_of())
+    monkeypatch.setattr(files, "listing", lambda *_, **__: pytest.fail("listed"))
+
+    publisher.publish(common, card_of(beat=9), shows_names=False)
+    assert publisher.trouble is None
+    monkeypatch.undo()
+    assert [card.beat for card in mine(common)] == [9]
 
 
 # ---------------------------------------------------------------- reading
