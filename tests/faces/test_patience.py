@@ -325,6 +325,25 @@ def test_without_a_name_the_command_is_the_name(desk: Desk) -> None:
     assert desk.rq("run", "--unique", "echo", "2").code == 0
 
 
+@pytest.mark.parametrize("tasks", [["--array", "0-9"], ["--param", "x=1,2"], ["--each", "words"]])
+def test_an_array_needs_a_name_of_its_own_to_be_the_only_one(desk: Desk, tasks: list[str]) -> None:
+    """No task has the command that was typed as its name."""
+    (desk.directory / "words").write_text("a\nb\n")
+    place = "{index}" if "--array" in tasks else "{x}" if "--param" in tasks else "{}"
+    assert desk.rq("run", "--unique", *tasks, "echo", place) == Said(
+        2,
+        "",
+        "rq: option --unique: the array has no name, and its tasks have commands of their own\n"
+        "hint: give it one with --job-name\n",
+    )
+    assert states(desk) == {}
+    assert desk.rq("run", "--unique", "-J", "fit", *tasks, "echo", place).code == 0
+    assert desk.rq("run", "--unique", "-J", "fit", *tasks, "echo", place).code == 1
+    assert len({job_id.partition("_")[0] for job_id in states(desk)}) == 1
+    # Tasks that are alike have one.
+    assert [desk.rq("run", "--unique", "--array", "0-1", "true").code for _ in range(2)] == [0, 1]
+
+
 # ---------------------------------------------------------------- what is wrong
 
 WRONG = [

@@ -48,6 +48,14 @@ def asked(options: argparse.Namespace, asker: Person, parts: Sequence[Sequence[T
     Raises UsageError, NoSuchJob or JobRefused.
     """
     now_ns = time.time_ns()
+    if options.unique and not options.job_name:
+        # The command is the name, if all have the one that was typed.
+        typed = tuple(options.command)
+        if any(tuple(task.command) != typed for part in parts for task in part):
+            raise UsageError(
+                "option --unique: the array has no name, and its tasks have commands of their own",
+                "give it one with --job-name",
+            )
     words = _words(options)
     fields: dict[str, Any] = _retries(options)
     warnings = []
