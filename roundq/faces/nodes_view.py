@@ -109,8 +109,10 @@ def node_rows(nodes: Sequence[NodeFacts], *, ascii_only: bool = False) -> list[R
             Line(f"{node.name}: {user} has a worker, which takes {takes}") for user, takes in node.workers
         ]
         if node.is_live and node.threads_used:
-            jobs = "threads are" if node.threads_used > 1 else "thread is"
-            rows.append(Line(f"{node.name}: {node.threads_used} of {node.threads} spare {jobs} in use"))
+            threads = "thread" if node.threads == 1 else "threads"
+            verb = "is" if node.threads_used == 1 else "are"
+            used = f"{node.threads_used} of {node.threads} spare {threads} {verb} in use"
+            rows.append(Line(f"{node.name}: {used}"))
         if node.is_live and node.used > node.cores:
             rows.append(
                 Line(f"{node.name} is overbooked: {node.used} of {node.cores} cores are promised", "red")

@@ -129,8 +129,12 @@ def _few(lines: Mapping[str, Sequence[float]]) -> dict[str, Sequence[float]]:
     ordered = sorted(lines.items(), key=lambda pair: -sum(pair[1]))
     if len(ordered) <= GROUPS_MOST + 1:
         return dict(ordered)
-    rest = [sum(values) for values in zip(*(line for _, line in ordered[GROUPS_MOST:]), strict=True)]
-    return {**dict(ordered[:GROUPS_MOST]), OTHERS: rest}
+    shown = dict(ordered[:GROUPS_MOST])
+    others = [line for _, line in ordered[GROUPS_MOST:]]
+    if OTHERS in shown:
+        # A job may have any name.
+        others.append(shown.pop(OTHERS))
+    return {**shown, OTHERS: [sum(values) for values in zip(*others, strict=True)]}
 
 
 def _marks(about: About) -> list[tuple[float, str]]:
@@ -158,7 +162,7 @@ def _failures(total: Figures) -> str:
     rows = [Bar(reason, count, None, f"{count:,}") for reason, count in common[:BARS_MOST]]
     if rest := sum(count for _, count in common[BARS_MOST:]):
         rows.append(Bar("others", rest, None, f"{rest:,}"))
-    sentence = f"{_count(total.failed, 'job')} of {total.jobs:,}, most of them: {common[0][0]}."
+    sentence = f"{_count(total.failed, 'job')} of {total.jobs:,}, most often: {common[0][0]}."
     return f"<p>{safe(sentence)}</p>" + charts.bars(
         rows, title="Failed jobs by reason", sentence=sentence, kind="bad"
     )

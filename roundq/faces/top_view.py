@@ -302,7 +302,7 @@ def _typed(model: Model, key: str) -> str | None:
 
 
 def _open(model: Model, what: str, lines: Sequence[str], of: tuple[str, str] | None = None) -> None:
-    model.page, model.page_title, model.page_top, model.page_of = tuple(lines), what, 0, of
+    model.page, model.page_title, model.page_top, model.page_of = _readable(lines), what, 0, of
     model.is_at_end = False
 
 
@@ -315,7 +315,12 @@ def open_text(model: Model, what: str, lines: Sequence[str], of: tuple[str, str]
 def renew_text(model: Model, lines: Sequence[str]) -> None:
     """The same text, longer by now."""
     if model.page is not None:
-        model.page = tuple(lines)
+        model.page = _readable(lines)
+
+
+def _readable(lines: Sequence[str]) -> tuple[str, ...]:
+    """With what tabs stand for: they are text, and no sign that has to be made visible."""
+    return tuple(line.expandtabs() for line in lines)
 
 
 def _read_on(model: Model, key: str) -> str | None:
@@ -407,18 +412,20 @@ def _lists(model: Model, snapshot: Snapshot, columns: int, room: int, dots: str)
 def _table(
     table: tuple[Sequence[Column], Sequence[tables.Row]], columns: int, most: int, dots: str
 ) -> list[Painted]:
-    """A table in at most so many lines; its last row, the total, is kept."""
+    """A table in at most so many lines; its last row, the total, is kept, and then the notes below it."""
     titles, rows = table
     if not rows:
         return []
     lines = tables.lay_out(titles, rows, columns, dots)
-    if len(lines) <= most:
-        return lines
-    more = len(lines) - most + 1
+    # Notes may take more than a line.
+    count = 1 + sum(not isinstance(row, tables.Line) for row in rows)
+    if count <= most:
+        return lines[:most]
+    more = count - most + 1
     return [
         *lines[: most - 2],
         [Cell(tables.shorten(f"{dots} {more} more", columns, dots), "dim")],
-        lines[-1],
+        lines[count - 1],
     ]
 
 
@@ -434,7 +441,7 @@ def _jobs(model: Model, snapshot: Snapshot, columns: int, room: int, dots: str) 
         return [[Cell(tables.shorten(text, columns, dots), "dim")]]
     titles = queue_view.columns_of(snapshot.facts, is_wordy=False, is_whole=False)
     begin = model.top // SPAN * SPAN
-    near = model.items[begin : begin + 2 * SPAN]
+    near = model.items[begin : max(begin + 2 * SPAN, model.top + model.lines)]
     is_ascii = dots == "..."
     rows = [queue_view.line_of(item, snapshot.facts, titles, ascii_only=is_ascii) for item in near]
     laid = tables.lay_out(titles, rows, columns, dots)

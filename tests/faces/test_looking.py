@@ -389,6 +389,10 @@ def test_what_has_spare_threads_overbooks_no_node() -> None:
     assert (node.used, node.cores, node.threads_used, node.threads, node.jobs) == (4, 4, 2, 4, 2)
     lines = [row.text for row in nodes_view.node_rows([node]) if isinstance(row, tables.Line)]
     assert lines == ["node1: 2 of 4 spare threads are in use"]
+    (line,) = [
+        row for row in nodes_view.node_rows([replace(node, threads_used=1)]) if isinstance(row, tables.Line)
+    ]
+    assert line.text == "node1: 1 of 4 spare threads is in use"
 
 
 def heads(submitted_ns: int, **of: Any) -> dict[str, Any]:

@@ -214,6 +214,20 @@ def test_no_name_is_more_than_text(name: str, by: str) -> None:
         assert name in shown
 
 
+def test_jobs_may_have_the_name_of_what_is_summed_up() -> None:
+    """The chart of cores loses none of them."""
+    found = set()
+    for name in ("big", "all others"):
+        jobs = [
+            Ended("1", "ann", COMPLETED, of(f"job{n}", ran_s=100, cores=1, exit_code=0)) for n in range(20)
+        ]
+        jobs.append(Ended("2", "ann", COMPLETED, of(name, ran_s=3000, cores=64, exit_code=0)))
+        now_ns = time.time_ns()
+        made = page(sums.report(jobs, "name", str), About("ann", now_ns - 9000 * NS, now_ns, now_ns, "1"))
+        found.update(re.findall(r"on average ([\d.]+) cores", made))
+    assert len(found) == 1
+
+
 @quick
 @given(
     st.lists(

@@ -66,6 +66,31 @@ def test_a_screen_has_nodes_users_and_jobs() -> None:
     assert shown[-1] == top_view.KEYS
 
 
+def test_what_is_below_a_total_does_not_take_its_place() -> None:
+    """Notes on nodes are left out before it is; where there is room they are shown."""
+    titles, rows = NODES
+    note = tables.Line("n3 is overbooked: 9 of 8 cores are promised", "red")
+    of = snapshot(row("1"), nodes=(titles, [*rows, note, note]))
+    shown = texts(model(of), of)
+    assert "… 28 more" in shown
+    assert "TOTAL  1/240" in shown
+    assert note.text not in shown
+    of = snapshot(row("1"), nodes=(titles, [*rows[-2:], note, note]))
+    shown = texts(model(of), of)
+    assert shown[2:5] == ["n29    1/8", "TOTAL  1/240", note.text]
+
+
+def test_a_terminal_may_be_higher_than_anybody_scrolls() -> None:
+    """Every line of it has a job, wherever one is in the list."""
+    of = snapshot(*(row(str(number)) for number in range(1, 701)))
+    made = model(of)
+    texts(made, of, 80, 350)
+    for _ in range(2):
+        press(made, "page down", of)
+    press(made, "up", of)
+    assert sum(line.startswith("waiting") for line in texts(made, of, 80, 350)) == made.lines
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 200),
@@ -254,6 +279,15 @@ def test_a_text_is_read_and_left() -> None:
     press(made, "escape", MANY)
     assert press(made, "q", MANY) is None
     assert made.has_quit
+
+
+def test_a_tab_is_as_wide_as_on_any_terminal() -> None:
+    """In what a job writes, and goes on to write."""
+    made = model(MANY)
+    top_view.open_text(made, "output", ["a\tb"], (ANN.path, "1"))
+    assert "a       b" in texts(made, MANY)
+    top_view.renew_text(made, ["a\tb", "\tc"])
+    assert "        c" in texts(made, MANY)
 
 
 def test_what_a_stranger_wrote_paints_nothing() -> None:
