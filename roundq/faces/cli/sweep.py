@@ -4,6 +4,7 @@ they gave."""
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 import shlex
 import sys
@@ -58,7 +59,12 @@ def build_parser(verb: str) -> Parser:
     add("--force", action="store_true", help="run also what is done already")
     add("--status", action="store_true", help="only tell how far it is, and what failed")
     for action in _run_parser()._actions:
-        if action.dest in TAKEN:
+        if action.dest == "job_name":
+            # Output goes to the directories of the tasks, so a name is only a name.
+            of_array = copy.copy(action)
+            of_array.help = "name of the array (default: that of the class, or of its parameter sets)"
+            parser._add_action(of_array)
+        elif action.dest in TAKEN:
             parser._add_action(action)
     return parser
 
