@@ -36,6 +36,8 @@ class Asked:
         self.freshness = files.Freshness(spool.directory("requests"))
         #: The tokens of the pings that are there.
         self.pongs: tuple[str, ...] = ()
+        #: The ids of jobs of mine, on any node, that are to stand still, or do.
+        self.still: frozenset[str] = frozenset()
         #: The jobs of mine, on any node, that are asked to give way, and since when that is known here.
         self._give_way_s: dict[tuple[str, str], float] = {}
         #: When the user last called a node lost; at the start nobody knows.
@@ -50,6 +52,7 @@ class Asked:
         try:
             self._look_at_pings(now_s, has_card)
             asked = spools.requests(self.spool)
+            self.still = frozenset(job_id for job_id, verbs in asked.items() if verbs & {"pause", "paused"})
             self._give_way_s = {
                 each: self._give_way_s.get(each, now_s)
                 for job_id, verbs in asked.items()

@@ -214,10 +214,27 @@ def resident(job: Occupant, table: Offspring) -> int | None:
     return table.rss(job.process) if table.has(job.process) else None
 
 
-def holding(lodger: Lodger, table: Offspring, now_ns: int, *, unattended: bool = False) -> Holding:
+def ran_s(job: Occupant, now_ns: int) -> float:
+    """For how many seconds a job has run by its node's clock; 0 if it has not begun."""
+    return max(0.0, (now_ns - job.since_ns) / NS) if job.since_ns else 0.0
+
+
+def left_s(job: Occupant, age_s: float, grace_s: float) -> float | None:
+    """In how many seconds a job is over at the latest, its grace included; None if that is not known.
+
+    What ought to be over tells nothing of its end.
+    """
+    if job.limit_s is None or age_s >= job.limit_s + grace_s:
+        return None
+    return job.limit_s + grace_s - age_s
+
+
+def holding(
+    lodger: Lodger, table: Offspring, now_ns: int, *, unattended: bool = False, grace_s: float = 0.0
+) -> Holding:
     """A job here as the decision sees it; `now_ns` is this node's clock, by which it began."""
     job = lodger.job
-    age_s = max(0.0, (now_ns - job.since_ns) / NS) if job.since_ns else 0.0
+    age_s = ran_s(job, now_ns)
     return Holding(
         lodger.user,
         job.id,
@@ -226,7 +243,7 @@ def holding(lodger: Lodger, table: Offspring, now_ns: int, *, unattended: bool =
         job.exclusive,
         gpus=len(job.gpus),
         licenses=job.licenses,
-        left_s=None if job.limit_s is None else max(0.0, job.limit_s - age_s),
+        left_s=left_s(job, age_s, grace_s),
         age_s=age_s,
         restartable=job.restartable,
         scavenge=job.scavenge,

@@ -28,6 +28,7 @@ from roundq.actors.herald import Herald
 from roundq.actors.leases import Leases
 from roundq.actors.maxfails import MaxFails
 from roundq.actors.mending import Mending
+from roundq.actors.pauses import Pauses
 from roundq.actors.survey import Scene
 from roundq.actors.sweeping import Sweeping
 from roundq.actors.tenants import Tenant, Tenants
@@ -112,6 +113,7 @@ class Round:
         self.held = HeldList(spool, self.name, log, self.held_shelf)
         self.max_fails = MaxFails(spool, self.name, log, self.held.targets)
         self.asked = Asked(spool, self.name, self.tenants, self.waiting, self.held)
+        self.pauses = Pauses(spool, self.name)
         self.homes: list[Spool] = [spool]
         self.seen: list[Seen] = []
         self.decision: Decision | None = None
@@ -176,6 +178,7 @@ class Round:
         self.waiting.look(now_s, self.config.poll_max_s)
         self._look_at_fails(now_s)
         self.asked.look(now_s, self.config.settle_s, has_card=self.card is not None)
+        self.pauses.look(self.tenants, self.asked.still, now_s, time.time_ns())
         again_s = self._again_s(now_s)
         self.decision = None
         # Who starts nothing more may stand in the way of others all the same.

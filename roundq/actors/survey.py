@@ -136,7 +136,9 @@ def holdings(scene: Scene, *, is_memory_asked_for: bool) -> tuple[Holding, ...]:
     acting = {one.card.user for one in scene.others() if one.card.node == scene.node and _acts(one)}
     acting.add(scene.me)
     return tuple(
-        occupancy.holding(lodger, table, now_ns, unattended=lodger.user not in acting)
+        occupancy.holding(
+            lodger, table, now_ns, unattended=lodger.user not in acting, grace_s=scene.config.grace_s
+        )
         for lodger in scene.lodgers
     )
 
@@ -248,7 +250,7 @@ def offers(scene: Scene) -> list[Offer]:
             frozenset(scene.facts.features),
             licenses_here(scene.config.node_licenses, pool),
             sum(1 for gpu in scene.facts.gpus if not gpu.busy) - _gpus(there.get(scene.node, [])),
-            _ends(there.get(scene.node, []), scene.cores),
+            _ends(there.get(scene.node, []), scene.cores, scene.config.grace_s),
         )
     ]
     for one in scene.others():
@@ -266,7 +268,7 @@ def offers(scene: Scene) -> list[Offer]:
                     frozenset(card.features),
                     licenses_here(dict(card.licenses), pool),
                     sum(1 for gpu in card.gpus if not gpu.busy) - _gpus(jobs),
-                    _ends(jobs, card.capacity),
+                    _ends(jobs, card.capacity, scene.config.grace_s),
                 )
             )
     return found
@@ -280,10 +282,10 @@ def _occupants(scene: Scene) -> dict[str, list[tuple[Occupant, float]]]:
             # The card is as old as its silence, and both times on it are of one clock.
             written_ns = one.card.written_ns + round(one.silent_s * NS)
             found.setdefault(one.card.node, []).extend(
-                (job, max(0.0, (written_ns - job.since_ns) / NS)) for job in one.card.jobs
+                (job, occupancy.ran_s(job, written_ns)) for job in one.card.jobs
             )
     now_ns = time.time_ns()
-    found[scene.node] = [(job, max(0.0, (now_ns - job.since_ns) / NS)) for _, job in scene.lodgers]
+    found[scene.node] = [(job, occupancy.ran_s(job, now_ns)) for _, job in scene.lodgers]
     return found
 
 
@@ -291,10 +293,10 @@ def _gpus(jobs: Iterable[tuple[Occupant, float]]) -> int:
     return sum(len(job.gpus) for job, _ in jobs)
 
 
-def _ends(jobs: Iterable[tuple[Occupant, float]], cores: int) -> tuple[End, ...]:
+def _ends(jobs: Iterable[tuple[Occupant, float]], cores: int, grace_s: float) -> tuple[End, ...]:
     return tuple(
         End(
-            None if job.limit_s is None else max(0.0, job.limit_s - ran_s),
+            occupancy.left_s(job, ran_s, grace_s),
             cores if job.exclusive else job.cores,
             len(job.gpus),
         )
@@ -576,6 +578,7 @@ def snapshot(
         jobs_running=running_jobs(scene),
         may_requeue=may_requeue,
         is_giving_way=is_giving_way,
+        grace_s=scene.config.grace_s,
         cores_running=_my_cores(scene),
         yielding=yielding(scene),
         groups=limits,

@@ -48,7 +48,8 @@ class Tenant:
     is how far it is looked who else has it, where a rename may have two winners; `goes_back`
     why it is withdrawn once nobody else has it, `obstacle` what hides whether anybody has.
     `earlier` is the supervisor of an attempt that was called lost, and still lives here.
-    `gives_way` says to whom it was asked to give way, None if it was not.
+    `gives_way` says to whom it was asked to give way, None if it was not. `paused_s` is for how long it stood
+    still at the most, None while it does.
     """
 
     entry: Entry
@@ -62,6 +63,7 @@ class Tenant:
     obstacle: str | None = None
     earlier: Identity | None = None
     gives_way: str | None = None
+    paused_s: float | None = 0.0
 
     @property
     def is_ready(self) -> bool:
@@ -98,13 +100,17 @@ class Tenant:
             self.record.cpus,
             self.record.gpus,
             job.licenses,
-            job.time_limit_s,
+            self._limit_s(),
             job.restartable,
             job.scavenge,
             self.record.threads,
             self.is_preempting,
             groups_of(job),
         )
+
+    def _limit_s(self) -> float | None:
+        limit_s = self.record.job.time_limit_s
+        return None if limit_s is None or self.paused_s is None else limit_s + self.paused_s
 
     def grant(self, given: Grant) -> None:
         """Names other CPUs and GPUs for it, before it is born."""

@@ -62,8 +62,9 @@ class Occupant:
     node has it too. `process` is its supervisor once it has one.
 
     `cpus` are the logical CPUs that it is pinned to, `gpus` the ids of its GPUs, `licenses` sorted names with
-    counts, `limit_s` its time limit. One on `threads` has hardware threads that other jobs' cores left over;
-    one that is `leaving` was asked to give way. `groups` are its set and its array, see `words/groups`.
+    counts, `limit_s` its time limit and for how long it was paused, None while it is. One on `threads` has
+    hardware threads that other jobs' cores left over; one that is `leaving` was asked to give way. `groups`
+    are its set and its array, see `words/groups`.
     """
 
     id: str

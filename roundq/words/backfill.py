@@ -23,7 +23,7 @@ KEPT_MAX, KEPT_OF = 4, 4
 
 
 class Stay(NamedTuple):
-    """A job that is on the node: what it takes, and in how many seconds its time limit ends it (None: none).
+    """A job that is on the node: what it takes, and in how many seconds it is over (None: not known).
 
     `used` are the bytes that it uses beside those that its need still promises: its end gives both back.
     `most` are the bytes that may be in use by it although nothing was promised; None if that is not known.
@@ -98,17 +98,18 @@ class Reservation(NamedTuple):
         return self._replace(spare=self.spare.less(need, on_threads))
 
 
-def reserve(user: str, want: Want, empty: Room, stays: Sequence[Stay]) -> Reservation:
-    """Keeps the node for a job that does not fit beside `stays`."""
+def reserve(user: str, want: Want, empty: Room, stays: Sequence[Stay], grace_s: float = 0.0) -> Reservation:
+    """Keeps the node for a job that does not fit beside `stays`, whose ends are told with this grace."""
     need = want.shape.need
-    soon_s = fits_in_s(need, empty, stays, 0.0)
+    # What fills in may need its grace, too.
+    soon_s = max(0.0, (fits_in_s(need, empty, stays, 0.0) or 0.0) - grace_s)
     late_s = fits_in_s(need, empty, stays, None)
     if late_s is None:
         # Whatever ends next may be what it waits for. Of what it lacks it leaves nothing.
-        return Reservation(user, want, soon_s or 0.0, None, _leftover(room_with(empty, stays), need))
+        return Reservation(user, want, soon_s, None, _leftover(room_with(empty, stays), need))
     there = [stay for stay in stays if stay.left_s is None or stay.left_s > late_s]
     gone = [stay for stay in stays if stay.left_s is not None and stay.left_s <= late_s]
-    return Reservation(user, want, soon_s or 0.0, late_s, room_with(empty, there, gone).less(need))
+    return Reservation(user, want, soon_s, late_s, room_with(empty, there, gone).less(need))
 
 
 def could_fit(need: Need, empty: Room, stays: Sequence[Stay]) -> bool:

@@ -1,7 +1,7 @@
 """Pure: when a waiting job starts at the latest, where the time limits of what is ahead of it tell.
 
-An estimate is an upper bound or nothing. It holds if nobody comes who goes first, and while nothing
-else takes what the node has.
+An estimate is an upper bound or nothing. It holds if nobody comes who goes first, while no further job is
+paused, and while nothing else takes what the node has.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def _one_after_the_other_s(need: Need, wants: Sequence[Want], table: Table) -> d
             break
         found[want.id] = at_s = max(at_s, in_s)
         stays = [stay for stay in stays if stay.left_s is None or stay.left_s > at_s]
-        stays.append(Stay(need, None if want.limit_s is None else at_s + want.limit_s))
+        over_s = table.over_s(want.limit_s)
+        stays.append(Stay(need, None if over_s is None else at_s + over_s))
     return found
 
 
@@ -70,5 +71,5 @@ def _patient_s(want: Want, need: Need, passing: set[float | None], table: Table)
     if None in passing or None in left:
         return None
     until_s = max(0.0, table.patience_s - want.waited_s)
-    longest_s = max((limit_s for limit_s in passing if limit_s is not None), default=0.0)
+    longest_s = max((limit_s + table.grace_s for limit_s in passing if limit_s is not None), default=0.0)
     return max(until_s + longest_s, *(left_s for left_s in left if left_s is not None))

@@ -122,11 +122,11 @@ def want_of(job_id: str, job: Job, submitted_ns: int, groups: tuple[str, ...] = 
 class Holding:
     """A job, of anyone, that occupies this node: claimed or running.
 
-    `memory_unused` is what it was promised but does not use yet, in bytes. One
-    that is `exclusive`, or whose cores are not resolved (0), has the node alone. `left_s` is when its
-    time limit ends it at the latest, None if it has none; `age_s` since when it is here, in seconds.
-    One on `threads` takes hardware threads that other jobs' cores left over, no cores. `memory` is all that
-    it was promised, of which its end gives back what it uses. One that is `leaving` was asked to give way.
+    `memory_unused` is what it was promised but does not use yet, in bytes. One that is `exclusive`, or whose
+    cores are not resolved (0), has the node alone. `left_s` is when its time limit and its grace end it at
+    the latest, None if that is not known; `age_s` since when it is here, in seconds. One on `threads` takes
+    hardware threads that other jobs' cores left over, no cores. `memory` is all that it was promised, of
+    which its end gives back what it uses. One that is `leaving` was asked to give way.
     `resident` are the bytes that its end gives back at most, promised or not; None if that is not known.
     One is `unattended` if its owner has no daemon here that would ask it to give way.
     """
@@ -187,7 +187,8 @@ class Snapshot:
     `may_requeue`: I may ask for a requeue here, of what scavenges only if one of mine `is_giving_way`
     anywhere. `yielding` are the users who have a restartable job on some live node. `groups` are the limits
     of the groups of my `wants`. `here_limit` are the cores that a worker of mine fills on this node, None
-    where there is a daemon; `here_cores` those that all of my jobs have here.
+    where there is a daemon; `here_cores` those that all of my jobs have here. `grace_s` is for how long a job
+    goes on at most after its time limit.
     """
 
     node: str
@@ -223,6 +224,7 @@ class Snapshot:
     groups: Mapping[str, GroupLimit] = field(default_factory=dict)
     here_limit: int | None = None
     here_cores: int = 0
+    grace_s: float = 0.0
 
     @property
     def site(self) -> Site:

@@ -97,7 +97,9 @@ def play(snapshot: Snapshot, order: list[tuple[Want, Kind]], kinds: Kinds) -> Pl
         for neighbour in snapshot.neighbours
         if (player := table.neighbour_at(neighbour, snapshot, shares, kinds)) is not None
     ]
-    at = Table(snapshot.node, snapshot.cores, snapshot.patience_s, empty, plan, stays)
+    at = Table(
+        snapshot.node, snapshot.cores, snapshot.patience_s, empty, plan, stays, grace_s=snapshot.grace_s
+    )
     waiting = [player.again() for player in others]
     if snapshot.draining is None:
         waiting.insert(0, mine.again())

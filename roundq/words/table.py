@@ -131,7 +131,8 @@ class Player:
 class Table:
     """What the players play for.
 
-    `empty` is the node with nobody on it, `stays` who is there or expected, `plan` what is then left.
+    `empty` is the node with nobody on it, `stays` who is there or expected, `plan` what is then left;
+    `grace_s` for how long a job may go on after its time limit.
     """
 
     node: str
@@ -144,6 +145,7 @@ class Table:
     on_threads: bool = False
     #: A phase may ask for more.
     also: Callable[[Kind], bool] | None = None
+    grace_s: float = 0.0
 
     def admits(self, kind: Kind) -> bool:
         """Whether a job of the kind may start beside all that is there and expected."""
@@ -165,15 +167,19 @@ class Table:
             and could_fit(kind.need, self.empty, self.stays)
         )
 
+    def over_s(self, limit_s: float | None) -> float | None:
+        """When a job of this time limit that starts now is over at the latest, None if it has none."""
+        return None if limit_s is None else limit_s + self.grace_s
+
     def keep(self, user: str, want: Want) -> None:
         """Keeps the node for a job."""
-        self.kept = reserve(user, want, self.empty, self.stays)
+        self.kept = reserve(user, want, self.empty, self.stays, self.grace_s)
 
     def take(self, kind: Kind) -> None:
         """A job of the kind moves in."""
         need, limit_s = kind.need, kind.shape.limit_s
         self.plan = self.plan.less(need, self.on_threads)
-        self.stays.append(Stay(need, limit_s, self.on_threads))
+        self.stays.append(Stay(need, self.over_s(limit_s), self.on_threads))
         if self.kept is not None:
             self.kept = self.kept.less(need, limit_s, self.on_threads)
 

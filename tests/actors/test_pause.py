@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,15 @@ import pytest
 from roundq.actors import environ
 from roundq.actors.attempt import Attempt, Terms
 from roundq.actors.homewatch import HomeWatch
+from roundq.actors.pauses import Pauses
 from roundq.actors.stillness import Stillness
 from roundq.actors.streams import Streams
-from roundq.records import signals
+from roundq.actors.tenants import Tenant
+from roundq.records import cards, signals
 from roundq.records import spool as spools
+from roundq.records.cards import Card
 from roundq.records.spool import Entry
-from roundq.words.job import Job, Notice, Record
+from roundq.words.job import NS, Identity, Job, Notice, Record
 from roundq.words.states import CANCELED, COMPLETED, FAILED, RUNNING, WAITING
 from tests import delegation
 from tests.actors.spoolhome import NODE, SpoolHome
@@ -150,6 +154,37 @@ def test_a_time_limit_does_not_run_while_the_job_is_paused(home: SpoolHome) -> N
     assert life.still.stop(1520.0)
     life.still.go_on(1530.0)
     assert life._ends_s() == 1060.0 + 490.0 + 10.0
+
+
+def test_a_card_tells_no_time_limit_of_a_paused_job_and_then_a_later_one(home: SpoolHome) -> None:
+    """Later by all the time in which it may have stood still: between two looks, or without a daemon."""
+    mine, other = (Identity("boot", pid, 4) for pid in (17, 18))
+
+    def tenant(job_id: str, process: Identity, child: int | None = None) -> Tenant:
+        record = Record(Job(("true",), time_limit_s=60.0), started_ns=1000 * NS, process=process)
+        return Tenant(Entry(job_id, RUNNING, NODE, f"{job_id}@{NODE}.job", 1), record, child=child)
+
+    one, two = tenant("1", mine, child=17), tenant("2", other, child=18)
+    pauses = Pauses(home.spool, NODE)
+    told = []
+    for now_s, asked in ((10.0, ()), (15.0, ("1",)), (20.0, ("1",)), (25.0, ()), (30.0, ()), (31.0, ("1",))):
+        pauses.look([one, two], asked, now_s, 0)
+        told.append(one.occupant().limit_s)
+    assert told == [60.0, None, None, 75.0, 75.0, None]
+    assert two.occupant().limit_s == 60.0
+    pauses.look([one, two], (), 32.0, 0)
+    assert one.occupant().limit_s == 77.0
+
+    still = replace(tenant("3", Identity("boot", 19, 4)).occupant(), limit_s=None)
+    jobs = (one.occupant(), two.occupant(), still)
+    cards.publish(
+        home.spool, Card("ann", NODE, 1, 4, 4, 1, version="1", beat=1, jobs=jobs, written_ns=1100 * NS)
+    )
+    adopted = [tenant(job.id, job.process) for job in jobs if job.process is not None]
+    adopted.append(tenant("4", Identity("boot", 20, 4)))
+    Pauses(home.spool, NODE).look(adopted, (), 5.0, 1104 * NS)
+
+    assert [each.occupant().limit_s for each in adopted] == [81.0, 64.0, 60.0 + 104.0, 60.0 + 104.0]
 
 
 def test_a_paused_job_has_its_whole_time_limit(home: SpoolHome) -> None:

@@ -14,6 +14,7 @@ from roundq.actors.survey import STUCK_S, Facts, Scene, holdings, kept_before, t
 from roundq.records import cards
 from roundq.records.cards import Card, Occupant
 from roundq.records.neighbours import Seen
+from roundq.words.job import NS
 from roundq.words.limits import Limit
 from roundq.words.policy import Want
 from roundq.words.states import CLAIMED, RUNNING
@@ -55,6 +56,20 @@ def test_what_a_job_uses_is_known_also_if_nothing_was_promised() -> None:
     assert occupancy.resident(job, table_for(lodgers)) is None
     assert occupancy.resident(replace(job, process=None), seen) is None
     assert occupancy.resident(replace(job, process=None, state=CLAIMED), seen) == 0
+
+
+def test_a_job_has_its_grace_before_it_is_said_to_be_over() -> None:
+    """One that ought to be over may be so at any time, or never; what has not begun has all of its limit."""
+    job = Occupant("1", RUNNING, 1, 0, False, 0, True, since_ns=1000 * NS, limit_s=60.0)
+
+    def left_s(job: Occupant, after_s: int) -> float | None:
+        return occupancy.holding(
+            Lodger("bob", job), table_for([]), (1000 + after_s) * NS, grace_s=30.0
+        ).left_s
+
+    assert [left_s(job, after_s) for after_s in (0, 60, 89, 90, 4000)] == [90.0, 30.0, 1.0, None, None]
+    assert left_s(replace(job, since_ns=0), 4000) == 90.0
+    assert left_s(replace(job, limit_s=None), 0) is None
 
 
 def test_a_job_is_unattended_whose_owner_has_no_daemon_here_that_acts(tmp_path: Path) -> None:

@@ -73,24 +73,28 @@ some_job = st.tuples(st.integers(0, 4), st.none() | minutes, minutes)
     st.lists(some_job, min_size=1, max_size=6),
     st.booleans(),
     st.sampled_from([60.0, 600.0]),
+    st.sampled_from([0.0, 120.0]),
 )
 def test_no_job_starts_later_than_was_said_at_any_time(
     there: list[tuple[int, float | None, float]],
     jobs: list[tuple[int, float | None, float]],
     alike: bool,
     patience_s: float,
+    grace_s: float,
 ) -> None:
-    """However early anything ends, and whatever passes it meanwhile."""
+    """However early anything ends, whatever passes it meanwhile, and if all need their whole grace."""
     assume(any(cores for cores, _, _ in there))
-    lasts = {
-        str(i): really if limit is None else min(really, limit) for i, (_, limit, really) in enumerate(jobs)
-    }
+
+    def lasting_s(limit: float | None, really: float) -> float:
+        return really if limit is None or really < limit else limit + grace_s
+
+    lasts = {str(i): lasting_s(limit, really) for i, (_, limit, really) in enumerate(jobs)}
     waiting = [
         Want(str(i), jobs[0][0] if alike else cores, 0, i, limit_s=limit)
         for i, (cores, limit, _) in enumerate(jobs)
     ]
     running = [
-        (f"9{i}", cores, limit, really if limit is None else min(really, limit))
+        (f"9{i}", cores, None if limit is None else limit + grace_s, lasting_s(limit, really))
         for i, (cores, limit, really) in enumerate(there)
         if cores
     ]
@@ -112,13 +116,14 @@ def test_no_job_starts_later_than_was_said_at_any_time(
             ),
             wants=tuple(replace(each, waited_s=now_s) for each in waiting),
             patience_s=patience_s,
+            grace_s=grace_s,
         )
         decision = decide(snapshot)
         for each in waiting:
             in_s = decision.estimate(each.id)
             if each.id in decision.starts:
                 assert now_s <= promised.get(each.id, now_s)
-                limit = None if each.limit_s is None else now_s + each.limit_s
+                limit = None if each.limit_s is None else now_s + each.limit_s + grace_s
                 running.append((each.id, each.cores, limit, now_s + lasts[each.id]))
             elif in_s is not None:
                 promised[each.id] = min(promised.get(each.id, 1e9), now_s + in_s)
