@@ -47,6 +47,8 @@ class JobDir:
     def __init__(self, path: str, disk: Disk = files) -> None:
         self.path, self._disk = path, disk
         self._read: dict[str, tuple[bytes, Diary | None]] = {}
+        #: States and names to which claims may have been moved, though the answer was an error.
+        self._tried: dict[Claim, set[tuple[str, str]]] = {}
 
     def found(self) -> None:
         """Makes its directories, if they are not there."""
@@ -86,25 +88,52 @@ class JobDir:
 
     def claim(self, claim: Claim, is_alone: Callable[[], bool] = lambda: True) -> bool:
         """Takes a waiting job for a worker; whether it did. `is_alone` tells whether no other worker of its
-        id is known to try the same. Raises FileExistsError if there is such a claim."""
+        id is known to try the same. Raises FileExistsError if there is such a claim; after another OSError
+        `is_claimed` tells."""
+        self._tried.pop(claim, None)
         return self._disk.move_new(f"{self.path}/{WAITING}/{claim.name}", self.running(claim), is_alone)
+
+    def is_claimed(self, claim: Claim) -> bool:
+        """Whether this claim was made, after `claim` could not tell."""
+        return claim in self.claims() and claim.name not in self.waiting()
 
     def give_back(self, claim: Claim) -> bool:
         """Lets a claimed job wait again; whether the claim was there. Raises FileExistsError if one of its
         name waits."""
-        return self._disk.move_new(self.running(claim), f"{self.path}/{WAITING}/{claim.name}")
+        if self._has_tried(claim, WAITING) and claim not in self.claims():
+            # It waits, or another worker has it by now.
+            return True
+        return self._move(claim, WAITING, claim.name)
 
     def end(self, claim: Claim, state: str, at_s: int) -> str | None:
         """Moves a claimed job to those that are done or failed; the name that it has there, None if the claim
         is gone. One that failed is preceded by the time in Unix seconds, and so is one that is done if
         another of its name is; if that is taken, too, by the next second that is free."""
+        if (tried := self._has_tried(claim, state)) and claim not in self.claims():
+            for name in tried.intersection(self._disk.names(f"{self.path}/{state}")):
+                return name
         for name in _names(claim.name, state, at_s):
             try:
-                is_there = self._disk.move_new(self.running(claim), f"{self.path}/{state}/{name}")
+                is_there = self._move(claim, state, name)
             except FileExistsError:
                 continue
             return name if is_there else None
         raise AssertionError("there is always a next second")
+
+    def _has_tried(self, claim: Claim, state: str) -> set[str]:
+        """The names in a state that a claim may have after an error whose move happened all the same."""
+        return {name for where, name in self._tried.get(claim, ()) if where == state}
+
+    def _move(self, claim: Claim, state: str, name: str) -> bool:
+        try:
+            is_there = self._disk.move_new(self.running(claim), f"{self.path}/{state}/{name}")
+        except FileExistsError:
+            raise
+        except OSError:
+            self._tried.setdefault(claim, set()).add((state, name))
+            raise
+        self._tried.pop(claim, None)
+        return is_there
 
     def is_same(self, one: Claim, other: Claim) -> bool | None:
         """Whether two claims have the same content; None if that cannot be told."""

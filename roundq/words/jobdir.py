@@ -94,6 +94,11 @@ class Diary(NamedTuple):
     has_left: bool
     is_inherited: bool
 
+    @property
+    def heir(self) -> str:
+        """The id of the diary of whoever went on with what was open, empty if nobody did."""
+        return self.file.partition(INHERITED)[2]
+
     def running(self) -> Run | None:
         """The run that has not ended."""
         return self.runs[-1] if self.is_running else None

@@ -6,6 +6,7 @@ The numbers of the defects are those of the study of dirjobs at which this modul
 from __future__ import annotations
 
 import errno
+import fnmatch
 import inspect
 import logging
 import os
@@ -71,6 +72,8 @@ class Disk:
         self.ghosts: list[str] = []
         #: What the next diaries answer that are read.
         self.unreadable: list[OSError] = []
+        #: Of so many moves that happen the answer is an error.
+        self.lost_answers = 0
 
     def read(self, path: str, *, most: int) -> bytes:
         if self.unreadable:
@@ -87,7 +90,20 @@ class Disk:
     def move_new(self, source: str, target: str, may_be_ours: Callable[[], bool] = lambda: True) -> bool:
         if self.refusals:
             raise self.refusals.pop(0)
-        return files.move_new(source, target, may_be_ours)
+        done = files.move_new(source, target, may_be_ours)
+        self._answer()
+        return done
+
+    def move(self, source: str, target: str) -> bool:
+        done = files.move(source, target)
+        self._answer()
+        return done
+
+    def _answer(self) -> None:
+        """What is moved is moved, whether the answer comes or not."""
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise OSError(errno.EIO, "Input/output error")
 
 
 @pytest.fixture(autouse=True)
@@ -387,6 +403,74 @@ def test_defect_7_a_job_that_could_not_be_ended_can_be_ended_later(
     assert where(jobs) == {"02_done": ["1.txt"]}
 
 
+@pytest.mark.parametrize(
+    ("end", "there"),
+    [
+        ("done", "02_done/1.txt"),
+        ("failed", "99_failed/17900*.1.txt"),
+        ("give_back", "00_waiting/1.txt"),
+    ],
+)
+@pytest.mark.parametrize("worker_sync", [False, True])
+def test_a_move_that_happened_is_believed_though_the_answer_was_an_error(
+    jobs: Path, worker: Callable[..., DirJobs], disk: Disk, end: str, there: str, worker_sync: bool
+) -> None:
+    """A claim is gone on with, and an end is one: nobody else is said to have moved the job."""
+    add(jobs, "1.txt")
+    disk.lost_answers = 1
+    dj = worker(worker_sync=worker_sync)
+    job = dj.next_and_lock()
+    assert job is not None
+    assert where(jobs) == {"01_running": ["w1.1.txt"]}
+    disk.lost_answers = 1
+    getattr(job, end)()
+    assert disk.lost_answers == 0
+    assert [str(path) for path in jobs.glob("[0-9]*/*")] == [job.path()]
+    assert fnmatch.fnmatchcase(job.path(), f"{jobs}/{there}")
+    (diary,) = dj._dir.diaries()
+    assert diary.open is None
+
+
+def test_a_claim_that_may_have_been_made_is_looked_for_by_the_next_call(
+    jobs: Path, worker: Callable[..., DirJobs], disk: Disk
+) -> None:
+    """Meanwhile the mount answers nothing; the job is not forgotten among the claims."""
+    add(jobs, "1.txt", "2.txt")
+    dj = worker()
+    assert taken(dj) == "1.txt"
+    assert dj._job is not None
+    dj._job.done()
+    disk.lost_answers = 1
+    disk.unreadable = [OSError(errno.EIO, "Input/output error") for _ in range(1000)]
+    with pytest.raises(DirJobsError, match=r"cannot see whether 2\.txt was taken in .*: Input/output error"):
+        dj.next_and_lock()
+    disk.unreadable = []
+    assert taken(dj) == "2.txt"
+
+
+def test_an_end_whose_answer_is_lost_for_long_is_found_later(
+    jobs: Path, worker: Callable[..., DirJobs], disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where another job of the name is among the done ones."""
+    add(jobs, "1.txt")
+    (jobs / "02_done").mkdir()
+    (jobs / "02_done" / "1.txt").touch()
+    job = worker().next_and_lock()
+    assert job is not None
+    disk.lost_answers = 1
+
+    def names(_: str) -> list[str]:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "names", names)
+        with pytest.raises(DirJobsError, match=r"cannot move 1\.txt to 02_done"):
+            job.done()
+    job.done()
+    assert where(jobs) == {"02_done": ["1.txt", "1790000000.1.txt"]}
+    assert job.path().endswith("/02_done/1790000000.1.txt")
+
+
 def test_defect_8_a_file_is_never_copied(jobs: Path, worker: Callable[..., DirJobs], disk: Disk) -> None:
     """Across file systems there is no rename: an error, at once, and the job waits."""
     add(jobs, "1.txt")
@@ -432,6 +516,17 @@ def test_defect_9_a_worker_goes_on_with_what_a_dead_one_of_its_id_had(jobs: Path
     assert DirJobs(jobs, "w1").next_and_lock() is None
     job.done()
     assert where(jobs) == {"02_done": ["1.txt"]}
+
+
+def test_what_a_worker_took_over_is_its_own_though_the_answer_was_an_error(
+    jobs: Path, worker: Callable[..., DirJobs], disk: Disk
+) -> None:
+    """The diary of the dead one bears its name already."""
+    add(jobs, "1.txt")
+    crash(jobs)
+    disk.lost_answers = 1
+    assert taken(worker()) == "1.txt"
+    assert disk.lost_answers == 0
 
 
 def test_defect_9_it_is_known_where_a_job_runs(jobs: Path) -> None:

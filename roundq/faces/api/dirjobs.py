@@ -145,8 +145,10 @@ class DirJobs:
         self._diary = OwnDiary(self._dir, self._means, wid)
         weakref.finalize(self, self._diary.leave)
         self._begun = 0
-        #: The claim that is looked at, and the job that was handed out.
+        #: The claim that is looked at, one of which it is not known whether it was made, and the job that was
+        #: handed out.
         self._claimed: Claim | None = None
+        self._doubtful: Claim | None = None
         self._job: Job | None = None
         self._ext = job_ext
         self._left: list[Claim] = []
@@ -164,6 +166,9 @@ class DirJobs:
             )
         if self._is_synced:
             self._look_for_doubles()
+        if self._doubtful and self._is_made(self._doubtful):
+            self._claimed = self._doubtful
+        self._doubtful = None
         while claim := self._claimed or self._next_left():
             if job := self._settled(claim):
                 return job
@@ -200,7 +205,7 @@ class DirJobs:
             # What its parent has is not its own.
             self._diary = OwnDiary(self._dir, self._means, self.wid)
             weakref.finalize(self, self._diary.leave)
-            self._claimed = self._job = None
+            self._claimed = self._doubtful = self._job = None
         self._firmly("begin", self._diary.begin)
         self._begun = os.getpid()
         self._left = self._firmly("look for what was left", lambda: self._diary.look_back(self._sync_s))
@@ -290,17 +295,30 @@ class DirJobs:
         if self._is_synced and any(one.name == name for one in self._dir.claims()):
             # An old list, or a further job of the same name: after the first.
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+        claim = Claim(self.wid, name)
         self._diary.claims(name)
         try:
             if self._is_synced:
                 self._diary.look_at_runs(name, self._sync_s)
-            is_mine = self._dir.claim(Claim(self.wid, name), lambda: self._diary.is_alone(name))
-        except OSError:
+            is_mine = self._dir.claim(claim, lambda: self._diary.is_alone(name))
+        except FileExistsError:
             self._diary.lost(name)
             raise
+        except OSError:
+            # Its rename may have happened, and only the answer been lost.
+            self._doubtful = claim
+            is_mine = self._is_made(claim)
+            self._doubtful = None
+            if not is_mine:
+                raise
+            return True
         if not is_mine:
             self._diary.lost(name)
         return is_mine
+
+    def _is_made(self, claim: Claim) -> bool:
+        doing = f"see whether {claim.name} was taken"
+        return self._firmly(doing, functools.partial(self._diary.is_made, claim))
 
     # ---------------------------------------------------------------- to settle
 

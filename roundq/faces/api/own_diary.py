@@ -70,6 +70,13 @@ class OwnDiary:
         self._dir.note(self.id, words.lost(name), sync=False)
         self._is_open = False
 
+    def is_made(self, claim: Claim) -> bool:
+        """Whether a claim was made, and by this worker, whatever was answered; else it is noted as lost."""
+        is_made = self._dir.is_claimed(claim) and self.is_alone(claim.name)
+        if not is_made:
+            self.lost(claim.name)
+        return is_made
+
     def runs(self, name: str) -> None:
         """Before a settled job is handed out."""
         self._dir.note(self.id, words.runs(name, self._knew), sync=True)
@@ -147,13 +154,16 @@ class OwnDiary:
 
     def inherit(self, claim: Claim, sync_s: float) -> bool:
         """Takes over a job that `look_back` found; whether nobody else did."""
-        owners = _owners(claim, self.of_others())
+        others = self.of_others()
+        owners = _owners(claim, others)
+        # One that an earlier try took, which then was told that it failed.
+        ours = [one for one in others if one.heir == self.id and (one.wid, one.open) == claim]
         # Noted before: else a crash would leave a job that nobody is known to have had.
         self.claims(claim.name)
         self.look_at_runs(claim.name, sync_s)
         # Of several that begin at once one wins the first, and only that one goes on to the next.
         if (
-            owners
+            (owners or ours)
             and all(map(self._is_dead, owners))
             and all(self._dir.inherit(one.file, self.id) for one in sorted(owners))
         ):
