@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 import tracemalloc
+import warnings
 import weakref
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, as_completed, wait
@@ -34,6 +35,7 @@ from roundq.records import control
 from roundq.words.states import State
 from tests.actors.spoolhome import SpoolHome
 from tests.cluster.wait import wait_until
+from tests.faces.desk import Desk
 
 
 class Place:
@@ -309,6 +311,34 @@ def test_a_result_is_waited_for_as_long_as_other_nodes_may_be_seen_late(
         assert watch._may_come(row)
         now_s[0] += 2.0
         assert not watch._may_come(row)
+
+
+def test_that_nobody_begins_the_calls_is_said_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a minute in which they only wait, as when the daemon was killed; not where one lives."""
+    now_s = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    desk.rq("run", "true")
+
+    def told(watch: watcher.Watcher, *states: str) -> int:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            for _ in range(70):
+                now_s[0] += 1.0
+                watch._tell_if_nobody_begins(set(states))
+        assert all("no daemon of yours runs on any node" in str(one.message) for one in said)
+        return len(said)
+
+    watch = watcher.Watcher(roundq.Queue())
+    assert [
+        told(watch, *states) for states in (["running", "waiting"], ["held"], ["waiting"], ["waiting"])
+    ] == [
+        0,
+        0,
+        1,
+        0,
+    ]
+    desk.homes.card(desk.spool, "n1")
+    assert told(watcher.Watcher(roundq.Queue()), "waiting") == 0
 
 
 def test_a_result_that_the_server_refuses_for_a_moment_is_read_again(

@@ -434,6 +434,15 @@ def tell(sentence: str) -> None:
     warnings.warn(sentence, RoundqWarning, stacklevel=level)
 
 
+def tell_only(sentence: str) -> None:
+    """The same, and never raises: after an acceptance, since who caught that would submit again."""
+    try:
+        tell(sentence)
+    except RoundqWarning as warning:
+        # Warnings are errors in this program.
+        warnings.showwarning(warning, RoundqWarning, __file__, 0)
+
+
 # ---------------------------------------------------------------- the user's own
 
 #: With the home and the node that it was made for.

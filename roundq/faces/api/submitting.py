@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -233,7 +232,7 @@ class _Desk:
         """Asks that somebody is told of the end, if that was wished for."""
         problem = news.ask(parsed, self.asker, self.base, of, ids, tasks)
         if problem is not None:
-            _tell_later(str(problem))
+            queues.tell_only(str(problem))
 
     def start_daemon(self) -> None:
         """Starts the user's daemon on this node, unless one runs or the configuration says no."""
@@ -243,13 +242,4 @@ class _Desk:
             submission.start_daemon(self.asker.spool, self.base, self.asker.node)
         except (OSError, RoundqError) as error:
             # The job is accepted; that it is not begun here is not its failure.
-            _tell_later(f"no daemon could be started on {self.asker.node}: {error}")
-
-
-def _tell_later(sentence: str) -> None:
-    """Warns of what came after the acceptance, and never raises: whoever caught that would submit again."""
-    try:
-        queues.tell(sentence)
-    except queues.RoundqWarning as warning:
-        # Warnings are errors in this program.
-        warnings.showwarning(warning, queues.RoundqWarning, __file__, 0)
+            queues.tell_only(f"no daemon could be started on {self.asker.node}: {error}")

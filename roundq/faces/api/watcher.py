@@ -10,12 +10,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any
 
 from roundq.actors.awaited import WAIT_MAX_S, Awaited, cannot_tell
 from roundq.faces.api import calls, written
+from roundq.faces.api.queue import tell_only
 from roundq.words.errors import JobFailed, JobLost, RoundqError
-from roundq.words.states import CANCELED, COMPLETED, FAILED, RUNNING, ZOMBIE
+from roundq.words.states import CANCELED, COMPLETED, FAILED, OWNED_STATES, RUNNING, WAITING, ZOMBIE
 from roundq.world import files
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 RESULT_LATE_S = 5.0
 #: How long a home that cannot be read is waited for, before all futures fail.
 HOME_AWAY_S = 300.0
+#: When calls have waited so long, and none is under way, it is looked whether anybody is there to begin them.
+IDLE_S = 60.0
 #: How often it is said that an exchange is not left behind, which other nodes can only tell by its age.
 KEPT_S = 3600.0
 #: So much of the end of its output is shown when a job ended without a result.
@@ -47,6 +51,8 @@ class Watcher:
         #: Since when a result is missed, of jobs that ended.
         self._since_s: dict[str, float] = {}
         self._failing_since_s: float | None = None
+        #: Since when calls only wait; infinite once it was said that nobody begins them.
+        self._idle_since_s: float | None = None
         #: The paths of results that could not be read, and are kept for who can.
         self.unread: set[str] = set()
         self._is_closed = False
@@ -148,6 +154,7 @@ class Watcher:
         for job_id, entry in looks.met.items():
             if entry.state == RUNNING:
                 open_[job_id].is_running_now()
+        self._tell_if_nobody_begins({entry.state for entry in looks.met.values()})
         for job_id, row in list(looks.ended.items()):
             future = open_[job_id]
             if self._deliver(future, row):
@@ -159,6 +166,25 @@ class Watcher:
         # What was seen of others counts.
         for job_id, problem in looks.hidden.items():
             raise cannot_tell(job_id, problem)
+
+    def _tell_if_nobody_begins(self, states: AbstractSet[str]) -> None:
+        now_s = time.monotonic()
+        if WAITING not in states or not states.isdisjoint(OWNED_STATES):
+            # What was said once is not said again.
+            self._idle_since_s = self._idle_since_s if self._idle_since_s == float("inf") else None
+            return
+        if self._idle_since_s is None:
+            self._idle_since_s = now_s
+        if now_s - self._idle_since_s < IDLE_S:
+            return
+        from roundq.records import neighbours
+
+        self._idle_since_s = now_s
+        asker = self._queue._person()
+        seen = neighbours.seen_now([asker.spool], asker.spool, asker.node, now_s)
+        if not any(one.is_alive for one in seen):
+            self._idle_since_s = float("inf")
+            tell_only("calls wait, and no daemon of yours runs on any node: rq daemon starts one")
 
     def _forget(self, future: CallFuture[Any]) -> None:
         """It is done: its files go, and those of its parcel with the last one."""
