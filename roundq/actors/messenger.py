@@ -76,7 +76,8 @@ def outcome_of(spool: Spool, news: News, counts: Mapping[str, int]) -> Outcome:
         return Outcome(counts.get(COMPLETED, 0) == news.tasks, counts)
     row = _row(spool, news.of)
     if row is None or row.record is None:
-        state = "unknown" if row is None else row.state
+        # It may have been run again since: then what was seen is all that is known.
+        state = next(iter(counts), "unknown") if row is None else row.state
         return Outcome(state == COMPLETED, {state: 1}, state, sentence=f"{state}; its record cannot be read")
     record = row.record
     return Outcome(

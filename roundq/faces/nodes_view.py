@@ -111,8 +111,8 @@ def node_rows(nodes: Sequence[NodeFacts], *, ascii_only: bool = False) -> list[R
         if node.is_live and node.threads_used:
             threads = "thread" if node.threads == 1 else "threads"
             verb = "is" if node.threads_used == 1 else "are"
-            used = f"{node.threads_used} of {node.threads} spare {threads} {verb} in use"
-            rows.append(Line(f"{node.name}: {used}"))
+            said = f"{node.threads_used} of {node.threads} spare {threads} {verb} in use"
+            rows.append(Line(f"{node.name}: {said}"))
         if node.is_live and node.used > node.cores:
             rows.append(
                 Line(f"{node.name} is overbooked: {node.used} of {node.cores} cores are promised", "red")

@@ -336,6 +336,15 @@ def test_a_command_that_is_not_there_is_said() -> None:
     assert messenger.run(("true",), {"PATH": "/bin"}, "/no/such").says.startswith("could not be run: ")
 
 
+@pytest.mark.parametrize(("counts", "state"), [({"failed": 1}, "failed"), ({}, "unknown")])
+def test_of_a_job_that_is_run_again_already_it_is_told_what_was_seen(
+    home: SpoolHome, counts: dict[str, int], state: str
+) -> None:
+    job = home.submit("true")
+    became = messenger.outcome_of(home.spool, News(job), counts)
+    assert (became.is_well, became.state) == (False, state)
+
+
 def test_a_daemon_runs_the_command_and_sends_the_mail(home: SpoolHome) -> None:
     """One job that failed, one that was canceled before it began, and an array; its log tells of it."""
     failed = home.shell("exit 3", jobname="fit")
