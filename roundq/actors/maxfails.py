@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from roundq.actors import targets
@@ -106,17 +106,20 @@ class MaxFails:
 
     def look(self) -> set[str]:
         """The arrays of which too many tasks failed by now."""
-        self.over = {}
         # Told by `cancel`, which is not called while nothing may be done.
         self._wake_s = float("inf")
+        self._judge()
+        if not self.over:
+            self._stuck, self._known_s = {}, {}
+        return set(self.over)
+
+    def _judge(self) -> None:
+        self.over = {}
         for array, allowed in self._most.items():
             counts = self.targets.target((array, True)).counts
             failed = counts.get(FAILED, 0) + counts.get(ZOMBIE, 0)
             if failed > allowed:
                 self.over[array] = failed
-        if not self.over:
-            self._stuck, self._known_s = {}, {}
-        return set(self.over)
 
     def idle(self, entries: Iterable[Entry], now_s: float) -> set[str]:
         """Now and then: the arrays that are watched, and of which nothing is left among `entries`."""
@@ -135,14 +138,26 @@ class MaxFails:
             f"job {visible(entry.id)} cannot be canceled: {why}" for entry, (why, _) in self._stuck.items()
         ]
 
-    def cancel(self, entries: Iterable[Entry], now_s: float, now_ns: int) -> list[Entry]:
-        """Cancels what has not begun of arrays that are over, a part in each round; what is canceled now."""
+    def cancel(
+        self, entries: Iterable[Entry], now_s: float, now_ns: int, look_at_targets: Callable[[float], object]
+    ) -> list[Entry]:
+        """Cancels what has not begun of arrays that are over, a part in each round; what is canceled now.
+
+        `look_at_targets` brings the targets up to date; it may raise OSError.
+        """
         if now_s < self._blocked_s:
             self._wake_s = self._blocked_s
             return []
+        due = self._in_turn(entries, now_s)
+        if due:
+            # What was listed since the last look may have failed before that, and have been run again.
+            look_at_targets(now_s)
+            self._judge()
         until_s = time.monotonic() + MOVE_MOST_S
         canceled: list[Entry] = []
-        for entry in self._in_turn(entries, now_s):
+        for entry in due:
+            if array_of(entry.id) not in self.over:
+                continue
             if time.monotonic() > until_s:
                 self._wake_s = now_s
                 break

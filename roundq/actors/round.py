@@ -261,10 +261,6 @@ class Round:
         if self.max_fails.watch({**watched[0], **watched[1]}):
             self.held.look_at_targets(now_s)
         over = self.max_fails.look()
-        if over:
-            # What was listed since may have failed before, and have been run again.
-            self.held.look_at_targets(now_s)
-            over = self.max_fails.look()
         self.waiting.bar(over)
         if not over or self.unsafe is not None or self.is_contested:
             return
@@ -272,7 +268,7 @@ class Round:
             if not tenant.is_born and array_of(tenant.entry.id) in over:
                 self.tenants.withdraw(tenant, "too many tasks of its array failed")
         entries = itertools.chain(self.waiting.entries(), self.held.entries())
-        for entry in self.max_fails.cancel(entries, now_s, time.time_ns()):
+        for entry in self.max_fails.cancel(entries, now_s, time.time_ns(), self.held.look_at_targets):
             self.held.forget(entry)
 
     def _look_at_drains(self, now_s: float) -> None:

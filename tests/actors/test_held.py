@@ -555,10 +555,14 @@ def test_where_ends_are_seen_late_what_is_met_newly_is_canceled_when_they_would_
     targets.look(1000.0)
     assert fails.look() == {"7"}
     entries = list(spools.scan(house.spool, (WAITING,)))
-    assert fails.cancel(entries, 1000.0, NOW_NS) == []
-    assert fails.cancel(entries, 1004.0, NOW_NS) == []
+    looks: list[float] = []
+    for now_s in (1000.0, 1004.0):
+        assert fails.cancel(entries, now_s, NOW_NS, looks.append) == []
     assert 0 < fails.again_s(1004.0) <= 1.0
-    assert fails.cancel(entries, 1005.0, NOW_NS) == entries
+    assert fails.cancel(entries, 1005.0, NOW_NS, looks.append) == entries
+    assert fails.cancel([], 1006.0, NOW_NS, looks.append) == []
+    # Of a hundred thousand ended jobs that takes long: only when there is something to cancel.
+    assert looks == [1005.0]
 
 
 # ---------------------------------------------------------------- ten thousand of them
