@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import os
 import subprocess
@@ -53,6 +54,36 @@ def test_values_come_back(exchange: Path) -> None:
     parcel = sent(exchange, lambda a, b=0: (a, b, {"c": a + b}), ((1,), {"b": 2}), ((3,), {}))
     assert ran(parcel, 2).returncode == 0
     assert returns(parcel) == calls.Returns([(1, 2, {"c": 3}), (3, 0, {"c": 3})])
+
+
+def test_a_call_is_not_begun_in_another_version_of_python(exchange: Path) -> None:
+    """Both are named. A parcel of before this was known is read as it is."""
+    parcel = sent(exchange, abs, ((-3,), {}), setup=replace(SETUP, path=(), version="3.99"))
+    assert ran(parcel, 1).returncode == 1
+    error = returns(parcel).error
+    assert isinstance(error, ExchangeError)
+    here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    assert f"submitted by Python 3.99, and on n7 {sys.executable} is Python {here}" in str(error)
+    assert calls.Setup.here("/", restartable=False).version == here
+    older = sent(exchange, abs, ((-3,), {}))
+    assert ran(older, 1).returncode == 0
+
+
+def test_a_call_has_the_options_of_the_interpreter() -> None:
+    """Those that a program was started with."""
+    given = ["-O", "-B", "-W", "error::UserWarning", "-X", "utf8", "-X", "int_max_str_digits=5000"]
+    code = "import sys; from roundq.faces.api import call; print(call.flags(), sys.flags, sys.warnoptions)"
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    def said(options: list[str]) -> str:
+        words = [sys.executable, *options, "-c", code]
+        done = subprocess.run(words, env=environ, capture_output=True, text=True, timeout=60, check=True)
+        return done.stdout
+
+    once = said(given)
+    again = ast.literal_eval(once[: once.index("]") + 1])
+    assert again == ["-O", "-B", "-Werror::UserWarning", "-X", "utf8", "-X", "int_max_str_digits=5000"]
+    assert said(again) == once
 
 
 def test_an_object_of_a_class_of_the_main_program_comes_back_as_one_of_that_class(exchange: Path) -> None:

@@ -33,7 +33,24 @@ def command(interpreter: str, parcel: str, numbers: range, number: int) -> tuple
         " import signal; signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR2]);"
         " from roundq.faces.api import call; sys.exit(call.main(sys.argv[1:]))"
     )
-    return interpreter, "-c", code, parcel, f"{numbers.start}-{numbers.stop}", str(number)
+    return interpreter, *flags(), "-c", code, parcel, f"{numbers.start}-{numbers.stop}", str(number)
+
+
+def flags() -> list[str]:
+    """The options of this interpreter that change what Python code means or where it finds modules."""
+    of = sys.flags
+    found = ["-I"] if of.isolated else ["-E"] * of.ignore_environment + ["-s"] * of.no_user_site
+    found += (
+        ["-S"] * of.no_site
+        + ["-O"] * of.optimize
+        + ["-B"] * of.dont_write_bytecode
+        + ["-b"] * of.bytes_warning
+    )
+    # What PYTHONWARNINGS says is in the environment, too, and to say it twice is no harm.
+    found += [f"-W{warning}" for warning in sys.warnoptions]
+    for name, value in getattr(sys, "_xoptions", {}).items():
+        found += ["-X", name if value is True else f"{name}={value}"]
+    return found
 
 
 def main(arguments: list[str]) -> int:
@@ -52,6 +69,15 @@ def main(arguments: list[str]) -> int:
     except ExchangeError as error:
         print(f"rq: {error}", file=sys.stderr)
         return 1
+    wanted, here = parcel.setup.version, calls.python_version()
+    if wanted not in ("", here):
+        # Before its modules are looked for: those of another version break in other words.
+        node = os.environ.get("RQ_NODE", "this node")
+        other = ExchangeError(
+            f"the call was submitted by Python {wanted}, and on {node} {sys.executable} is Python {here}",
+            f"use a Python that is the same on all nodes, or only nodes that have {wanted}: node=, need=",
+        )
+        return _Runner(path, number, parcel, running).fail(other)
     sys.path[:] = parcel.setup.path
     if not parcel.setup.restartable:
         running.why_not = "this job may not be run again"
@@ -88,6 +114,10 @@ class _Runner:
             # As in other executors: what ends a function ends no more than that.
             return self._give(values, error)
         return self._give(values, None)
+
+    def fail(self, error: ExchangeError) -> int:
+        """Leaves this instead of what the calls would give; the exit code."""
+        return self._give([], error)
 
     def _calls(self, numbers: range) -> tuple[Callable[..., Any], Any]:
         if os.environ.get("RQ_RESTART_COUNT", "0") != "0":

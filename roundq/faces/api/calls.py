@@ -230,11 +230,13 @@ def called(fn: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a job must know before it can read its calls: where modules are, and how to be run again."""
+    """What a job must know before it can read its calls: where modules are, and how to be run again; and for
+    which Python these modules and the pickled functions are, empty if that is not known."""
 
     path: tuple[str, ...]
     spool: str
     restartable: bool = False
+    version: str = ""
 
     @staticmethod
     def here(spool: str, *, restartable: bool) -> Setup:
@@ -245,12 +247,18 @@ class Setup:
             # It was removed: nothing is found there.
             here = "/"
         places = tuple(os.path.join(here, place) for place in sys.path if isinstance(place, str))
-        return Setup(places, spool, restartable)
+        return Setup(places, spool, restartable, python_version())
+
+
+def python_version() -> str:
+    """Which Python this is, as far as modules and functions depend on it."""
+    return f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
 def write_parcel(path: str, fn: Callable[..., Any], calls: Sequence[Arguments], setup: Setup) -> None:
     """Writes the calls of a function. Raises ExchangeError, which says what of them cannot be pickled."""
     known = {"path": setup.path, "spool": setup.spool, "restartable": setup.restartable}
+    known |= {"version": setup.version}
     with _sealing(path) as file:
         places = [0] * (len(calls) + 2)
         file.write(_MAGIC + _NUMBER.pack(len(calls)))
@@ -319,7 +327,9 @@ def read_parcel(path: str) -> Parcel:
     (count,) = _NUMBER.unpack(head[len(_MAGIC) :])
     places = struct.unpack(f"<{count + 2}Q", file.read((count + 2) * _NUMBER.size))
     known = json.loads(file.read(places[0] - file.tell()))
-    return Parcel(file, Setup(tuple(known["path"]), known["spool"], known["restartable"]), places)
+    # A call that was submitted by an older version of roundq may still wait.
+    version = known.get("version", "")
+    return Parcel(file, Setup(tuple(known["path"]), known["spool"], known["restartable"], version), places)
 
 
 # ---------------------------------------------------------------- returns
@@ -371,8 +381,10 @@ def _failed(error: BaseException, text: str) -> _Failure:
     said = f"{type(error).__qualname__}: {_said(error)}"
     # The hint of one of ours would not travel with it.
     sent: Any = (type(error), str(error), error.hint) if isinstance(error, RoundqError) else error
+    # One of ours also travels where that library is not found.
+    library = pickle if type(error).__module__.startswith("roundq.") else cloudpickle()
     try:
-        return _Failure(cloudpickle().dumps(sent, PROTOCOL), text, said)
+        return _Failure(library.dumps(sent, PROTOCOL), text, said)
     except Exception:
         return _Failure(None, text, said)
 
