@@ -83,6 +83,11 @@ class JobDir:
             return False
         except OSError:
             with contextlib.suppress(OSError):
+                try:
+                    self._disk.signature(temporary)
+                except FileNotFoundError:
+                    # Nobody else moves it: it has its name.
+                    return True
                 self._disk.remove(temporary)
             raise
 

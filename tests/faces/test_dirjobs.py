@@ -431,6 +431,16 @@ def test_a_move_that_happened_is_believed_though_the_answer_was_an_error(
     assert diary.open is None
 
 
+def test_a_job_that_was_added_is_not_said_to_wait_already(
+    jobs: Path, worker: Callable[..., DirJobs], disk: Disk
+) -> None:
+    """By whoever added it, and only had no answer."""
+    disk.lost_answers = 1
+    worker().put("1.txt", "content")
+    assert disk.lost_answers == 0
+    assert where(jobs) == {"00_waiting": ["1.txt"]}
+
+
 def test_a_claim_that_may_have_been_made_is_looked_for_by_the_next_call(
     jobs: Path, worker: Callable[..., DirJobs], disk: Disk
 ) -> None:
