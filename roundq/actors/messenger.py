@@ -78,7 +78,8 @@ def outcome_of(spool: Spool, news: News, counts: Mapping[str, int]) -> Outcome:
     if row is None or row.record is None:
         # It may have been run again since: then what was seen is all that is known.
         state = next(iter(counts), "unknown") if row is None else row.state
-        return Outcome(state == COMPLETED, {state: 1}, state, sentence=f"{state}; its record cannot be read")
+        why = "no more is known of it" if row is None else "its record cannot be read"
+        return Outcome(state == COMPLETED, {state: 1}, state, sentence=f"{state}; {why}")
     record = row.record
     return Outcome(
         outcome.is_well(row),

@@ -141,9 +141,11 @@ def look(
     told = {one.spool.uid for one in seen if one.card.node == node}
     unseen = [one for one in supervisors if one.uid not in told]
     uids: dict[Identity | None, int] = {one.process: one.uid for one in unseen}
-    for user, job in occupancy.by_process(unseen, {spool.uid: spool.user for spool in of}, me.user):
-        # In place of the spool of a user of whom nothing else is known.
-        spool = Spool("", user, uids[job.process], is_commons=True)
+    known = {spool.uid: spool for spool in of}
+    for user, job in occupancy.by_process(unseen, {uid: spool.user for uid, spool in known.items()}, me.user):
+        uid = uids[job.process]
+        # Of some users nothing else is known.
+        spool = known.get(uid) or Spool("", user, uid, is_commons=True)
         occupied.append(_occupancy(spool, node, job))
     return Look(me, node, tuple(seen), tuple(occupied), waiting)
 

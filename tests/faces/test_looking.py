@@ -15,6 +15,7 @@ import pytest
 
 from roundq.actors import listing as listings
 from roundq.actors.listing import Listing, Row
+from roundq.actors.occupancy import Told
 from roundq.faces import as_json, cluster, nodes_view, queue_notes, queue_view, standings, tables
 from roundq.faces.cli import looking
 from roundq.faces.cluster import Look, Occupancy
@@ -30,7 +31,8 @@ from roundq.words.facts import Want
 from roundq.words.job import NS, Attempt, Identity, Record
 from roundq.words.limits import Limit, Limits
 from roundq.words.states import OWNED_STATES, REASONS, STATES
-from roundq.world import config, files
+from roundq.words.titles import Title
+from roundq.world import config, files, procs
 from roundq.world.nodelock import NodeLock
 from tests.faces.homes import HERE, NOW_NS, Homes, card, record
 from tests.faces.screen import on_terminal, unpainted
@@ -393,6 +395,18 @@ def test_what_has_spare_threads_overbooks_no_node() -> None:
         row for row in nodes_view.node_rows([replace(node, threads_used=1)]) if isinstance(row, tables.Line)
     ]
     assert line.text == "node1: 1 of 4 spare threads is in use"
+
+
+def test_a_user_whose_jobs_only_titles_tell_of_is_one_user(tmp_path: Path) -> None:
+    """With what waits in the queue: a queue that can be read, without a card of this node."""
+    homes = Homes(tmp_path)
+    me, bob = homes.user("ann"), replace(homes.user("bob"), uid=54_321)
+    homes.put(bob, "waiting", "8", record())
+    told = [Told(procs.own_identity(), uid, Title("7", 2)) for uid in (bob.uid, 54_322)]
+    looked = cluster.look([me, bob], me, HERE, 0.0, told)
+    users = [(user.name, user.waiting) for user in cluster.users_of(looked)]
+    assert users == [("bob", 1), ("54322", 0), ("ann", 0)]
+    assert [job.spool.user for job in looked.occupied] == ["bob", "54322"]
 
 
 def heads(submitted_ns: int, **of: Any) -> dict[str, Any]:
