@@ -27,6 +27,8 @@ from roundq.world import files
 ENDING = ".jsonl"
 #: A volume is closed when it is larger than this: sorting it is not felt.
 VOLUME_BYTES = 4 << 20
+#: So often is looked for jobs that arrived in a volume meanwhile.
+_LOOKS = 3
 
 
 class Volume(NamedTuple):
@@ -136,18 +138,24 @@ def _attempt(past: Past) -> int:
 
 
 def _found(spool: Spool, wanted: set[str], *, of_tasks: bool) -> Iterator[Past]:
-    there = look(spool)
-    # Before the journals: what is not here any more is in one of them by now.
-    for moving in there.moving:
-        if (moving.id.rpartition("_")[0] if of_tasks else moving.id) in wanted:
-            past = read_moving(spool, moving)
-            if past is not None:
-                yield past
-    for volume in there.volumes:
-        path = path_of(spool, volume.file)
-        for text in volumes.lines_of(path, spool.uid, wanted, of_tasks):
-            with contextlib.suppress(RecordError):
-                yield _past(text, path)
+    for _ in range(_LOOKS):
+        there = look(spool)
+        has_moved = False
+        # Before the journals: what is not here any more is in one of them by now.
+        for moving in there.moving:
+            if (moving.id.rpartition("_")[0] if of_tasks else moving.id) in wanted:
+                past = read_moving(spool, moving)
+                if past is not None:
+                    yield past
+                has_moved |= past is None
+        for volume in there.volumes:
+            path = path_of(spool, volume.file)
+            for text in volumes.lines_of(path, spool.uid, wanted, of_tasks):
+                with contextlib.suppress(RecordError):
+                    yield _past(text, path)
+        if not has_moved:
+            return
+        # That volume may be a new one, or another node took it over.
 
 
 def _past(text: bytes, path: str) -> Past:
@@ -315,7 +323,8 @@ class Journal:
     def _append(self, lines: list[bytes], now_s: float) -> tuple[int, float]:
         """Adds lines durably; how large the volume is then, and when it was begun."""
         path = self._current()
-        header = None if path is None else volumes.header(path)
+        # What is written is closed some day only if it is the last one.
+        header = None if path is None else volumes.header(path, is_sure=True)
         if path is None or header is None or header.is_sorted:
             return self._begin(lines, now_s), now_s
         return files.append(path, b"".join(lines)), header.begun_s

@@ -24,26 +24,32 @@ _HEADER_BYTES_MAX = 4096
 #: From so many ids on, all lines of a volume are looked at instead of looking for each.
 _FEW = 8
 _STALE_TRIES = 3
+#: It is gone, a link, a socket, a directory, a FIFO.
+_NO_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.EISDIR, errno.ESPIPE})
 
 
-def header(path: str) -> Header | None:
-    """What its first line says; None if there is none that is known, or it cannot be read."""
+def header(path: str, *, is_sure: bool = False) -> Header | None:
+    """What its first line says; None if there is none that is known, or it cannot be read.
+
+    With `is_sure` the latter raises OSError, unless it is gone, or no file.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
+        try:
+            head = os.pread(descriptor, _HEADER_BYTES_MAX, 0)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        if is_sure and error.errno not in _NO_FILE:
+            raise
         return None
-    try:
-        head = os.pread(descriptor, _HEADER_BYTES_MAX, 0)
-    except OSError:
-        return None
-    finally:
-        os.close(descriptor)
     return journal.header_of(head[: head.find(b"\n") + 1])
 
 
 def lines_of(path: str, owner: int, wanted: set[str], of_tasks: bool) -> list[bytes]:
-    """The lines of these jobs in a volume: few, and soon, if it is sorted."""
-    for _ in range(_STALE_TRIES):
+    """The lines of these jobs in a volume: few, and soon, if it is sorted. Raises OSError."""
+    tries = _STALE_TRIES
+    while True:
         try:
             return _lines_once(path, owner, wanted, of_tasks)
         except FileNotFoundError:
@@ -54,9 +60,9 @@ def lines_of(path: str, owner: int, wanted: set[str], of_tasks: bool) -> list[by
                 # No daemon makes a link.
                 return []
             # Its daemon has just closed it.
-            if error.errno != errno.ESTALE:
+            tries -= 1
+            if error.errno != errno.ESTALE or not tries:
                 raise
-    return []
 
 
 def _lines_once(path: str, owner: int, wanted: set[str], of_tasks: bool) -> list[bytes]:

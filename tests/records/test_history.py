@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -97,6 +98,58 @@ def test_what_is_on_its_way_is_found_and_folded_by_whoever_comes(spool: Spool) -
     assert history.take_over(spool, moving, "n3") is None
     assert history.find(spool, ["1"])["1"].path.endswith("/n2.1.jsonl")
     assert names(spool) == ["n2.1.jsonl"]
+
+
+def test_what_arrives_in_a_new_volume_while_it_is_looked_for_is_found(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was on its way when the names were listed, and the volume in which it is now was not there yet."""
+    moving = history.take(spool, end(spool, "1_3"), NODE)
+    assert moving is not None
+    read_moving = history.read_moving
+
+    def later(spool: Spool, one: Moving) -> history.Past | None:
+        if files.is_listed(history.path_of(spool, moving.file)):
+            other = history.take_over(spool, moving, "n2")
+            assert other is not None
+            Journal(spool, "n2").fold([other], 1e9, YEAR_S)
+        return read_moving(spool, one)
+
+    monkeypatch.setattr(history, "read_moving", later)
+    assert list(history.find(spool, ["1_3"])) == ["1_3"]
+    os.remove(history.path_of(spool, "n2.1.jsonl"))
+    moving = history.take(spool, end(spool, "1_3"), NODE)
+    assert moving is not None
+    assert [past.id for past in history.tasks_of(spool, "1")] == ["1_3"]
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO])
+def test_a_volume_that_cannot_be_read_now_is_not_one_without_the_job(
+    number: int, spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever waits for the job would be told that there is none."""
+    fold(spool, "1")
+    system = Refusing()
+    monkeypatch.setattr(volumes, "os", system)
+    system.fail("pread", number, times=9)
+    with pytest.raises(OSError, match=os.strerror(number)):
+        history.find(spool, ["1"])
+
+
+def test_a_volume_whose_header_cannot_be_read_now_is_not_left_for_good(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new one in its place would leave it unsorted, which is never closed and never removed."""
+    one = fold(spool, "1")
+    moving = history.take(spool, end(spool, "2"), NODE)
+    assert moving is not None
+    system = Refusing()
+    monkeypatch.setattr(volumes, "os", system)
+    system.fail("pread", errno.EIO)
+    with pytest.raises(OSError, match="Input/output"):
+        one.fold([moving], 1e9, YEAR_S)
+    assert one.fold([moving], 1e9, YEAR_S) == 1
+    assert names(spool) == [f"{NODE}.1.jsonl"]
 
 
 def test_a_job_that_stands_there_twice_is_shown_once(spool: Spool) -> None:
