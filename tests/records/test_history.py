@@ -104,22 +104,19 @@ def test_what_arrives_in_a_new_volume_while_it_is_looked_for_is_found(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was on its way when the names were listed, and the volume in which it is now was not there yet."""
-    moving = history.take(spool, end(spool, "1_3"), NODE)
-    assert moving is not None
+    assert history.take(spool, end(spool, "1_3"), NODE) is not None
     read_moving = history.read_moving
 
     def later(spool: Spool, one: Moving) -> history.Past | None:
-        if files.is_listed(history.path_of(spool, moving.file)):
-            other = history.take_over(spool, moving, "n2")
-            assert other is not None
-            Journal(spool, "n2").fold([other], 1e9, YEAR_S)
+        other = history.take_over(spool, one, "n2")
+        assert other is not None
+        Journal(spool, "n2").fold([other], 1e9, YEAR_S)
         return read_moving(spool, one)
 
     monkeypatch.setattr(history, "read_moving", later)
     assert list(history.find(spool, ["1_3"])) == ["1_3"]
     os.remove(history.path_of(spool, "n2.1.jsonl"))
-    moving = history.take(spool, end(spool, "1_3"), NODE)
-    assert moving is not None
+    assert history.take(spool, end(spool, "1_3"), NODE) is not None
     assert [past.id for past in history.tasks_of(spool, "1")] == ["1_3"]
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from subprocess import CompletedProcess
 from types import ModuleType
@@ -15,12 +13,9 @@ SCRIPT = Path(__file__).parents[2] / "systemd" / "roundq-users"
 
 @pytest.fixture
 def users() -> ModuleType:
-    loader = SourceFileLoader("roundq_users", str(SCRIPT))
-    spec = importlib.util.spec_from_loader("roundq_users", loader)
-    assert spec is not None
-    made = importlib.util.module_from_spec(spec)
+    made = ModuleType("roundq_users")
     # No compiled copy beside a script of the installation.
-    exec(loader.get_code("roundq_users"), vars(made))
+    exec(compile(SCRIPT.read_text(), str(SCRIPT), "exec"), vars(made))
     return made
 
 
