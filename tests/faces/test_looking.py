@@ -32,7 +32,7 @@ from roundq.words.job import NS, Attempt, Identity, Record
 from roundq.words.limits import Limit, Limits
 from roundq.words.states import OWNED_STATES, REASONS, STATES
 from roundq.words.titles import Title
-from roundq.world import config, files, procs
+from roundq.world import config, files
 from roundq.world.nodelock import NodeLock
 from tests.faces.homes import HERE, NOW_NS, Homes, card, record
 from tests.faces.screen import on_terminal, unpainted
@@ -402,7 +402,7 @@ def test_a_user_whose_jobs_only_titles_tell_of_is_one_user(tmp_path: Path) -> No
     homes = Homes(tmp_path)
     me, bob = homes.user("ann"), replace(homes.user("bob"), uid=54_321)
     homes.put(bob, "waiting", "8", record())
-    told = [Told(procs.own_identity(), uid, Title("7", 2)) for uid in (bob.uid, 54_322)]
+    told = [Told(Identity("boot", uid, 1), uid, Title("7", 2)) for uid in (bob.uid, 54_322)]
     looked = cluster.look([me, bob], me, HERE, 0.0, told)
     users = [(user.name, user.waiting) for user in cluster.users_of(looked)]
     assert users == [("bob", 1), ("54322", 0), ("ann", 0)]
