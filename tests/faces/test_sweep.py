@@ -148,6 +148,28 @@ def test_several_tasks_may_be_in_one_job(fits: Desk) -> None:
     assert fits.rq("sweep", "fits:Fit").out == "nothing to run of 6 tasks of fits:Fit; 6 waiting\n"
 
 
+@pytest.mark.parametrize("of", ["record", "plan"])
+def test_nothing_is_submitted_while_it_cannot_be_told_what_is_underway(
+    fits: Desk, monkeypatch: pytest.MonkeyPatch, of: str
+) -> None:
+    """A file server that is away for a moment is no reason to run all of it twice."""
+    assert fits.rq("sweep", "fits:Fit").code == 0
+
+    def failing(*_: object) -> Any:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), "it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((spools, "read", failing) if of == "record" else (plans, "read", failing)))
+        said = fits.rq("sweep", "fits:Fit")
+    assert said.code != 0
+    assert "Input/output error" in said.err
+    assert len(jobs(fits)) == 6
+    # What will stay so is no reason to stop: a plan that is gone, a record that is none.
+    for path in (fits.directory / "out" / ".sweeps").glob("*-*.jsonl"):
+        path.unlink()
+    assert fits.rq("sweep", "fits:Fit").out == 'submitted 2 "Fit", 6 tasks\n'
+
+
 def test_sets_that_are_there_twice_are_run_once(desk: Desk) -> None:
     """That is said."""
     (desk.directory / "fits.py").write_text(

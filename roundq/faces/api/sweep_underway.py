@@ -52,7 +52,7 @@ def underway(out_dirs: Sequence[str], environ: Mapping[str, str]) -> dict[str, U
             continue
         try:
             head, tasks = plans.read(told[0])
-        except (OSError, RoundqError):
+        except (FileNotFoundError, RoundqError):
             # Its tasks will say so themselves.
             continue
         for state, jobs in by_state.items():
@@ -78,6 +78,6 @@ def _any_record(mine: Spool, census: Census, array: str) -> Record | None:
                 return spools.read(mine, censuses.entry_of(state, job))
             except FileNotFoundError:
                 continue
-            except (OSError, RoundqError):
+            except RoundqError:
                 return None
     return None
