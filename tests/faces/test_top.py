@@ -276,6 +276,15 @@ def test_a_mistake_leaves_the_terminal_as_it_was(desk: Desk) -> None:
         assert termios.tcgetattr(shown.theirs) == shown.before
 
 
+def test_a_mistake_while_it_looks_is_said_too(desk: Desk) -> None:
+    """And not printed across a screen that changes no more."""
+    script = "from roundq.faces.cli import top; top._gathered = None; " + _MAIN
+    with top(fill(desk), "-d", "0.5", script=script) as shown:
+        assert shown.end() == 70
+        assert b"Traceback" not in shown.sent
+        assert shown.sent.split(LEFT)[-1].startswith(b"rq: a mistake of rq itself")
+
+
 def test_without_a_terminal_it_says_what_to_do(desk: Desk) -> None:
     """Once it can be printed anywhere, and then nothing is cut."""
     fill(desk)

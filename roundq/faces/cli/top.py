@@ -131,12 +131,14 @@ def _gathered(*, is_mine: bool, has_tasks: bool) -> Snapshot:
 
 
 class _Looker(threading.Thread):
-    """Looks at the queue again and again; `latest` is what it saw, `problem` why it could not."""
+    """Looks at the queue again and again; `latest` is what it saw, `problem` why it could not, and `mistake`
+    what ended it."""
 
     def __init__(self, delay_s: float, on_look: Callable[[], None]) -> None:
         super().__init__(daemon=True)
         self.latest: Snapshot | None = None
         self.problem = ""
+        self.mistake: Exception | None = None
         self.is_mine = self.has_tasks = False
         self._delay_s, self._on_look = delay_s, on_look
         self._now = threading.Event()
@@ -154,6 +156,9 @@ class _Looker(threading.Thread):
                 self.latest, self.problem = _gathered(is_mine=self.is_mine, has_tasks=self.has_tasks), ""
             except (OSError, RoundqError) as error:
                 self.problem = str(error)
+            except Exception as mistake:
+                # It would be printed across the screen, which then would show for ever what was last seen.
+                self.mistake, self.is_over = mistake, True
             self._on_look()
             self._now.wait(self._delay_s)
 
@@ -184,6 +189,8 @@ class _Top:
                 look_for_signals()
                 for key in keys:
                     self._press(key)
+                if self._looker.mistake is not None:
+                    raise self._looker.mistake
                 if self._looker.latest is not self._seen or self._looker.problem:
                     self._take()
                 self._draw()
