@@ -264,7 +264,9 @@ class Worker(Daemon):
         for job_id in list(known):
             tenant = tenants.by_id.get(job_id)
             if tenant is None or (tenant.child is not None and tenant.child != known[job_id].child):
-                self._gone(job_id, known.pop(job_id), now_s)
+                # Else it is asked again after the next round.
+                if self._gone(job_id, known[job_id], now_s):
+                    del known[job_id]
         for tenant in tenants:
             if tenant.child is not None and tenant.is_born and tenant.entry.id not in known:
                 self._begun(tenant, now_s)
@@ -278,7 +280,8 @@ class Worker(Daemon):
         with contextlib.suppress(OSError):
             found = locate(self.spool, list(self.jobs)) if self.jobs else {}
             for job_id in [job_id for job_id, entry in found.items() if entry.state in ENDED_STATES]:
-                self._gone(job_id, self.jobs.pop(job_id), now_s)
+                if self._gone(job_id, self.jobs[job_id], now_s):
+                    del self.jobs[job_id]
 
     def _begun(self, tenant: Tenant, now_s: float) -> None:
         record, job_id = tenant.record, tenant.entry.id
@@ -289,24 +292,28 @@ class Worker(Daemon):
         )
         self.tell(Begun(job_id, record.job.name, record.cores, record.attempt))
 
-    def _gone(self, job_id: str, was: _Mine, now_s: float) -> None:
+    def _gone(self, job_id: str, was: _Mine, now_s: float) -> bool:
+        """Tells what became of a job that is not its own any more; whether that could be seen."""
         state = (self.round.tenants.became or {}).get(job_id)
         if state is not None and state not in ENDED_STATES:
             # Where it went from there does not matter.
             self.tell(Again(job_id, was.name, state))
-            return
+            return True
         if state is not None:
             # Its own supervisor put it there a moment ago: no directory is listed for that.
             row = row_of(self.spool, Entry(job_id, state, None, f"{job_id}{SUFFIX}", 0), True)
         else:
-            found = locate(self.spool, (job_id,)).get(job_id)
+            try:
+                found = locate(self.spool, (job_id,)).get(job_id)
+            except OSError:
+                return False
             if found is None:
                 # Its record was removed.
                 found = Entry(job_id, "", None, f"{job_id}{SUFFIX}", 0)
             row = row_of(self.spool, found, True)
         if row.state and row.state not in ENDED_STATES:
             self.tell(Again(job_id, was.name, row.state))
-            return
+            return True
         self.well.pop(job_id, None)
         self.ill.pop(job_id, None)
         (self.well if row.state and outcome.is_well(row) else self.ill)[job_id] = None
@@ -315,6 +322,7 @@ class Worker(Daemon):
         if record is not None and record.completed_ns and record.started_ns:
             ran_s = (record.completed_ns - record.started_ns) / NS
         self.tell(Ended(row, max(0.0, ran_s)))
+        return True
 
     # ------------------------------------------------------------ signals
 

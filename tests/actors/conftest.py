@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,3 +18,15 @@ def home(tmp_path: Path) -> Iterator[SpoolHome]:
     made = SpoolHome(tmp_path / "homes")
     yield made
     made.stop()
+
+
+@pytest.fixture
+def _own_stderr() -> Iterator[None]:
+    """The log of a daemon takes standard error, which is given back."""
+    kept = os.dup(2)
+    yield
+    os.dup2(kept, 2)
+    os.close(kept)
+    for handler in logging.getLogger("roundq").handlers[:]:
+        logging.getLogger("roundq").removeHandler(handler)
+        handler.close()

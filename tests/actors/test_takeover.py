@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,18 +13,6 @@ from roundq.records import cards
 from roundq.records import spool as spools
 from roundq.world.nodelock import NodeLock
 from tests.actors.spoolhome import NODE, SpoolHome
-
-
-@pytest.fixture
-def _own_stderr() -> Iterator[None]:
-    """The log of a daemon takes standard error, which is given back."""
-    kept = os.dup(2)
-    yield
-    os.dup2(kept, 2)
-    os.close(kept)
-    for handler in logging.getLogger("roundq").handlers[:]:
-        logging.getLogger("roundq").removeHandler(handler)
-        handler.close()
 
 
 @pytest.mark.usefixtures("_own_stderr")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from roundq.actors import reasons, survey
+from roundq.actors import worker as workers
 from roundq.actors.round import Round
 from roundq.actors.waiting import ALIKE_LEAST, PASSED_S, WaitingList
 from roundq.records import cards, commons, environments
@@ -28,6 +30,7 @@ from roundq.words.job import Array, Dependency, Job, Record, Task
 from roundq.words.states import CANCELED, COMPLETED, RUNNING, WAITING
 from roundq.world.config import Config
 from roundq.world.node import Node
+from roundq.world.nodelock import NodeLock
 from tests.actors.spoolhome import NODE, SpoolHome
 from tests.cluster.wait import wait_until
 
@@ -276,6 +279,34 @@ def test_nobody_who_reads_it_stops_no_work(home: SpoolHome) -> None:
         assert one.process.wait(30) == 0
 
     assert {home.state(job) for job in jobs} == {COMPLETED}
+
+
+@pytest.mark.usefixtures("_own_stderr")
+def test_a_home_that_cannot_be_listed_ends_no_worker(
+    home: SpoolHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What became of a job whose supervisor is another's by now is told when it can be seen."""
+    told: list[workers.Event] = []
+    lock = NodeLock(home.spool.path)
+    assert lock.acquire()
+    try:
+        one = workers.Worker(home.spool, lock, home.environ, intake([]), told.append, stays=False)
+        job = home.submit("true")
+        os.rename(spools.path_of(home.spool, home.entry(job)), f"{home.spool.path}/completed/{job}.job")
+        one.jobs[job] = workers._Mine("fit", 1, "", 0.0, False)
+        locate = workers.locate
+
+        def refused(*_: object) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(workers, "locate", refused)
+        one.after_round(5.0)
+        assert (list(one.jobs), told, one.is_leaving) == ([job], [], False)
+        monkeypatch.setattr(workers, "locate", locate)
+        one.after_round(6.0)
+        assert (list(one.jobs), [type(event) for event in told]) == ([], [workers.Ended])
+    finally:
+        lock.release()
 
 
 def test_in_the_background_of_a_script_it_ignores_ctrl_c(home: SpoolHome) -> None:
