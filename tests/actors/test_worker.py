@@ -294,15 +294,14 @@ def test_a_home_that_cannot_be_listed_ends_no_worker(
         job = home.submit("true")
         os.rename(spools.path_of(home.spool, home.entry(job)), f"{home.spool.path}/completed/{job}.job")
         one.jobs[job] = workers._Mine("fit", 1, "", 0.0, False)
-        locate = workers.locate
 
         def refused(*_: object) -> None:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-        monkeypatch.setattr(workers, "locate", refused)
-        one.after_round(5.0)
+        with monkeypatch.context() as patch:
+            patch.setattr(workers, "locate", refused)
+            one.after_round(5.0)
         assert (list(one.jobs), told, one.is_leaving) == ([job], [], False)
-        monkeypatch.setattr(workers, "locate", locate)
         one.after_round(6.0)
         assert (list(one.jobs), [type(event) for event in told]) == ([], [workers.Ended])
     finally:
