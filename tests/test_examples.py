@@ -43,6 +43,7 @@ BEFORE = {
     "rq pause": ["running"],
     "rq cont": ["running", "paused"],
     "rq signal": ["running"],
+    "rq worker": ["of_set"],
     "rq hold": ["thirty", "waiting"],
     "rq release": ["held"],
     "rq rerun": ["failed"],
@@ -59,6 +60,7 @@ BEFORE = {
 STAGES = {
     "thirty": "seq 30 | sed 's/.*/true &/' | RQ_AUTO_START=false rq run --from - --parsable",
     "waiting": "RQ_AUTO_START=false rq run -J fit true",
+    "of_set": "RQ_AUTO_START=false rq run --set fit true",
     "part": "rq run -J part1 --hold true",
     "held": "rq run -J fit --hold true",
     "brief": "rq run -J fit sleep 1",
