@@ -10,8 +10,10 @@ many ended ones the newest, and of the tasks of an array one.
 from __future__ import annotations
 
 import os
+from bisect import bisect
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from roundq.records import cards, census
 from roundq.records import spool as spools
@@ -49,10 +51,13 @@ ENDED_MOST = 100
 ROWS_MOST = 10_000
 #: Names per directory of somebody else that are looked at.
 NAMES_OF_OTHERS_MOST = 50_000
-#: Bytes of somebody else's records that one look reads; an honest record has a thousand.
-BYTES_OF_OTHERS_MOST = 16 << 20
+#: Bytes of somebody else's records that one look reads; an honest record has a thousand, and each counts as
+#: that: an empty file takes as long to read.
+BYTES_OF_OTHERS_MOST, READ_BYTES_MIN = 16 << 20, 1 << 10
 #: Records of somebody else that are read at once.
 AHEAD = 32
+#: Of somebody else: records that are read of jobs met twice, and jobs that are followed to where they moved.
+DOUBLES_MOST, FOLLOWED_MOST = 100, 32
 #: Ended records of each state that are read to find a name.
 FOUND_MOST = 1000
 #: A record that moves while it is looked for is looked for this often.
@@ -242,9 +247,20 @@ def listing(
 def taken(spool: Spool, is_mine: bool, allowance: Allowance | None = None) -> Census:
     """The jobs of a spool by their names, each once. Raises OSError if it cannot be listed."""
     jobs = census.take(spool, most=files.NAMES_MAX if is_mine else NAMES_OF_OTHERS_MOST)
-    for entries in jobs.doubles().values():
-        right = max(entries, key=lambda entry: _standing(spool, entry, allowance))
-        jobs.leave_out(entry for entry in entries if entry is not right)
+    twice = list(jobs.doubles().values())
+    read = len(twice)
+    if allowance is not None:
+        read = bisect(list(accumulate(map(len, twice))), DOUBLES_MOST)
+        allowance.expect(entry for entries in twice[:read] for entry in entries)
+    left: list[Entry] = []
+    for place, entries in enumerate(twice):
+        if place < read:
+            right = max(entries, key=lambda entry: _standing(spool, entry, allowance))
+        else:
+            # Nobody honest has so many: the name of the last state will do.
+            right = max(entries, key=lambda entry: _ORDER[entry.state])
+        left += [entry for entry in entries if entry is not right]
+    jobs.leave_out(left)
     return jobs
 
 
@@ -390,10 +406,13 @@ def ended_ns(record: Record) -> int:
 
 
 class Allowance:
-    """How many bytes of a stranger's records a look may still read; each of them alone may be large."""
+    """How many bytes of a stranger's records a look may still read; each of them alone may be large.
+
+    And how many that have moved on it may still look for.
+    """
 
     def __init__(self, left_bytes: int = BYTES_OF_OTHERS_MOST) -> None:
-        self.left_bytes = left_bytes
+        self.left_bytes, self.left_follows = left_bytes, FOLLOWED_MOST
         self._expected: list[Entry] = []
         self._ahead: dict[Entry, bytes | Exception] = {}
 
@@ -409,11 +428,16 @@ class Allowance:
         if self._expected and self._expected[-1] == entry:
             some, self._expected[-AHEAD:] = self._expected[: -AHEAD - 1 : -1], []
             self._ahead = dict(zip(some, spools.contents(spool, some), strict=True))
-        data = self._ahead.pop(entry, None) or spools.content(spool, entry)
+        data = self._ahead.pop(entry) if entry in self._ahead else spools.contents(spool, [entry])[0]
+        self.left_bytes -= READ_BYTES_MIN if isinstance(data, Exception) else max(len(data), READ_BYTES_MIN)
         if isinstance(data, Exception):
             raise data
-        self.left_bytes -= len(data)
         return formats.parse(data)
+
+    def may_follow(self) -> bool:
+        """Whether one more may be looked for that has moved on, in a fresh listing."""
+        self.left_follows -= 1
+        return self.left_follows >= 0
 
 
 def row_of(spool: Spool, entry: Entry, is_mine: bool, allowance: Allowance | None = None) -> Row:
@@ -425,23 +449,25 @@ def row_of(spool: Spool, entry: Entry, is_mine: bool, allowance: Allowance | Non
         except RecordError as error:
             return Row(spool, entry, None, str(error), is_mine)
         except FileNotFoundError:
-            now_at = locate(spool, (entry.id,)).get(entry.id)
-            if now_at is None:
-                continue
-            entry = now_at
+            if allowance is not None and not allowance.may_follow():
+                break
+            entry = locate(spool, (entry.id,), allowance=allowance).get(entry.id, entry)
         except OSError as error:
             return Row(spool, entry, None, error.strerror or str(error), is_mine)
     return Row(spool, entry, None, "it moved on while it was looked at", is_mine)
 
 
-def locate(spool: Spool, ids: Iterable[str], states: Iterable[str] = STATES) -> dict[str, Entry]:
+def locate(
+    spool: Spool, ids: Iterable[str], states: Iterable[str] = STATES, *, allowance: Allowance | None = None
+) -> dict[str, Entry]:
     """Where these jobs are now, of a fresh listing; those that were not met are left out.
 
     That one was not met proves nothing: it may have gone back to waiting meanwhile.
     """
     wanted = set(ids)
-    entries = [entry for entry in spools.scan(spool, states) if entry.id in wanted]
-    return {entry.id: entry for same in _single(spool, entries).values() for entry in same}
+    most = files.NAMES_MAX if allowance is None else NAMES_OF_OTHERS_MOST
+    entries = [entry for entry in spools.scan(spool, states, most=most) if entry.id in wanted]
+    return {entry.id: entry for same in _single(spool, entries, allowance).values() for entry in same}
 
 
 def _single(

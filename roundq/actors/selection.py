@@ -315,9 +315,11 @@ class _Eyes:
         """All jobs, each once."""
         if self._census is None:
             self._census = census.of_names(self._look.names())
+            left: list[Entry] = []
             for job_id, entries in self._census.doubles().items():
                 right = _once(self.spool, entries)[job_id]
-                self._census.leave_out(entry for entry in entries if entry.file != right.file)
+                left += [entry for entry in entries if entry.file != right.file]
+            self._census.leave_out(left)
         return self._census
 
     # ------------------------------------------------------------ the last

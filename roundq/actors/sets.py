@@ -294,7 +294,9 @@ def _singles(census: Census, state: str) -> Iterable[Entry]:
 def _once(census: Census) -> Census:
     """The census with each job once: of one that moved while names were listed the later place."""
     place = {state: number for number, state in enumerate(STATES)}
+    left: list[Entry] = []
     for entries in census.doubles().values():
         latest = max(entries, key=lambda entry: place[entry.state])
-        census.leave_out(entry for entry in entries if entry is not latest)
+        left += [entry for entry in entries if entry is not latest]
+    census.leave_out(left)
     return census

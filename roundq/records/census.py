@@ -182,20 +182,17 @@ class Census:
         return {job_id: entries for job_id, entries in met.items() if len(entries) > 1}
 
     def leave_out(self, entries: Iterable[Entry]) -> None:
-        """Forgets these names of jobs that have another one."""
-        for entry in entries:
-            array = array_of(entry.id)
+        """Forgets these names of jobs that have another one. It goes through all of its lists once."""
+        left = set(entries)
+        for array, state in {(array_of(entry.id), entry.state) for entry in left}:
             if array in self.arrays:
                 by_state = self.arrays[array]
-                by_state[entry.state] = [
-                    job for job in by_state[entry.state] if entry_of(entry.state, job) != entry
-                ]
-                if not by_state[entry.state]:
-                    del by_state[entry.state]
-            elif entry in self.others[entry.state]:
-                self.others[entry.state].remove(entry)
-            else:
-                self.numbers[entry.state].remove(entry.id)
+                by_state[state] = [job for job in by_state[state] if entry_of(state, job) not in left]
+                if not by_state[state]:
+                    del by_state[state]
+        for state in {entry.state for entry in left}:
+            self.numbers[state] = [job for job in self.numbers[state] if entry_of(state, job) not in left]
+            self.others[state] = [entry for entry in self.others[state] if entry not in left]
 
 
 def take(spool: Spool, states: Iterable[str] = STATES, *, most: int = files.NAMES_MAX) -> Census:

@@ -1,0 +1,154 @@
+"""Promises about names and files without end in the spool of a stranger: a look at it is bounded.
+
+Bounds are counted, in calls to helpers and in records that are read, since a time is a fact of one machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from roundq.actors import listing
+from roundq.records import census
+from roundq.records import spool as spools
+from roundq.records.spool import Spool
+from roundq.words import record_format as formats
+from roundq.words.job import Job, Record
+from roundq.words.states import COMPLETED, STATES, WAITING
+from roundq.world import reading
+from roundq.world.reading import Call, Way
+
+NOW_NS = 2_000_000_000 * 10**9
+
+
+class Asked:
+    """A helper that answers at once, and counts: how often it was asked, and for what."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self.calls: list[tuple[str, str]] = []
+
+    def ask(self, calls: Sequence[Call]) -> list[Any]:
+        """The answers."""
+        self.times += 1
+        self.calls += [(call.operation, call.path) for call in calls]
+        return [reading.done({}, call.operation, call.path, call.options) for call in calls]
+
+    def count(self, operation: str) -> int:
+        """How many calls of an operation there were."""
+        return sum(asked == operation for asked, _ in self.calls)
+
+
+class Stranger:
+    """A spool that is read as that of somebody else, by a helper that counts."""
+
+    def __init__(self, home: Path) -> None:
+        self.asked = Asked()
+        self.spool = spools.at(str(home), "eve", os.geteuid(), Way(str(home), self.asked))
+        self.own = Spool(self.spool.path, "eve", os.geteuid())
+        home.mkdir()
+        for state in (*STATES, spools.HISTORY):
+            os.makedirs(self.spool.directory(state), exist_ok=True)
+
+    def record(self, state: str, job_id: str, **fields: Any) -> None:
+        """A record as an honest daemon leaves it."""
+        path = Path(self.spool.directory(state), f"{job_id}.job")
+        path.write_bytes(formats.dump(Record(Job(("true",)), **fields)))
+
+    def links(self, state: str, names: Sequence[str], data: bytes = b"") -> None:
+        """One file under all these names."""
+        file = Path(self.spool.path, "file")
+        file.write_bytes(data)
+        for name in names:
+            os.link(file, f"{self.spool.path}/{state}/{name}")
+
+
+@pytest.fixture
+def eve(tmp_path: Path) -> Stranger:
+    """A stranger's spool."""
+    return Stranger(tmp_path / "eve")
+
+
+@pytest.fixture
+def me(tmp_path: Path) -> Spool:
+    """Mine."""
+    return Spool(f"{tmp_path}/ann/.roundqueue", "ann", os.geteuid())
+
+
+# ---------------------------------------------------------------- one job in all places
+
+
+@pytest.mark.parametrize("name", ["1_{}.job", "{}.job", "1.node_{}.job", "x{}.job"])
+def test_names_that_are_everywhere_are_told_apart_without_reading_all(
+    eve: Stranger, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each job is counted once, in the last of the states; a hundred records are read, not thousands."""
+    names = [name.format(number) for number in range(400)]
+    for state in STATES:
+        eve.links(state, names)
+    made: list[str] = []
+    entry_of = census.entry_of
+
+    def watched(state: str, job: census.Ref) -> spools.Entry:
+        made.append(state)
+        return entry_of(state, job)
+
+    monkeypatch.setattr(census, "entry_of", watched)
+    jobs = listing.taken(eve.spool, False, listing.Allowance())
+
+    assert {state: count for state, count in jobs.counts().items() if count} == {STATES[-1]: 400}
+    assert eve.asked.count("read") <= listing.DOUBLES_MOST
+    assert eve.asked.times <= 2 + listing.DOUBLES_MOST // listing.AHEAD
+    # Each list is gone through a few times, not once for each name that is left out.
+    assert len(made) <= 5 * len(STATES) * len(names)
+
+
+def test_of_a_stranger_too_the_later_attempt_is_right(eve: Stranger) -> None:
+    """Where few jobs are met twice, as when a record just moves, their records tell."""
+    eve.record(COMPLETED, "7", attempt=1)
+    eve.record(WAITING, "7", attempt=2)
+
+    counts = listing.taken(eve.spool, False, listing.Allowance()).counts()
+
+    assert {state: count for state, count in counts.items() if count} == {WAITING: 1}
+
+
+def test_empty_files_use_up_what_may_be_read(eve: Stranger) -> None:
+    """Each counts as much as an honest record, also where reading it fails; and none is read twice."""
+    eve.links(COMPLETED, [f"{number}.job" for number in range(50)])
+    for number in range(50, 100):
+        os.symlink("nowhere", f"{eve.spool.directory(COMPLETED)}/{number}.job")
+    allowance = listing.Allowance(60 * listing.READ_BYTES_MIN)
+    entries = sorted(spools.scan(eve.spool, (COMPLETED,)), key=lambda entry: int(entry.id))
+    allowance.expect(entries)
+    eve.asked.calls.clear()
+
+    rows = [listing.row_of(eve.spool, entry, False, allowance) for entry in entries]
+
+    assert [row.problem is not None for row in rows] == [True] * 100
+    assert eve.asked.count("read") <= 60 + listing.AHEAD
+    assert "too large" in str(rows[-1].problem)
+    assert "too large" not in str(rows[59].problem)
+
+
+def test_names_that_vanish_are_looked_for_a_few_times(eve: Stranger) -> None:
+    """Each time all directories are listed: whoever has a program rename his files has no thousand looks."""
+    entries = [spools.Entry(f"{number}", COMPLETED, None, f"{number}.job", 0) for number in range(100)]
+    allowance = listing.Allowance()
+
+    rows = [listing.row_of(eve.spool, entry, False, allowance) for entry in entries]
+
+    assert all(row.problem == "it moved on while it was looked at" for row in rows)
+    assert eve.asked.count("listing") <= listing.FOLLOWED_MOST * len(STATES)
+
+
+def test_a_stranger_s_job_that_moves_on_is_followed(eve: Stranger) -> None:
+    """As one of mine."""
+    eve.record(COMPLETED, "7")
+    before = spools.Entry("7", WAITING, None, "7.job", 0)
+
+    assert listing.row_of(eve.spool, before, False, listing.Allowance()).state == COMPLETED
