@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from roundq.actors import listing
-from roundq.records import census
+from roundq.records import census, neighbours
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words import record_format as formats
 from roundq.words.job import Job, Record
-from roundq.words.states import COMPLETED, STATES, WAITING
+from roundq.words.states import COMPLETED, RUNNING, STATES, WAITING
 from roundq.world import reading
 from roundq.world.reading import Call, Way
 
@@ -152,3 +152,31 @@ def test_a_stranger_s_job_that_moves_on_is_followed(eve: Stranger) -> None:
     before = spools.Entry("7", WAITING, None, "7.job", 0)
 
     assert listing.row_of(eve.spool, before, False, listing.Allowance()).state == COMPLETED
+
+
+# ---------------------------------------------------------------- 0.2.9
+
+
+@pytest.mark.parametrize("data", [b"", b"{"])
+def test_jobs_of_a_card_as_0_2_9_wrote_it_are_read_together_and_not_without_end(
+    eve: Stranger, data: bytes
+) -> None:
+    """Every daemon reads them in each round: thousands of files that say nothing cost a few helper calls."""
+    names = [f"x{number}.job" for number in range(1200)]
+    os.mkdir(eve.spool.directory(neighbours.LEGACY_CANCELING))
+    eve.links(RUNNING, names, data)
+    eve.links(neighbours.LEGACY_CANCELING, names, data)
+
+    assert neighbours.legacy_here(eve.spool, "n1") == []
+
+    assert eve.asked.count("read") <= 2 * neighbours.LEGACY_READ_MAX
+    assert eve.asked.times <= 30
+
+
+def test_all_running_jobs_of_0_2_9_are_counted(eve: Stranger) -> None:
+    """More than are read at once; what is no record among them hides none."""
+    for number in range(120):
+        eve.record(RUNNING, f"1700000000.{number}", node="n1", pid=1)
+    eve.links(RUNNING, ["0.1.job", "1700000000.60x.job"])
+
+    assert len(neighbours.legacy_occupants(eve.spool)) == 120
