@@ -204,7 +204,10 @@ def memory_unused(job: Occupant, table: Offspring) -> int:
         return 0
     if job.process is None:
         return job.memory
-    return max(0, job.memory - table.rss(job.process))
+    if job.used is None:
+        # What its processes share would count for each of them.
+        return max(0, job.memory - table.largest(job.process))
+    return max(0, job.memory - min(job.used, table.rss(job.process)))
 
 
 def resident(job: Occupant, table: Offspring) -> int | None:

@@ -21,12 +21,13 @@ from roundq.actors.asked import Asked
 from roundq.actors.attempt import Terms
 from roundq.actors.board import Board
 from roundq.actors.clearing import Clearing
-from roundq.actors.courtesy import Courtesy
+from roundq.actors.courtesy import Courtesy, Owed
 from roundq.actors.grants import Grants
 from roundq.actors.held import HeldList
 from roundq.actors.herald import Herald
 from roundq.actors.leases import Leases
 from roundq.actors.maxfails import MaxFails
+from roundq.actors.memoryuse import MemoryUse
 from roundq.actors.mending import Mending
 from roundq.actors.pauses import Pauses
 from roundq.actors.survey import Scene
@@ -106,14 +107,14 @@ class Round:
         self.neighbourhood = Neighbourhood(self.name)
         self.supervisors = occupancy.Supervisors()
         self.turns = Turns()
-        self.courtesy, self.groups = Courtesy(), Groups()
+        self.courtesy, self.owed, self.groups = Courtesy(), Owed(), Groups()
         self.gpus = Gpus(os.environ)
         self.meter = Meter(spool, self.name, node.machine())
         self.waiting = WaitingList(spool, log, intake)
         self.held = HeldList(spool, self.name, log, self.held_shelf)
         self.max_fails = MaxFails(spool, self.name, log, self.held.targets)
         self.asked = Asked(spool, self.name, self.tenants, self.waiting, self.held)
-        self.pauses = Pauses(spool, self.name)
+        self.pauses, self.memory_use = Pauses(spool, self.name), MemoryUse()
         self.homes: list[Spool] = [spool]
         self.seen: list[Seen] = []
         self.decision: Decision | None = None
@@ -139,6 +140,8 @@ class Round:
         self._emptied: tuple[tuple[str, int], ...] = ()
         self._begun_s = time.monotonic()
         self._told: frozenset[policy.Verdict] = frozenset()
+        #: Jobs here, by user and id, that ought to have given way: they are not counted on.
+        self._staying: frozenset[tuple[str, str]] = frozenset()
 
     # ------------------------------------------------------------ the round
 
@@ -178,6 +181,7 @@ class Round:
         self.waiting.look(now_s, self.config.poll_max_s)
         self._look_at_fails(now_s)
         self.asked.look(now_s, self.config.settle_s, has_card=self.card is not None)
+        self.memory_use.look(self.tenants, now_s)
         self.pauses.look(self.tenants, self.asked.still, now_s, time.time_ns())
         again_s = self._again_s(now_s)
         self.decision = None
@@ -321,6 +325,7 @@ class Round:
         self.turns.look(scene.lodgers)
         self._left = survey.limits_left(scene, self.waiting)
         decision = policy.decide(self._snapshot(scene))
+        self._staying = self.owed.look(decision.owed, scene.lodgers, scene.now_s)
         for user in self.turns.note(decision.ahead, scene.lodgers, scene.now_s):
             self.log.warning(
                 "it was the turn of %s, who began nothing: passed over for a while", visible(user)
@@ -379,6 +384,7 @@ class Round:
             passed_over=passed_over,
             may_requeue=not self.asked.is_giving_way_elsewhere(scene.now_s),
             is_giving_way=self.asked.is_giving_way(scene.now_s),
+            staying=self._staying,
         )
 
     # ------------------------------------------------------------ claim and check

@@ -49,7 +49,8 @@ class Tenant:
     why it is withdrawn once nobody else has it, `obstacle` what hides whether anybody has.
     `earlier` is the supervisor of an attempt that was called lost, and still lives here.
     `gives_way` says to whom it was asked to give way, None if it was not. `paused_s` is for how long it stood
-    still at the most, None while it does.
+    still at the most, None while it does; `memory_used` are the bytes that it uses of what it was promised,
+    None before that was measured.
     """
 
     entry: Entry
@@ -64,6 +65,7 @@ class Tenant:
     earlier: Identity | None = None
     gives_way: str | None = None
     paused_s: float | None = 0.0
+    memory_used: int | None = None
 
     @property
     def is_ready(self) -> bool:
@@ -106,6 +108,7 @@ class Tenant:
             self.record.threads,
             self.is_preempting,
             groups_of(job),
+            self.memory_used,
         )
 
     def _limit_s(self) -> float | None:

@@ -64,7 +64,8 @@ class Occupant:
     `cpus` are the logical CPUs that it is pinned to, `gpus` the ids of its GPUs, `licenses` sorted names with
     counts, `limit_s` its time limit and for how long it was paused, None while it is. One on `threads` has
     hardware threads that other jobs' cores left over; one that is `leaving` was asked to give way. `groups`
-    are its set and its array, see `words/groups`.
+    are its set and its array, see `words/groups`. `used` are the bytes that it uses of `memory`, None if its
+    card does not tell.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Occupant:
     threads: bool = False
     leaving: bool = False
     groups: tuple[str, ...] = ()
+    used: int | None = None
 
 
 class Gpu(NamedTuple):
@@ -265,7 +267,8 @@ def _given(job: Occupant) -> dict[str, Any]:
         "threads": job.threads,
         "leaving": job.leaving,
     }
-    return {**{name: value for name, value in given.items() if value}, **_groups(job.groups)}
+    used = {} if job.used is None else {"used": job.used}
+    return {**{name: value for name, value in given.items() if value}, **used, **_groups(job.groups)}
 
 
 def _groups(groups: Iterable[str]) -> dict[str, list[str]]:
@@ -319,6 +322,7 @@ def _validator() -> SchemaValidator:
         threads=of.fallback(of.boolean, False),
         leaving=of.fallback(of.boolean, False),
         groups=of.fallback(groups, []),
+        used=of.optional(of.natural(MEMORY_MAX)),
         since=of.fallback(of.moment, {"secs": 0, "nanos": 0}),
         name=of.fallback(of.text, ""),
         process=of.optional(of.identity),
@@ -418,6 +422,7 @@ def _to_occupant(value: dict[str, Any]) -> Occupant:
         value["threads"],
         value["leaving"],
         tuple(value["groups"]),
+        value["used"],
     )
 
 

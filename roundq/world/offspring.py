@@ -7,9 +7,20 @@ table is gone through once, not once for each of them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from roundq.words.job import Identity
 from roundq.world.procs import Process
+
+
+class _Below(NamedTuple):
+    """The resident memory of all descendants of a process, and of the largest of them."""
+
+    total: int
+    largest: int
+
+
+_NONE = _Below(0, 0)
 
 
 class Offspring:
@@ -17,7 +28,7 @@ class Offspring:
 
     def __init__(self, table: Mapping[int, Process]) -> None:
         self._table = table
-        self._rss: dict[int, int] | None = None
+        self._below: dict[int, _Below] | None = None
 
     def has(self, root: Identity) -> bool:
         """Whether this process is in the table."""
@@ -29,20 +40,27 @@ class Offspring:
 
         0 if it is not in the table.
         """
-        if not self.has(of):
-            return 0
-        if self._rss is None:
-            self._rss = _below(self._table)
-        return self._rss[of.pid]
+        return self._of(of).total
+
+    def largest(self, of: Identity) -> int:
+        """That of the largest of these descendants."""
+        return self._of(of).largest
+
+    def _of(self, root: Identity) -> _Below:
+        if not self.has(root):
+            return _NONE
+        if self._below is None:
+            self._below = _below(self._table)
+        return self._below[root.pid]
 
 
-def _below(table: Mapping[int, Process]) -> dict[int, int]:
+def _below(table: Mapping[int, Process]) -> dict[int, _Below]:
     """Of each process the resident memory of its living descendants, in one pass from the youngest up.
 
     A table is no snapshot and may show a circle: those in it have only what hangs below the circle.
     """
     processes = dict(table)
-    below = dict.fromkeys(processes, 0)
+    below = dict.fromkeys(processes, _NONE)
     children = dict.fromkeys(processes, 0)
     for process in processes.values():
         if process.parent in children:
@@ -51,7 +69,11 @@ def _below(table: Mapping[int, Process]) -> dict[int, int]:
     while ready:
         process = processes[ready.pop()]
         if process.parent in processes:
-            below[process.parent] += below[process.pid] + (0 if process.dead else process.rss_bytes)
+            size = 0 if process.dead else process.rss_bytes
+            own, above = below[process.pid], below[process.parent]
+            below[process.parent] = _Below(
+                above.total + own.total + size, max(above.largest, own.largest, size)
+            )
             children[process.parent] -= 1
             if not children[process.parent]:
                 ready.append(process.parent)

@@ -297,6 +297,13 @@ class _Gpus:
         return tuple(map(Gpu, calls.world.resources.gpus[calls.process().node.name]))
 
 
+class _MemoryUse:
+    """Jobs use none of what they were promised."""
+
+    def look(self, *_: Any) -> None:
+        pass
+
+
 class _Live:
     """The configuration, which nobody changes."""
 
@@ -394,6 +401,7 @@ def install() -> None:
     _put(occupancy, "Bearers", _Bearers)
     _put(rounds, "Gpus", _Gpus)
     _put(rounds, "Clearing", _Clearing)
+    _put(rounds, "MemoryUse", _MemoryUse)
     # What a supervisor says where nobody may hear it.
     _put(notify, "complain", lives.say)
     # What is imported only when it is needed.

@@ -52,7 +52,11 @@ def test_it_is_what_the_descendants_of_each_have(told: list[tuple[int, bool, int
     offspring = Offspring(table)
 
     for process in table.values():
-        assert offspring.rss(process.identity) == procs.rss(procs.descendants(process.identity, table), table)
+        living = procs.descendants(process.identity, table)
+        assert offspring.rss(process.identity) == procs.rss(living, table)
+        assert offspring.largest(process.identity) == max(
+            (table[one.pid].rss_bytes for one in living), default=0
+        )
 
 
 def test_whoever_has_gone_has_none() -> None:
@@ -79,7 +83,7 @@ def test_many_jobs_go_through_the_table_once() -> None:
     table = Counted(table_of([(pid - 1, False, 100) for pid in range(1, 1001)]))
     offspring = Offspring(table)
     jobs = [
-        Occupant("1", RUNNING, 1, 1 << 30, False, 0, True, process=process.identity)
+        Occupant("1", RUNNING, 1, 1 << 30, False, 0, True, process=process.identity, used=1 << 30)
         for process in table.values()
     ]
 
