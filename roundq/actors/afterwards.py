@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from roundq.actors import selection
-from roundq.actors.listing import Allowance, Row, ended_ns, row_of
+from roundq.actors.listing import NAMES_OF_OTHERS_MOST, Allowance, Row, ended_ns, row_of
 from roundq.records import history
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool
@@ -20,11 +20,12 @@ from roundq.words.job import NS
 from roundq.words.ranges import Ids
 from roundq.words.selectors import Last, Match, Set
 from roundq.words.states import ENDED_STATES
+from roundq.world import files
 
 #: A file is written by the server's clock when its job ended by that of a node, which may be ahead of it.
 CLOCKS_S = 3600
-#: Bytes of somebody else's records that one look reads.
-OF_OTHERS_BYTES = 64 << 20
+#: Bytes of somebody else's records that one look reads, and of the history.
+OF_OTHERS_BYTES, HISTORY_OF_OTHERS_BYTES = 64 << 20, 256 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +48,18 @@ def ended(
 ) -> Iterator[Row]:
     """The jobs that ended in this time, each once, in no order. What cannot be read has no record.
 
-    Raises OSError if the spool cannot be listed.
+    Raises OSError if the spool cannot be listed, or, after all others, if somebody else's history has more
+    jobs than one look may read.
     """
     wanted = wanted or Wanted()
     allowance = None if is_mine else Allowance(OF_OTHERS_BYTES)
     seen: set[str] = set()
     # The records first: a job that is folded meanwhile is met in the history then.
-    for entry in spools.scan(spool, ENDED_STATES):
-        if not wanted.may(entry.id, entry.state):
-            continue
+    listed = spools.scan(spool, ENDED_STATES, most=files.NAMES_MAX if is_mine else NAMES_OF_OTHERS_MOST)
+    entries = [entry for entry in listed if wanted.may(entry.id, entry.state)]
+    if allowance is not None:
+        allowance.expect(entries)
+    for entry in entries:
         if is_mine and since_ns and _written_ns(spool, entry) < since_ns - CLOCKS_S * NS:
             continue
         row = row_of(spool, entry, is_mine, allowance)
@@ -65,7 +69,8 @@ def ended(
             seen.add(row.id)
             if wanted.has(row):
                 yield row
-    for past in history.since(spool, since_ns, until_ns, may=wanted.may, needle=wanted.needle):
+    budget = None if is_mine else HISTORY_OF_OTHERS_BYTES
+    for past in history.since(spool, since_ns, until_ns, may=wanted.may, needle=wanted.needle, budget=budget):
         row = Row(spool, history.as_entry(past), past.record, past.problem, is_mine, past.path)
         if past.id not in seen and wanted.has(row):
             yield row

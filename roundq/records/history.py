@@ -8,6 +8,7 @@ what he does not find there is here, or nowhere. What moves from there to here i
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
@@ -27,6 +28,10 @@ from roundq.world import files
 ENDING = ".jsonl"
 #: A volume is closed when it is larger than this: sorting it is not felt.
 VOLUME_BYTES = 4 << 20
+#: What counts at least, of what may be read of somebody else: of a volume, a record that moves, and a line.
+VOLUME_BYTES_MIN, MOVING_BYTES_MIN, LINE_BYTES_MIN = 64 << 10, 16 << 10, 1 << 8
+#: Names in a directory of somebody else that are looked at.
+NAMES_OF_OTHERS_MOST = 50_000
 #: So often is looked for jobs that arrived in a volume meanwhile.
 _LOOKS = 3
 
@@ -72,11 +77,11 @@ class Look(NamedTuple):
 # ---------------------------------------------------------------- what there is
 
 
-def look(spool: Spool) -> Look:
-    """What lies in the history now. Raises OSError if it cannot be listed."""
+def look(spool: Spool, most: int = files.NAMES_MAX) -> Look:
+    """What lies in the history now, of so many names. Raises OSError if it cannot be listed."""
     volumes: list[Volume] = []
     moving: list[Moving] = []
-    for name, _ in spool.way.listing(spool.directory(HISTORY)):
+    for name, _ in spool.way.listing(spool.directory(HISTORY), most=most):
         if not name.isprintable() or is_foreign(name):
             continue
         stem, _, end = name.rpartition(".")
@@ -193,23 +198,32 @@ def since(
     *,
     may: Callable[[str, str], bool] = lambda *_: True,
     needle: bytes = b"",
+    budget: int | None = None,
 ) -> Iterator[Past]:
     """The jobs that ended in this time, each once, in no order. A volume of another time is not read.
 
     What is not wanted need not be parsed: jobs are told of whose id and state `may` be, and whose lines have
-    `needle` in them. Also of somebody else's spool, whose files are bounded. Raises OSError if it cannot be
-    read.
+    `needle` in them. Of somebody else's spool so many bytes are read as is its `budget`. Raises OSError if it
+    cannot be read, or, after the rest, where there is more than that.
     """
-    there = look(spool)
+    there = look(spool) if budget is None else look(spool, NAMES_OF_OTHERS_MOST)
+    left = _Left(spool, budget)
     seen: set[str] = set()
     for moving in there.moving:
-        past = read_moving(spool, moving) if may(moving.id, moving.state) else None
+        if not may(moving.id, moving.state):
+            continue
+        left.check()
+        past = read_moving(spool, moving)
+        left.take(MOVING_BYTES_MIN)
         if past is not None and since_ns <= past.ended_ns and (until_ns is None or past.ended_ns < until_ns):
             seen.add(past.id)
             yield past
     for volume in there.volumes:
         path = path_of(spool, volume.file)
-        for text in _texts(spool, path, since_ns, until_ns):
+        left.check()
+        texts = _texts(spool, path, since_ns, until_ns)
+        left.take(max(VOLUME_BYTES_MIN, sum(max(len(text), LINE_BYTES_MIN) for text in texts)))
+        for text in texts:
             if needle not in text:
                 continue
             told = journal.begin_of(text)
@@ -223,6 +237,24 @@ def since(
                     continue
                 seen.add(told.id)
                 yield past
+
+
+class _Left:
+    """How many bytes of a history may still be read; None for any number."""
+
+    def __init__(self, spool: Spool, budget: int | None) -> None:
+        self.spool, self.bytes = spool, budget
+
+    def take(self, size: int) -> None:
+        """So many were read."""
+        if self.bytes is not None:
+            self.bytes -= size
+
+    def check(self) -> None:
+        """Raises OSError if no more may be."""
+        if self.bytes is not None and self.bytes <= 0:
+            path = self.spool.directory(HISTORY)
+            raise OSError(errno.EFBIG, "its history is too large: what else it tells is left out", path)
 
 
 def _is_within(told: Begin, since_ns: int, until_ns: int | None) -> bool:

@@ -20,7 +20,8 @@ from roundq.words.states import ENDED_STATES
 VERSION = 1
 #: A line is a record and little more.
 LINE_BYTES_MAX = formats.RECORD_BYTES_MAX + 4096
-_BEGIN = re.compile(rb'\{"id":("(?:[^"\\]|\\.)*"),"state":"([a-z]+)","ended":(-?\d{1,30}),')
+# The longest id has 120 bytes, each written as six characters at most. A stranger's may be a megabyte.
+_BEGIN = re.compile(rb'\{"id":("(?:[^"\\]|\\.){0,1000}"),"state":"([a-z]+)","ended":(-?\d{1,30}),')
 _NUMBER = re.compile(rb'^\{"id":"(\d{1,18})[_."]', re.MULTILINE)
 
 
@@ -177,7 +178,7 @@ def id_of(text: bytes) -> bytes:
 
 def begin_of(text: bytes) -> Begin | None:
     """What a line tells first; None if it is no line of a job."""
-    found = _BEGIN.match(text)
+    found = _BEGIN.match(text) if len(text) <= LINE_BYTES_MAX else None
     if found is None or found[2].decode() not in ENDED_STATES:
         return None
     try:
@@ -192,7 +193,7 @@ def parse(text: bytes) -> tuple[Begin, Record | None, str | None]:
     Raises RecordError for what is no line of a job, since it was cut or somebody else wrote it.
     """
     told = begin_of(text)
-    if told is None or len(text) > LINE_BYTES_MAX:
+    if told is None:
         raise RecordError("it is no line of a journal")
     from roundq.words import schema
 
@@ -219,7 +220,7 @@ def header_of(text: bytes) -> Header | None:
             return Header(False, begun_s)
         whole = [int(value[name]) for name in ("since", "until", "number", "lines")]
         return Header(True, begun_s, str(value["first"]), str(value["last"]), *whole)
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, OverflowError, TypeError, KeyError, RecursionError):
         return None
 
 

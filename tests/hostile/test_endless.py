@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from roundq.actors import listing
-from roundq.records import census, neighbours
+from roundq.actors import afterwards, listing
+from roundq.records import census, history, neighbours
 from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words import record_format as formats
@@ -58,6 +58,10 @@ class Stranger:
         """A record as an honest daemon leaves it."""
         path = Path(self.spool.directory(state), f"{job_id}.job")
         path.write_bytes(formats.dump(Record(Job(("true",)), **fields)))
+
+    def write(self, directory: str, name: str, data: bytes) -> None:
+        """A file of hers."""
+        Path(self.spool.path, directory, name).write_bytes(data)
 
     def links(self, state: str, names: Sequence[str], data: bytes = b"") -> None:
         """One file under all these names."""
@@ -180,3 +184,82 @@ def test_all_running_jobs_of_0_2_9_are_counted(eve: Stranger) -> None:
     eve.links(RUNNING, ["0.1.job", "1700000000.60x.job"])
 
     assert len(neighbours.legacy_occupants(eve.spool)) == 120
+
+
+# ---------------------------------------------------------------- the history
+
+HEAD = b'{"journal":1,"begun":0}\n'
+LINE = b'{"id":"%d","state":"failed","ended":1,"problem":"x"}\n'
+
+
+def told_of(eve: Stranger) -> list[str]:
+    """The ids of all that ended."""
+    return [row.id for row in afterwards.ended(eve.spool, 0, is_mine=False)]
+
+
+@pytest.mark.parametrize("begun", ["0", "9" * 400, "1e400"])
+@pytest.mark.parametrize("since", ["0", "Infinity", "NaN", "1e400"])
+def test_no_volume_of_a_stranger_ends_a_look_at_all(eve: Stranger, begun: str, since: str) -> None:
+    """What its header says is no header, or is believed; other volumes count."""
+    head = (
+        f'{{"journal":1,"begun":{begun},"sorted":true,"since":{since},"until":1,"number":1,'
+        '"lines":1,"first":"1","last":"1"}\n'
+    )
+    eve.write(spools.HISTORY, "n1.1.jsonl", head.encode() + LINE % 1)
+    eve.write(spools.HISTORY, "n2.1.jsonl", HEAD + LINE % 2)
+
+    assert set(told_of(eve)) >= {"2"}
+
+
+def test_volumes_without_end_are_not_all_read(eve: Stranger) -> None:
+    """A stranger's history is read as far as that is sensible; what was read counts, and the rest is told."""
+    for number in range(300):
+        eve.write(spools.HISTORY, f"n.{number}.jsonl", HEAD + LINE % number)
+    found = []
+    with pytest.raises(OSError, match="too large"):  # noqa: PT012
+        for past in history.since(eve.spool, budget=100 * history.VOLUME_BYTES_MIN):
+            found.append(past.id)  # noqa: PERF401
+
+    assert len(found) == 100
+    assert eve.asked.count("read") == 100
+
+
+def test_records_that_move_into_a_history_without_end_are_not_all_read(eve: Stranger) -> None:
+    """Nor are those in its directory that are no volumes."""
+    eve.links(spools.HISTORY, [f"{number}@n.failed" for number in range(300)])
+    with pytest.raises(OSError, match="too large"):
+        list(history.since(eve.spool, budget=100 * history.MOVING_BYTES_MIN))
+
+    assert eve.asked.count("read") == 100
+
+
+def test_lines_without_end_are_not_all_told(eve: Stranger) -> None:
+    """Short ones count as much as honest ones: each becomes a job that is remembered."""
+    for node in ("a", "b"):
+        content = HEAD + b"".join(LINE % number for number in range(1000))
+        eve.write(spools.HISTORY, f"{node}.1.jsonl", content)
+    assert len(content) < history.VOLUME_BYTES_MIN
+    with pytest.raises(OSError, match="too large"):
+        list(history.since(eve.spool, budget=1000 * history.LINE_BYTES_MIN))
+
+    assert eve.asked.count("read") == 1
+
+
+def test_an_honest_history_is_read_to_its_end(eve: Stranger) -> None:
+    """Up to the last byte that is allowed."""
+    for number in range(10):
+        eve.write(spools.HISTORY, f"n.{number}.jsonl", HEAD + LINE % number)
+
+    found = history.since(eve.spool, budget=10 * history.VOLUME_BYTES_MIN)
+
+    assert len({past.id for past in found}) == 10
+
+
+def test_ended_records_of_a_stranger_are_read_together(eve: Stranger) -> None:
+    """A hundred in four calls, not one by one, and no more than are allowed."""
+    eve.links(COMPLETED, [f"{number}.job" for number in range(100)])
+
+    assert len(told_of(eve)) == 100
+
+    assert eve.asked.count("read") == 100
+    assert eve.asked.times <= 2 + 1 + 100 // listing.AHEAD

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from roundq.records.spool import ID_BYTES_MAX
 from roundq.words import journal
 from roundq.words.errors import RecordError
 from roundq.words.job import Identity, Job, Record
@@ -157,4 +159,30 @@ def test_the_highest_number_is_that_of_any_kind_of_id() -> None:
 def test_a_header_of_another_version_is_none() -> None:
     """Who cannot read it does not guess."""
     assert journal.header_of(json.dumps({"journal": 2, "begun": 1}).encode()) is None
+    closed = {"journal": 1, "begun": 0, "sorted": True, "first": "", "last": "", "since": 0, "until": 0}
+    for name in ("begun", "since", "until", "number", "lines"):
+        for wrong in ("Infinity", "NaN", "1e400", "9" * 400 + ("" if name == "begun" else ".0")):
+            said = json.dumps({**closed, "number": 0, "lines": 0, name: "?"}).replace('"?"', wrong)
+            header = journal.header_of(said.encode())
+            assert header is None or name == "begun", said
     assert journal.header_of(journal.header_line(Header(False, 1.5))) == Header(False, 1.5)
+
+
+@pytest.mark.parametrize("size", [journal.LINE_BYTES_MAX // 2, 4 * journal.LINE_BYTES_MAX])
+def test_an_id_of_any_size_needs_no_memory(size: int) -> None:
+    """A stranger's line may be one long id: it is none, and looking at it costs no multiple of its length."""
+    text = b'{"id":"' + b"x" * size + b'","state":"completed","ended":1,"problem":""}\n'
+    tracemalloc.start()
+    try:
+        assert journal.begin_of(text) is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_longest_id_that_there_can_be_is_read() -> None:
+    """Whatever its characters are: each may be written as six."""
+    for sign in ("\x01", "é", "x", '"'):
+        job_id = sign * (ID_BYTES_MAX // len(sign.encode()))
+        text = journal.problem_line(job_id, "failed", 1, "")
+        assert journal.begin_of(text) == journal.Begin(job_id, "failed", 1)
