@@ -78,7 +78,7 @@ def select(
     looked for again, `pause` calls between.
 
     Raises UsageError if a word can only be meant as ids or as an expression and is wrong, OSError if the
-    spool or, for what is not met, its history cannot be read.
+    spool cannot be read or, for what is not met and may have ended, its history.
     """
     asked = _Asked(list(dict.fromkeys(words)), list(dict.fromkeys(names)))
     for tries_left in reversed(range(LOOKS)):
@@ -88,7 +88,12 @@ def select(
             break
         if tries_left:
             pause(LOOK_AGAIN_S)
-    asked.recall(spool)
+    try:
+        asked.recall(spool)
+    except OSError:
+        # Who wants to act on what has not ended is not hindered by that.
+        if ended:
+            raise
     if ended:
         asked.complete(spool)
     return asked.selection(spool, read=read)

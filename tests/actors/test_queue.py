@@ -588,6 +588,8 @@ def test_a_history_that_cannot_be_read_does_not_hide_a_job(
     assert never.now_s > 100 + queue.UNREADABLE_S
     with pytest.raises(OSError, match="Input/output error"):
         selection.select(ann, ["1"], now_ns=0, pause=lambda _: None)
+    # What has not ended can be canceled all the same.
+    assert selection.select(ann, ["1"], now_ns=0, ended=False, pause=lambda _: None).unknown == ["1"]
 
 
 def test_a_zero_timeout_looks_once(homes: Homes, ann: Spool) -> None:
