@@ -37,7 +37,7 @@ from roundq.words.states import (
     WAITING,
     ZOMBIE,
 )
-from roundq.world import files
+from roundq.world import files, reading
 
 #: Ended jobs are shown when they ended after the user's latest submission less this (0.2.9) ...
 BATCH_S = 60
@@ -54,6 +54,8 @@ NAMES_OF_OTHERS_MOST = 50_000
 #: Bytes of somebody else's records that one look reads; an honest record has a thousand, and each counts as
 #: that: an empty file takes as long to read.
 BYTES_OF_OTHERS_MOST, READ_BYTES_MIN = 16 << 20, 1 << 10
+#: Ended jobs with names of other programs, of each state, of which it is asked when their files were written.
+FOREIGN_OF_OTHERS_MOST = 200
 #: Records of somebody else that are read at once.
 AHEAD = 32
 #: Of somebody else: records that are read of jobs met twice, and jobs that are followed to where they moved.
@@ -337,9 +339,10 @@ class _Look:
             others: dict[int, list[Entry]] = {}
             for entry in self.jobs.others[state]:
                 others.setdefault(age_key(entry.id)[0], []).append(entry)
-            foreign = others.get(FOREIGN, [])[:ROWS_MOST]
+            foreign = others.get(FOREIGN, [])[: ROWS_MOST if self.is_mine else FOREIGN_OF_OTHERS_MOST]
             legacy = others.get(LEGACY, [])
-            newest += sorted(foreign, key=lambda entry: (-_written_ns(self.spool, entry), entry.id))[:most]
+            written = zip(_written_ns(self.spool, foreign), foreign, strict=True)
+            newest += [entry for _, entry in sorted(written, key=lambda one: (-one[0], one[1].id))][:most]
             newest += sorted(legacy, key=lambda entry: age_key(entry.id), reverse=True)[:most]
         rows = self._read(newest)
         rows.sort(key=lambda row: 0 if row.record is None else -ended_ns(row.record))
@@ -382,10 +385,19 @@ def _on_card(card: Card, job: Occupant) -> Record:
     )
 
 
-def _written_ns(spool: Spool, entry: Entry) -> int:
-    """When a file was written, by the server's clock: all that tells the age of a foreign name."""
+def _written_ns(spool: Spool, entries: Iterable[Entry]) -> list[int]:
+    """When files were written, by the server's clock: all that tells the age of a foreign name."""
+    paths = [spools.path_of(spool, entry) for entry in entries]
+    if spool.way.reader is None:
+        # Mine need not be opened for that.
+        return [_own_written_ns(path) for path in paths]
+    found = reading.each([spool.way.call("signature", path) for path in paths])
+    return [0 if isinstance(signature, Exception) else signature[1] for signature in found]
+
+
+def _own_written_ns(path: str) -> int:
     try:
-        return os.lstat(spools.path_of(spool, entry)).st_mtime_ns
+        return os.lstat(path).st_mtime_ns
     except OSError:
         return 0
 

@@ -176,14 +176,15 @@ def read_moving(spool: Spool, moving: Moving) -> Past | None:
     except FileNotFoundError:
         return None
     except RecordError as error:
-        return Past(moving.id, moving.state, _written_ns(path), None, str(error), path)
+        return Past(moving.id, moving.state, _written_ns(spool, path), None, str(error), path)
     ended_ns = record.completed_ns or record.started_ns or record.job.submitted_ns
     return Past(moving.id, moving.state, ended_ns, record, None, path)
 
 
-def _written_ns(path: str) -> int:
+def _written_ns(spool: Spool, path: str) -> int:
     try:
-        return os.lstat(path).st_mtime_ns
+        # Mine need not be opened for that.
+        return os.lstat(path).st_mtime_ns if spool.way.reader is None else spool.way.signature(path)[1]
     except OSError:
         return 0
 

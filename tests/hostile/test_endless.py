@@ -6,7 +6,7 @@ Bounds are counted, in calls to helpers and in records that are read, since a ti
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from roundq.records import spool as spools
 from roundq.records.spool import Spool
 from roundq.words import record_format as formats
 from roundq.words.job import Job, Record
-from roundq.words.states import COMPLETED, RUNNING, STATES, WAITING
+from roundq.words.states import COMPLETED, FAILED, RUNNING, STATES, WAITING
 from roundq.world import reading
 from roundq.world.reading import Call, Way
 
@@ -156,6 +156,66 @@ def test_a_stranger_s_job_that_moves_on_is_followed(eve: Stranger) -> None:
     before = spools.Entry("7", WAITING, None, "7.job", 0)
 
     assert listing.row_of(eve.spool, before, False, listing.Allowance()).state == COMPLETED
+
+
+# ---------------------------------------------------------------- whoever goes there himself may hang
+
+
+def test_nothing_of_a_stranger_is_asked_for_but_by_a_helper(
+    eve: Stranger, me: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even when a file was written: a server that goes away would keep `rq q` for as long as it is."""
+    eve.links(COMPLETED, [f"fit{number}.job" for number in range(1000)])
+    eve.links(FAILED, ["7.job", "1_0.job", "1700000000.5.job"])
+    eve.links(spools.HISTORY, ["8@n.failed"])
+    helped = eve.asked.ask
+    is_helper = False
+
+    def ask(calls: Sequence[Call]) -> list[Any]:
+        nonlocal is_helper
+        is_helper = True
+        try:
+            return helped(calls)
+        finally:
+            is_helper = False
+
+    def seen(path: Any) -> None:
+        if not is_helper and str(path).startswith(eve.spool.path):
+            own.append(path)
+
+    own: list[Any] = []
+    monkeypatch.setattr(eve.asked, "ask", ask)
+    for name in ("lstat", "stat", "open", "scandir"):
+        monkeypatch.setattr(os, name, _told(getattr(os, name), seen))
+    found = listing.listing([eve.spool], me, now_ns=NOW_NS, ended_of_all=True, bundles=True)
+    ended = told_of(eve)
+
+    assert own == []
+    assert len(ended) == 1004
+    assert found.counts["eve"][COMPLETED] == 1000
+    assert eve.asked.count("signature") <= listing.FOREIGN_OF_OTHERS_MOST + 10
+
+
+def _told(does: Callable[..., Any], tell: Callable[[Any], None]) -> Callable[..., Any]:
+    """A function of the system that tells for which path it is called."""
+
+    def told(path: Any, *words: Any, **options: Any) -> Any:
+        tell(path)
+        return does(path, *words, **options)
+
+    return told
+
+
+def test_of_foreign_names_of_a_stranger_the_newest_files_are_shown(eve: Stranger, me: Spool) -> None:
+    """Their names tell no age; the helper does."""
+    for number in range(50):
+        eve.record(COMPLETED, f"fit{number}", completed_ns=NOW_NS)
+        path = f"{eve.spool.directory(COMPLETED)}/fit{number}.job"
+        os.utime(path, ns=(0, 10**18 + number * 17 % 50))
+
+    found = listing.listing([eve.spool], me, now_ns=NOW_NS, ended_most=3, ended_of_all=True)
+
+    assert {row.id for row in found.rows} == {f"fit{number}" for number in range(50) if number * 17 % 50 > 46}
 
 
 # ---------------------------------------------------------------- 0.2.9
