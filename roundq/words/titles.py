@@ -18,8 +18,8 @@ from roundq.words.room import cores_text
 SUPERVISOR = "rq-supervisor"
 #: More than an honest title has, and more cores than any node.
 CHARS_MAX, CORES_MAX = 4096, 100_000
-#: More logical CPUs than Linux knows (NR_CPUS), and more parts than a title has.
-CPUS_MAX, _PARTS_MAX = 8192, 16
+#: More logical CPUs than Linux knows (NR_CPUS), more GPUs than any node has, and more parts than a title.
+CPUS_MAX, GPUS_MAX, _PARTS_MAX = 8192, 256, 16
 _HEAD = re.compile(r"rq: job ([!-+\--~]{1,120}), ([0-9]{1,6}) cores?")
 _CPUS = re.compile(r"[0-9]{1,6}(-[0-9]{1,6})?( [0-9]{1,6}(-[0-9]{1,6})?)*")
 _THREADS = "threads"
@@ -64,7 +64,7 @@ def parse(said: str, cpus_most: int = CPUS_MAX) -> Title | None:
         if part.startswith("cpus ") and _CPUS.fullmatch(part[5:]):
             title = title._replace(cpus=_numbers(part[5:], min(title.cores, cpus_most)))
         elif part.startswith("gpus "):
-            title = title._replace(gpus=tuple(part[5:].split()))
+            title = title._replace(gpus=tuple(part[5:].split(None, GPUS_MAX)[:GPUS_MAX]))
         elif part == _THREADS:
             title = title._replace(threads=True)
         else:

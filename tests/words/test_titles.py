@@ -131,3 +131,11 @@ def test_parts_without_end_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None
     titles.parse("rq: job 1, 2 cores" + ", 1G" * 1000)
 
     assert len(asked) < 20
+
+
+def test_gpus_without_end_are_left_out() -> None:
+    """A title has room for two thousand names."""
+    title = titles.parse("rq: job 1, 2 cores, gpus" + " x" * 2000)
+
+    assert title is not None
+    assert len(title.gpus) == titles.GPUS_MAX
