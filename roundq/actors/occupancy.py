@@ -7,6 +7,7 @@ nothing; what may start beside them is for policy to say.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from roundq.records import cards, neighbours
@@ -27,6 +28,10 @@ from roundq.world.offspring import Offspring
 #: Supervisors of one user that count: so many, or `PER_THREAD` for each hardware thread. An honest one, with
 #: a core or thread for each, is far below, and whoever has more has taken the whole node with these.
 SUPERVISORS_MIN, PER_THREAD = 64, 4
+
+
+#: A job whose daemon stopped is over for certain so long after its time limit, whatever its grace.
+OVER_S = 300.0
 
 
 class Lodger(NamedTuple):
@@ -177,15 +182,57 @@ def _cores(card: Card, job: Occupant) -> int:
     return card.cores if job.exclusive else job.cores or card.cores
 
 
+def emptied(seen: Iterable[Seen]) -> set[tuple[str, str, int]]:
+    """User, node and beat of the cards of which another daemon of that user says that their jobs are gone."""
+    return {
+        (one.card.user, node, beat)
+        for one in seen
+        if one.is_alive
+        for node, beat in one.card.emptied
+        if node != one.card.node
+    }
+
+
+def standing(seen: Iterable[Seen]) -> list[Seen]:
+    """The cards of living daemons, and of those that stopped what may run on, as far as that is known.
+
+    Not what a reboot has ended, nor where nobody has been heard of for long, nor what its user calls gone.
+    """
+    cards_of_all = list(seen)
+    booted = {
+        (one.card.node, one.card.process.boot)
+        for one in cards_of_all
+        if one.is_alive and one.card.process is not None
+    }
+    gone = emptied(cards_of_all)
+    found = []
+    for one in cards_of_all:
+        card, process = one.card, one.card.process
+        if not one.is_alive:
+            is_up = process is not None and (card.node, process.boot) in booted
+            if one.silent_s >= neighbours.SILENT_S and not is_up:
+                continue
+            if (card.user, card.node, card.beat) in gone:
+                continue
+            # The card is as old as its silence, and all times on it are of one clock.
+            now_ns = card.written_ns + round(one.silent_s * NS)
+            jobs = tuple(job for job in card.jobs if not _is_over(job, now_ns))
+            one = replace(one, card=replace(card, jobs=jobs))
+        found.append(one)
+    return found
+
+
+def _is_over(job: Occupant, now_ns: int) -> bool:
+    return job.limit_s is not None and left_s(job, ran_s(job, now_ns), OVER_S) is None
+
+
 def running_cores(seen: Iterable[Seen]) -> dict[str, int]:
-    """Cores that count for each user in the whole cluster, as far as nodes are heard of."""
+    """Cores that count for each user in the whole cluster, as far as is known."""
     total: dict[str, int] = {}
     legacy: dict[str, Spool] = {}
     alive: dict[str, set[str]] = {}
-    for one in seen:
+    for one in standing(seen):
         card = one.card
-        if one.silent_s >= neighbours.SILENT_S and not one.is_alive:
-            continue
         if card.is_legacy:
             legacy[card.user] = one.spool
             alive.setdefault(card.user, set()).add(card.node)

@@ -185,7 +185,8 @@ class Round:
         self.decision = None
         # Who starts nothing more may stand in the way of others all the same.
         could_give_way = self.unsafe is None and self._could_give_way()
-        if could_give_way or (self.waiting and self.draining is None):
+        is_looking = could_give_way or (bool(self.waiting) and self.draining is None)
+        if is_looking:
             self._look_around(now_s)
             scene = self._scene(now_s, self._lodgers())
             self.decision = self._decide(scene)
@@ -196,8 +197,10 @@ class Round:
             self.decision = policy.decide(self._snapshot(self._scene(now_s, self._lodgers())))
         undecided = self._settle(now_s)
         lost_s = self._begun_s if self.asked.lost_s is None else self.asked.lost_s
-        if now_s - lost_s < LOST_S and self.board.is_due(now_s):
-            mine = neighbours.seen_now([self.spool], self.spool, self.name, now_s)
+        if self.board.is_due(now_s) and (is_looking or now_s - lost_s < LOST_S):
+            mine = (
+                self.seen if is_looking else neighbours.seen_now([self.spool], self.spool, self.name, now_s)
+            )
             self._emptied = survey.emptied(mine, self.spool, self.name)
         self._publish(now_s)
         self.sweeping.run(now_s, self.config.keep_for_s, self._environments, self.config.history_s)

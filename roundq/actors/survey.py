@@ -153,13 +153,16 @@ def _acts(one: Seen) -> bool:
 
 def running_cores(scene: Scene) -> dict[str, int]:
     """Cores that each user has in the whole cluster, but for what scavenges."""
-    running = occupancy.running_cores(scene.others())
-    here = sum(
-        scene.cores if job.exclusive else job.cores
-        for user, job in scene.lodgers
-        if user == scene.me and not job.scavenge
+    here = {one.card.user for one in scene.seen if one.card.node == scene.node and not one.is_alive}
+    # Of what daemons left on this node it is known what runs on; of mine I know most.
+    here.add(scene.me)
+    running = occupancy.running_cores(
+        one for one in scene.seen if one.card.node != scene.node or one.card.user not in here
     )
-    running[scene.me] = running.get(scene.me, 0) + here
+    running.setdefault(scene.me, 0)
+    for user, job in scene.lodgers:
+        if user in here and not job.scavenge:
+            running[user] = running.get(user, 0) + (scene.cores if job.exclusive else job.cores)
     return running
 
 
@@ -224,11 +227,10 @@ def group_limits(scene: Scene, waiting: WaitingList) -> dict[str, GroupLimit]:
 
 
 def _used(scene: Scene) -> dict[str, int]:
-    """Cores in use on each live node."""
+    """Cores in use on each node."""
     used: dict[str, int] = {}
-    for one in scene.seen:
-        if one.is_alive:
-            used[one.card.node] = used.get(one.card.node, 0) + occupancy.cores_of(one.card)
+    for one in occupancy.standing(scene.seen):
+        used[one.card.node] = used.get(one.card.node, 0) + occupancy.cores_of(one.card)
     used[scene.node] = sum(
         0 if job.threads else scene.cores if job.exclusive else job.cores or scene.cores
         for _, job in scene.lodgers
@@ -349,13 +351,7 @@ def yielding(scene: Scene) -> frozenset[str]:
 
 def _told_elsewhere(scene: Scene) -> list[Seen]:
     """The cards of other nodes, but for those whose user's daemons say that these jobs are there no more."""
-    emptied = {
-        (one.card.user, node, beat)
-        for one in scene.seen
-        if one.is_alive
-        for node, beat in one.card.emptied
-        if node != one.card.node
-    }
+    emptied = occupancy.emptied(scene.seen)
     return [
         one
         for one in scene.others()

@@ -9,6 +9,7 @@ import pytest
 
 from roundq.actors import asked, survey
 from roundq.actors.courtesy import PATIENCE_S
+from roundq.actors.round import LOST_S
 from roundq.records import cards, control
 from roundq.records import spool as spools
 from roundq.records.cards import Card, Occupant
@@ -22,7 +23,7 @@ from roundq.words.states import RUNNING, WAITING
 from roundq.world import procs
 from roundq.world.node import Node
 from tests.actors.spoolhome import NODE, SpoolHome
-from tests.actors.test_round import round_of
+from tests.actors.test_round import WIDE, round_of
 from tests.records.crowd import new_spool
 
 OTHER = "n2"
@@ -140,6 +141,20 @@ def test_a_limit_does_not_count_what_a_lost_node_left_on_its_card(home: SpoolHom
     one.run(102.0)
 
     assert [tenant.entry.id for tenant in one.tenants] == [job]
+
+
+def test_what_a_stopped_daemon_left_counts_until_its_user_knows_better(home: SpoolHome) -> None:
+    """Its jobs end, and nobody renews its card: whoever waits looks himself, however long ago that was."""
+    publish(home.spool, OTHER, state=cards.LEAVING, beat=5, jobs=(holding(cores=4),))
+    publish(neighbour(home), OTHER)
+    home.submit("true", cores=WIDE)
+    one = round_of(home)
+    now_s = time.monotonic() + 2 * LOST_S
+
+    one.run(now_s)
+
+    assert one.card is not None
+    assert one.card.emptied == ((OTHER, 5),)
 
 
 def test_only_so_many_waiting_jobs_count(home: SpoolHome) -> None:

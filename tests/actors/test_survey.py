@@ -10,11 +10,20 @@ from typing import Any
 
 from roundq.actors import occupancy
 from roundq.actors.occupancy import Lodger
-from roundq.actors.survey import STUCK_S, Facts, Scene, holdings, kept_before, table_for, yielding
+from roundq.actors.survey import (
+    STUCK_S,
+    Facts,
+    Scene,
+    holdings,
+    kept_before,
+    running_cores,
+    table_for,
+    yielding,
+)
 from roundq.records import cards
 from roundq.records.cards import Card, Occupant
-from roundq.records.neighbours import Seen
-from roundq.words.job import NS
+from roundq.records.neighbours import SILENT_S, Seen
+from roundq.words.job import NS, Identity
 from roundq.words.limits import Limit
 from roundq.words.policy import Want
 from roundq.words.states import CLAIMED, RUNNING
@@ -72,6 +81,56 @@ def test_a_job_has_its_grace_before_it_is_said_to_be_over() -> None:
     assert left_s(replace(job, limit_s=None), 0) is None
 
 
+def test_what_runs_on_when_its_daemon_stopped_counts(tmp_path: Path) -> None:
+    """As long as it may: or whoever fills nodes and stops his daemons there would be the next everywhere."""
+    spool = new_spool(tmp_path)
+    job = Occupant("1", RUNNING, 8, 0, False, 0, True, since_ns=1000 * NS, process=Identity("b1", 17, 4))
+    long = 10 * SILENT_S
+
+    def seen(user: str, node: str, *jobs: Occupant, boot: str = "b1", **more: Any) -> Seen:
+        is_alive, silent_s = more.pop("is_alive", True), more.pop("silent_s", 0.0)
+        process = Identity(boot, 16, 4)
+        known = {"version": "1", "beat": 7, "cores": 8, "written_ns": 1000 * NS, "process": process, **more}
+        return Seen(spool, Card(user, node, 1, 8, 8, 0, jobs=jobs, **known), is_alive, silent_s)
+
+    left = seen("bob", "n2", job, is_alive=False, silent_s=long, state=cards.LEAVING)
+    limited = replace(left, card=replace(left.card, jobs=(replace(job, limit_s=long + 60.0),)))
+    over = replace(left, card=replace(left.card, jobs=(replace(job, limit_s=60.0), replace(job, cores=2))))
+    heard, elsewhere = seen("cyd", "n2"), seen("bob", "n3")
+
+    def counted(*look: Seen) -> int:
+        return occupancy.running_cores(look).get("bob", 0)
+
+    assert counted(left, heard, elsewhere) == 8
+    assert counted(limited, heard) == 8
+    assert counted(over, heard) == 2
+    assert counted(left, elsewhere) == 0, "nobody is heard of there"
+    assert counted(replace(left, silent_s=1.0), elsewhere) == 8, "for a while that is no matter"
+    assert counted(left, seen("cyd", "n2", boot="b2")) == 0, "it was rebooted"
+    assert counted(left, replace(heard, is_alive=False)) == 0
+    assert counted(left, heard, seen("bob", "n3", emptied=(("n2", 7),))) == 0
+    assert counted(left, heard, seen("bob", "n3", emptied=(("n2", 6),))) == 8
+    assert counted(left, heard, seen("cyd", "n3", emptied=(("n2", 7),))) == 8, "not his to say"
+
+
+def test_of_ones_own_node_the_processes_tell_what_runs_on(tmp_path: Path) -> None:
+    """Not the card of a daemon that stopped, which nobody renews when its jobs end."""
+    spool = new_spool(tmp_path)
+    ended, there = (
+        Occupant(job_id, RUNNING, 4, 0, False, 0, True, process=Identity(procs.boot_id(), pid, 4))
+        for job_id, pid in (("1", 17), ("2", 18))
+    )
+    own = procs.own_identity()
+    stopped = Card("bob", "n1", 1, 8, 8, 0, version="1", cores=8, jobs=(ended, there), process=own)
+    mine = Card("ann", "n1", 1, 8, 8, 0, version="1", cores=8, process=own)
+    look = (Seen(spool, stopped, False, 5000.0), Seen(spool, mine, True, 0.0))
+    facts = Facts(8, 8, 1, 1, 0.0, 0.0)
+    lodgers = (Lodger("bob", there), Lodger("ann", replace(there, cores=1)))
+    scene = Scene("ann", "n1", Config(("/home",)), facts, look, lodgers, 0.0, Limit())
+
+    assert running_cores(scene) == {"ann": 1, "bob": 4}
+
+
 def test_a_job_is_unattended_whose_owner_has_no_daemon_here_that_acts(tmp_path: Path) -> None:
     """Cards on other nodes do not help, nor one that stands still; a drained daemon asks its jobs as well."""
     spool = new_spool(tmp_path)
@@ -98,4 +157,10 @@ def test_a_job_is_unattended_whose_owner_has_no_daemon_here_that_acts(tmp_path: 
     there = holdings(scene, is_memory_asked_for=False)
 
     assert [held.user for held in there if held.unattended] == ["cyd", "dan", "eve", "gus"]
+    staying = holdings(
+        replace(scene, lodgers=(Lodger("bob", replace(job, leaving=True)),)),
+        is_memory_asked_for=False,
+        staying={("bob", "1")},
+    )
+    assert [(held.unattended, held.leaving) for held in staying] == [(True, False)]
     assert yielding(scene) == {"ann", "bob", "eve", "fay"}
