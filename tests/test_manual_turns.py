@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from roundq.actors import asked, courtesy, survey
 from roundq.words import backfill, fairness
 from roundq.words.facts import coarse
 from roundq.words.fairness import Shares
@@ -35,3 +36,11 @@ def test_a_time_limit_on_a_card_is_rounded_as_it_is_told() -> None:
     told = {1.0: 60.0, 61.0: 120.0, 121.0: 300.0, 301.0: 600.0, 3600.0: 6000.0, 86_400.0: 120_000.0}
     assert {limit_s: coarse(limit_s) for limit_s in told} == told
     assert coarse(None) is None
+
+
+def test_how_long_others_are_counted_on_is_as_it_is_told() -> None:
+    """For turns and for giving way."""
+    assert "no daemon on the node that was heard of within three minutes" in TURNS
+    assert survey.STUCK_S == 3 * 60
+    assert "was not asked for two minutes, and any that was asked and is there for twelve" in TURNS
+    assert (courtesy.OWED_S, asked.GONE_S) == (2 * 60, 12 * 60)

@@ -6,8 +6,10 @@ have a job give way for him; so the node of my youngest job acts first, and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from roundq.actors.asked import GONE_S
+from roundq.actors.occupancy import Lodger
 from roundq.records.cards import Occupant
 from roundq.records.neighbours import Seen
 
@@ -20,6 +22,9 @@ SCAVENGING_S = 2.0
 APART_S = 10.0
 #: However many nodes come first, nobody waits longer than for so many: the job may not fit on these.
 RANK_MAX = 3
+#: A job of somebody else that ought to give way is counted on for so long if it is not asked: twice what an
+#: honest daemon needs.
+OWED_S = 120.0
 
 
 class Courtesy:
@@ -49,6 +54,44 @@ class Courtesy:
     def forget(self) -> None:
         """After a job was asked: the next wish is another one."""
         self._since_s = None
+
+
+class Owed:
+    """Which jobs here ought to be gone and are not: who has them does not keep to the rules, or cannot.
+
+    A card may say of a job that it scavenges, or that it leaves, and never have it end. While others count on
+    it, nothing of theirs gives way. Times are monotonic, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self._since_s: dict[object, float] = {}
+        self._stays: set[object] = set()
+        self._looked_s = 0.0
+
+    def look(
+        self, owed: Collection[tuple[str, str]], lodgers: Iterable[Lodger], now_s: float
+    ) -> frozenset[tuple[str, str]]:
+        """Those that are counted on no more, by user and id; `owed` are those that ought to give way now."""
+        if now_s - self._looked_s >= OWED_S / 2:
+            # Nobody knows how it was meanwhile.
+            self._since_s = {}
+        self._looked_s = now_s
+        since_s: dict[object, float] = {}
+        stays: set[object] = set()
+        found = set()
+        for user, job in lodgers:
+            # An id is a word on a card; a process is one.
+            who = (user, job.process or job.id)
+            if job.leaving or (user, job.id) in owed:
+                # Of both together, or a card that says the one and the other by turns is believed for ever.
+                since_s[who] = self._since_s.get(who, now_s)
+                if now_s - since_s[who] >= (GONE_S if job.leaving else OWED_S):
+                    self._stays.add(who)
+            if who in self._stays:
+                stays.add(who)
+                found.add((user, job.id))
+        self._since_s, self._stays = since_s, stays
+        return frozenset(found)
 
 
 def delay_s(only_scavenges: bool, rank: int) -> float:

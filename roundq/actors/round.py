@@ -21,7 +21,7 @@ from roundq.actors.asked import Asked
 from roundq.actors.attempt import Terms
 from roundq.actors.board import Board
 from roundq.actors.clearing import Clearing
-from roundq.actors.courtesy import Courtesy
+from roundq.actors.courtesy import Courtesy, Owed
 from roundq.actors.grants import Grants
 from roundq.actors.held import HeldList
 from roundq.actors.herald import Herald
@@ -107,7 +107,7 @@ class Round:
         self.neighbourhood = Neighbourhood(self.name)
         self.supervisors = occupancy.Supervisors()
         self.turns = Turns()
-        self.courtesy, self.groups = Courtesy(), Groups()
+        self.courtesy, self.owed, self.groups = Courtesy(), Owed(), Groups()
         self.gpus = Gpus(os.environ)
         self.meter = Meter(spool, self.name, node.machine())
         self.waiting = WaitingList(spool, log, intake)
@@ -140,6 +140,8 @@ class Round:
         self._emptied: tuple[tuple[str, int], ...] = ()
         self._begun_s = time.monotonic()
         self._told: frozenset[policy.Verdict] = frozenset()
+        #: Jobs here, by user and id, that ought to have given way: they are not counted on.
+        self._staying: frozenset[tuple[str, str]] = frozenset()
 
     # ------------------------------------------------------------ the round
 
@@ -326,6 +328,7 @@ class Round:
         self.turns.look(scene.lodgers)
         self._left = survey.limits_left(scene, self.waiting)
         decision = policy.decide(self._snapshot(scene))
+        self._staying = self.owed.look(decision.owed, scene.lodgers, scene.now_s)
         for user in self.turns.note(decision.ahead, scene.lodgers, scene.now_s):
             self.log.warning(
                 "it was the turn of %s, who began nothing: passed over for a while", visible(user)
@@ -384,6 +387,7 @@ class Round:
             passed_over=passed_over,
             may_requeue=not self.asked.is_giving_way_elsewhere(scene.now_s),
             is_giving_way=self.asked.is_giving_way(scene.now_s),
+            staying=self._staying,
         )
 
     # ------------------------------------------------------------ claim and check

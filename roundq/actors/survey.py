@@ -129,17 +129,26 @@ def table_for(lodgers: Collection[Lodger], *, is_asked_for: bool = False) -> Off
     return Offspring(procs.table() if is_read else {})
 
 
-def holdings(scene: Scene, *, is_memory_asked_for: bool) -> tuple[Holding, ...]:
-    """Everybody's jobs on this node; what they use is not known if no job that waits asks for memory."""
+def holdings(
+    scene: Scene, *, is_memory_asked_for: bool, staying: Collection[tuple[str, str]] = ()
+) -> tuple[Holding, ...]:
+    """Everybody's jobs on this node; what they use is not known if no job that waits asks for memory.
+
+    Those `staying`, by user and id, are not counted on to give way, whatever is said of them.
+    """
     table = table_for(scene.lodgers, is_asked_for=is_memory_asked_for)
     now_ns = time.time_ns()
     acting = {one.card.user for one in scene.others() if one.card.node == scene.node and _acts(one)}
     acting.add(scene.me)
-    return tuple(
+    there = (
         occupancy.holding(
             lodger, table, now_ns, unattended=lodger.user not in acting, grace_s=scene.config.grace_s
         )
         for lodger in scene.lodgers
+    )
+    return tuple(
+        replace(held, unattended=True, leaving=False) if (held.user, held.id) in staying else held
+        for held in there
     )
 
 
@@ -539,8 +548,12 @@ def snapshot(
     passed_over: Collection[str],
     may_requeue: bool,
     is_giving_way: bool = False,
+    staying: Collection[tuple[str, str]] = (),
 ) -> Snapshot:
-    """All that a decision depends on. `memory_available` is that of this very moment, in bytes."""
+    """All that a decision depends on. `memory_available` is that of this very moment, in bytes.
+
+    `staying` are jobs here, by user and id, that are not counted on to give way.
+    """
     total, free = cluster(scene)
     limits = group_limits(scene, waiting)
     here, others = wants(scene, waiting, limits), players(scene, passed_over)
@@ -552,7 +565,7 @@ def snapshot(
         memory_total=scene.facts.memory_total,
         memory_available=memory_available,
         draining=draining,
-        holdings=holdings(scene, is_memory_asked_for=any(want.memory for want in heads)),
+        holdings=holdings(scene, is_memory_asked_for=any(want.memory for want in heads), staying=staying),
         running_cores=running_cores(scene),
         wants=here,
         neighbours=others,

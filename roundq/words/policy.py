@@ -51,7 +51,7 @@ from roundq.words.facts import (
     want_of,
 )
 from roundq.words.play import Play
-from roundq.words.preemption import Requeue
+from roundq.words.preemption import Requeue, Yielding
 from roundq.words.quantities import visible
 from roundq.words.sentences import Lacks, StartsOnThreads, TakenWhole, Turn, TurnToScavenge, Why
 from roundq.words.table import Kinds
@@ -123,13 +123,15 @@ def natural(job_id: str) -> tuple[int, int, int, str]:
 class Decision:
     """Which of my jobs start now, in this order, and one sentence about each of them all.
 
-    `requeues` are jobs of mine that give way. What starts and what is said of it are one value, its
+    `requeues` are jobs of mine that give way, `owed` those of others that are counted on to do so, by user
+    and id. What starts and what is said of it are one value, its
     `why`. The sentences of what waits are made when they are asked for, from what the pass left behind:
     ten thousand waiting jobs have few shapes and one sentence for each.
     """
 
     # Without slots: cached_property needs a place to write to.
     requeues: tuple[Requeue, ...]
+    owed: frozenset[tuple[str, str]]
     _snapshot: Snapshot = field(repr=False)
     _pass: Play = field(repr=False, compare=False)
 
@@ -277,7 +279,7 @@ def decide(snapshot: Snapshot) -> Decision:
     kinds = Kinds(snapshot.site)
     order = [(want, kinds[want.shape]) for want in in_order(snapshot.wants)]
     run = play.play(snapshot, order, kinds)
-    requeues: tuple[Requeue, ...] = ()
+    found = Yielding()
     if snapshot.may_requeue:
-        requeues = preemption.requeues(snapshot, run.shares, run.waiting, run.first_table.empty)
-    return Decision(requeues, snapshot, run)
+        found = preemption.yielding(snapshot, run.shares, run.waiting, run.first_table.empty)
+    return Decision(found.requeues, found.owed, snapshot, run)

@@ -29,19 +29,27 @@ class Requeue(NamedTuple):
     says: str
 
 
-def requeues(
-    snapshot: Snapshot, shares: Shares, waiting: Sequence[Player], empty: Room
-) -> tuple[Requeue, ...]:
-    """Which of my jobs here give way. `waiting` are all who may start something here, before any turn."""
+class Yielding(NamedTuple):
+    """Jobs of mine that give way, and those of others, by user and id, that are counted on to do so."""
+
+    requeues: tuple[Requeue, ...] = ()
+    owed: frozenset[tuple[str, str]] = frozenset()
+
+
+def yielding(snapshot: Snapshot, shares: Shares, waiting: Sequence[Player], empty: Room) -> Yielding:
+    """Which jobs here give way. `waiting` are all who may start something here, before any turn.
+
+    Of those of others only what scavenges, and only where something of mine might give way instead.
+    """
     leaving = [held for held in snapshot.holdings if held.leaving]
     holdings = [held for held in snapshot.holdings if not held.leaving]
     if not any(held.user == snapshot.me and (held.scavenge or held.restartable) for held in holdings):
-        return ()
+        return Yielding()
     node = _Node(snapshot, shares, empty, tuple(leaving), tuple(holdings))
-    scavenging = _scavengers(node, [player.again() for player in waiting])
+    scavenging, owed = _scavengers(node, [player.again() for player in waiting])
     if scavenging or snapshot.is_giving_way:
-        return tuple(scavenging)
-    return _politely(node, [player.again() for player in waiting])
+        return Yielding(tuple(scavenging), owed)
+    return Yielding(_politely(node, [player.again() for player in waiting]), owed)
 
 
 class _Node(NamedTuple):
@@ -91,15 +99,15 @@ def _fewest(young: Sequence[Holding], fits: Callable[[Sequence[Holding]], bool])
     return chosen
 
 
-def _scavengers(node: _Node, players: Sequence[Player]) -> list[Requeue]:
-    """What scavenges here and stands where another job would start; those that are mine.
+def _scavengers(node: _Node, players: Sequence[Player]) -> tuple[list[Requeue], frozenset[tuple[str, str]]]:
+    """What scavenges here and stands where another job would start; those that are mine, and the others.
 
     Everybody counts the scavengers of all, and so comes to the same ones.
     """
     me = node.snapshot.me
     there = _youngest_first([held for held in node.holdings if held.scavenge and not held.unattended])
     if not any(held.user == me for held in there):
-        return []
+        return [], frozenset()
     gone: list[Holding] = []
     found: list[Requeue] = []
     moved: list[Kind] = []
@@ -132,18 +140,18 @@ def _scavengers(node: _Node, players: Sequence[Player]) -> list[Requeue]:
         cores = want.cores or hope.cores
         running = player.running + cores
         player.take(want, cores, node.shares.level(player.user, running), running)
-    return found
+    return found, frozenset((held.user, held.id) for held in gone if held.user != me)
 
 
 def _politely(node: _Node, players: Sequence[Player]) -> tuple[Requeue, ...]:
     """What I give up for somebody below the fair share, if I am the one furthest above it."""
     of, shares = node.snapshot, node.shares
     me, mine = of.me, of.running_cores.get(of.me, 0)
-    own = _youngest_first([held for held in node.holdings if held.user == me and held.restartable])
+    able = [held for held in node.holdings if held.restartable and not held.unattended]
+    own = _youngest_first([held for held in able if held.user == me])
     if of.cluster_cores < 1 or not own or not mine > shares.fair(me):
         return ()
-    here = {held.user for held in node.holdings if held.restartable and not held.unattended}
-    yielding = of.yielding | here
+    yielding = of.yielding.union(held.user for held in able)
     levels = {user: shares.level(user, of.running_cores.get(user, 0)) for user in yielding | {me}}
     if max(levels, key=lambda user: (levels[user][:2], user)) != me:
         return ()

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from roundq.actors import courtesy
-from roundq.actors.courtesy import APART_S, PATIENCE_S, RANK_MAX, SCAVENGING_S, Courtesy
+from roundq.actors.asked import GONE_S, SCAVENGING_GONE_S
+from roundq.actors.courtesy import APART_S, OWED_S, PATIENCE_S, RANK_MAX, SCAVENGING_S, Courtesy, Owed
+from roundq.actors.occupancy import Lodger
 from roundq.records.cards import Card, Occupant
 from roundq.records.neighbours import Seen
 from roundq.records.spool import Spool
@@ -107,3 +111,40 @@ def test_others_and_the_silent_do_not_count() -> None:
     """Who does not act must not be waited for."""
     cards = (seen("n2", job(9), user="bob"), seen("n3", job(9), is_alive=False))
     assert courtesy.rank(cards, "ann", "n1", [job(5)]) == 0
+
+
+def test_a_job_that_ought_to_give_way_is_counted_on_for_a_while() -> None:
+    """Longer than an honest daemon needs to ask it; from then on not, under whatever id it is told."""
+    assert OWED_S >= SCAVENGING_S + RANK_MAX * APART_S + SCAVENGING_GONE_S
+    owed, there = Owed(), [Lodger("eve", job(scavenge=True)), Lodger("bob", job(scavenge=True))]
+    for now_s in range(1000, 1000 + int(OWED_S), 5):
+        assert owed.look({("eve", "1")}, there, float(now_s)) == frozenset()
+    assert owed.look({("eve", "1")}, there, 1000.0 + OWED_S) == {("eve", "1")}
+    other = [Lodger("eve", replace(job(scavenge=True), id="2", leaving=True))]
+    assert owed.look(frozenset(), other, 1005.0 + OWED_S) == {("eve", "2")}
+    assert owed.look(frozenset(), [], 1010.0 + OWED_S) == frozenset()
+    assert owed.look(frozenset(), there, 1015.0 + OWED_S) == frozenset()
+
+
+def test_a_job_that_was_asked_is_counted_on_until_it_ought_to_be_gone() -> None:
+    owed, there = Owed(), [Lodger("eve", replace(job(), leaving=True))]
+    for now_s in range(1000, 1000 + int(GONE_S), 30):
+        assert owed.look(frozenset(), there, float(now_s)) == frozenset()
+    assert owed.look(frozenset(), there, 1000.0 + GONE_S) == {("eve", "1")}
+
+
+def test_who_says_by_turns_that_a_job_leaves_and_that_it_does_not_is_not_believed() -> None:
+    owed = Owed()
+    for number in range(int(OWED_S / 5)):
+        there = [Lodger("eve", replace(job(scavenge=True), leaving=number % 2 == 0))]
+        assert owed.look({("eve", "1")}, there, 1000.0 + 5 * number) == frozenset()
+    assert owed.look({("eve", "1")}, [Lodger("eve", job(scavenge=True))], 1000.0 + OWED_S) == {("eve", "1")}
+
+
+def test_what_was_not_owed_all_the_time_is_counted_on() -> None:
+    """It may have been its turn only now and then, or nobody looked."""
+    owed, there = Owed(), [Lodger("eve", job(scavenge=True))]
+    for now_s in range(1000, 2000, 50):
+        assert owed.look({("eve", "1")} if now_s % 100 else frozenset(), there, float(now_s)) == frozenset()
+    owed.look({("eve", "1")}, there, 2000.0)
+    assert owed.look({("eve", "1")}, there, 2000.0 + OWED_S) == frozenset()

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from roundq.actors import occupancy, turns
+from roundq.actors import courtesy, occupancy, turns
 from roundq.actors.round import Round
 from roundq.faces import cluster
 from roundq.records import cards, neighbours
 from roundq.words.errors import RecordError
 from roundq.words.job import Identity
-from roundq.words.states import WAITING
+from roundq.words.states import RUNNING, WAITING
 from roundq.world import procs
 from roundq.world.config import Config
 from roundq.world.node import Node
 from tests.actors.spoolhome import NODE, SpoolHome
+from tests.cluster.wait import wait_until
 from tests.hostile.neighbour import EVE, Eve
 from tests.rights import need_root
 
@@ -221,6 +223,35 @@ def test_what_scavenges_waits_no_longer_for_a_turn_that_is_never_taken(
     assert night.waits(job)
     night.plays(20, **asks)
     home.wait_for(job)
+
+
+def test_what_scavenges_by_its_card_and_never_gives_way_shields_nobody_for_long(
+    home: SpoolHome, eve: Eve, night: Night
+) -> None:
+    """It is younger than any; ann's gives way for her job when hers did not."""
+    mine = home.shell("sleep 1000", cores=2, scavenge=True, restartable=True)
+    night.plays(5)
+    home.wait_for(mine, RUNNING)
+    job = home.shell("true", cores=2)
+    never: dict[str, Any] = {
+        "cores": 2,
+        "scavenge": True,
+        "restartable": True,
+        "since": {"secs": int(time.time()) + 10**6},
+    }
+    asks = {"jobs": [eve.job(1, eve.process(), **never)]}
+    night.plays(courtesy.OWED_S - 5, **asks)
+    assert night.waits(job)
+    assert home.state(mine) == RUNNING
+    night.plays(60, **asks)
+
+    def begins() -> bool:
+        night.plays(5, **asks)
+        return not night.waits(job)
+
+    wait_until(begins, 20, on_timeout=home.story)
+    home.wait_for(job)
+    assert night.waits(mine)
 
 
 def test_who_wastes_turns_again_is_passed_over_for_longer(home: SpoolHome, eve: Eve, night: Night) -> None:

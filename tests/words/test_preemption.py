@@ -166,6 +166,12 @@ def test_what_nobody_asks_to_give_way_shields_nothing() -> None:
     assert decide(replace(wide, holdings=(held("1", 3), theirs))).starts == ()
 
 
+def test_what_was_asked_long_ago_and_is_there_yet_is_not_asked_again() -> None:
+    """Nobody counts on it any more, and another one gives way."""
+    stuck = replace(FULL.holdings[1], unattended=True)
+    assert given_up(replace(FULL, holdings=(FULL.holdings[0], stuck, FULL.holdings[2]))) == ["3"]
+
+
 def test_the_richest_user_does_not_shield_others_where_nobody_asks_his_jobs() -> None:
     """Cyd is further above the share than ann, and all her restartable jobs are here."""
     theirs = held("9", 4, "cyd")
@@ -203,6 +209,10 @@ def test_of_several_users_who_scavenge_only_those_give_way_who_must() -> None:
     both = replace(SCAVENGED, holdings=holdings, neighbours=(replace(BOB, head=Want("7", 4, 0, 20)),))
     assert given_up(both) == ["2"]
     assert given_up(replace(both, me="cyd")) == ["9"]
+    # And knows on whose he counts.
+    assert decide(both).owed == {("cyd", "9")}
+    assert decide(replace(both, me="cyd")).owed == {("ann", "2")}
+    assert decide(replace(both, holdings=(held("1", 4), scavenging("2", 4)))).owed == frozenset()
 
 
 def test_all_wants_that_wait_are_counted() -> None:
