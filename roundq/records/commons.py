@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 #: Names in the commons that are looked at; some users have one, a hostile one may make a million.
 NAMES_MAX = 200_000
-#: ... and for how long, in seconds: whose a directory is has to be asked for.
-NAMES_S = 1.0
 #: Directories of other names that one user may have to look through for his own.
 OWN_NAMES_MAX = 1_000_000
 #: A card of a node that has gone stays at least this long.
@@ -118,7 +116,7 @@ def everybody(
     status, found = reading.each(
         [
             way.call("status", directory),
-            of_names.call("owned", directory, most=NAMES_MAX, first=names, most_s=NAMES_S),
+            of_names.call("owned", directory, most=NAMES_MAX, first=names),
         ]
     )
     if isinstance(status, files.Status) and (why := wrong(directory, status.mode)):

@@ -13,11 +13,13 @@ import itertools
 import os
 import re
 import stat
-import time
 from collections.abc import Collection
 from typing import NamedTuple
 
 from roundq.world import mounts
+
+#: Whose a directory is has to be asked of the server; so many that are somebody else's end a look.
+WRONG_MOST = 1000
 
 _UID = re.compile("0|[1-9][0-9]{0,9}")
 
@@ -61,15 +63,15 @@ def not_his_own(status: os.stat_result, owner: int) -> str:
 
 
 def owned(
-    directory: str, *, most: int, first: Collection[str] = (), most_s: float = float("inf")
+    directory: str, *, most: int, first: Collection[str] = (), wrong_most: int = WRONG_MOST
 ) -> list[Owned]:
     """Of the users whose directory UID or UID.WORD is in this directory: that directory, one of each user.
 
     Names that are somebody else's, or no directory, or to which others may write, are left out, and so is
-    what has been mounted there. At most so many names are looked at, for so many seconds: those in `first`,
-    and then the others, from one by chance on, so that several looks find them all. Raises OSError.
+    what has been mounted there. At most so many names are looked at, until so many directories were wrong:
+    those in `first`, and then the others, from one by chance on, so that several looks find them all. Raises
+    OSError.
     """
-    end_s = _clock() + most_s
     mounted = _mounted_below(directory)
     with os.scandir(directory) as listed:
         entries = [
@@ -80,6 +82,7 @@ def owned(
     begin = int.from_bytes(os.urandom(4), "big") % max(1, len(entries))
     before = set(first)
     found: dict[int, str] = {}
+    wrong = 0
     for entry in itertools.chain(
         (entry for entry in entries if entry.name in before), entries[begin:], entries[:begin]
     ):
@@ -92,13 +95,11 @@ def owned(
             if entry.is_dir(follow_symlinks=False):
                 if not not_his_own(entry.stat(follow_symlinks=False), uid):
                     found[uid] = entry.name
-        if _clock() > end_s:
+                    continue
+                wrong += 1
+        if wrong > wrong_most:
             break
     return [Owned(name, uid, account(uid)) for uid, name in sorted(found.items())]
-
-
-def _clock() -> float:
-    return time.monotonic()
 
 
 def _order(name: str) -> tuple[int, str]:
