@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from roundq.actors import selection
-from roundq.actors.listing import NAMES_OF_OTHERS_MOST, Allowance, Row, ended_ns, row_of
+from roundq.actors.allowance import Allowance
+from roundq.actors.listing import NAMES_OF_OTHERS_MOST, Row, ended_ns, row_of
 from roundq.records import history
 from roundq.records import spool as spools
 from roundq.records.spool import Entry, Spool

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 
+from roundq.actors.allowance import Allowance
 from roundq.records import cards, census
 from roundq.records import spool as spools
 from roundq.records.cards import Card, Occupant
 from roundq.records.census import FOREIGN, LEGACY, Census
 from roundq.records.spool import Entry, Spool
-from roundq.words import record_format as formats
 from roundq.words.errors import RecordError
 from roundq.words.job import NO_NODE, NS, Job, Record
 from roundq.words.states import (
@@ -51,15 +51,10 @@ ENDED_MOST = 100
 ROWS_MOST = 10_000
 #: Names per directory of somebody else that are looked at.
 NAMES_OF_OTHERS_MOST = 50_000
-#: Bytes of somebody else's records that one look reads; an honest record has a thousand, and each counts as
-#: that: an empty file takes as long to read.
-BYTES_OF_OTHERS_MOST, READ_BYTES_MIN = 16 << 20, 1 << 10
 #: Ended jobs with names of other programs, of each state, of which it is asked when their files were written.
 FOREIGN_OF_OTHERS_MOST = 200
-#: Records of somebody else that are read at once.
-AHEAD = 32
-#: Of somebody else: records that are read of jobs met twice, and jobs that are followed to where they moved.
-DOUBLES_MOST, FOLLOWED_MOST = 100, 32
+#: Records that are read of somebody else's jobs that are met twice.
+DOUBLES_MOST = 100
 #: Ended records of each state that are read to find a name.
 FOUND_MOST = 1000
 #: A record that moves while it is looked for is looked for this often.
@@ -415,41 +410,6 @@ def ended_ns(record: Record) -> int:
 
 
 # ---------------------------------------------------------------- one record
-
-
-class Allowance:
-    """How many bytes of a stranger's records a look may still read; each of them alone may be large.
-
-    And how many that have moved on it may still look for.
-    """
-
-    def __init__(self, left_bytes: int = BYTES_OF_OTHERS_MOST) -> None:
-        self.left_bytes, self.left_follows = left_bytes, FOLLOWED_MOST
-        self._expected: list[Entry] = []
-        self._ahead: dict[Entry, bytes | Exception] = {}
-
-    def expect(self, entries: Iterable[Entry]) -> None:
-        """These will be read in this order: some at once, since a helper reads them."""
-        self._expected = list(reversed(list(entries)))
-        self._ahead = {}
-
-    def read(self, spool: Spool, entry: Entry) -> Record:
-        """The record of an entry. Raises RecordError also when too much was read before."""
-        if self.left_bytes <= 0:
-            raise RecordError("not read, since the files of this queue are too large")
-        if self._expected and self._expected[-1] == entry:
-            some, self._expected[-AHEAD:] = self._expected[: -AHEAD - 1 : -1], []
-            self._ahead = dict(zip(some, spools.contents(spool, some), strict=True))
-        data = self._ahead.pop(entry) if entry in self._ahead else spools.contents(spool, [entry])[0]
-        self.left_bytes -= READ_BYTES_MIN if isinstance(data, Exception) else max(len(data), READ_BYTES_MIN)
-        if isinstance(data, Exception):
-            raise data
-        return formats.parse(data)
-
-    def may_follow(self) -> bool:
-        """Whether one more may be looked for that has moved on, in a fresh listing."""
-        self.left_follows -= 1
-        return self.left_follows >= 0
 
 
 def row_of(spool: Spool, entry: Entry, is_mine: bool, allowance: Allowance | None = None) -> Row:

@@ -15,6 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from roundq.actors import listing as listings
+from roundq.actors.allowance import Allowance
 from roundq.actors.listing import Bundle, Listing, Row
 from roundq.faces.cli import named
 from roundq.faces.cli.looking import cards_of, facts_of, here_of, spools_of
@@ -107,7 +108,7 @@ class Catalog:
         self.here = here_of(environ)
         self.problems: dict[str, str] = {}
         self._cards: list[Seen] | None = None
-        self._allowances: dict[str, listings.Allowance] = {}
+        self._allowances: dict[str, Allowance] = {}
 
     # ------------------------------------------------------------ found
 
@@ -196,10 +197,10 @@ class Catalog:
 
     # ------------------------------------------------------------ read
 
-    def _allowance(self, spool: Spool) -> listings.Allowance | None:
+    def _allowance(self, spool: Spool) -> Allowance | None:
         if spool == self.here.me:
             return None
-        return self._allowances.setdefault(spool.path, listings.Allowance())
+        return self._allowances.setdefault(spool.path, Allowance())
 
     def read(self, row: Row) -> Row:
         """The row with its record, or with why there is none."""
