@@ -185,8 +185,10 @@ class Queue:
         """The same as `wait` for asyncio; only the looks themselves are made in a thread."""
         import asyncio
 
+        from roundq.faces.api.waits import Waits
+
         jobs = self._handles(jobs)
-        waits = _Waits(self, jobs, timeout)
+        waits = Waits(self, jobs, timeout)
         with waits.looks.wanting(waits.left):
             while True:
                 if waits.looks.is_due():
@@ -201,7 +203,9 @@ class Queue:
 
     def _ends(self, jobs: Sequence[Job], timeout_s: float | None) -> Iterator[list[Job]]:
         """Yields those of these jobs that have ended since the last time, until all have."""
-        waits = _Waits(self, jobs, timeout_s)
+        from roundq.faces.api.waits import Waits
+
+        waits = Waits(self, jobs, timeout_s)
         with waits.looks.wanting(waits.left):
             while True:
                 pause_s = waits.looks.step()
@@ -370,47 +374,6 @@ class Queue:
             if left:
                 clocks.sleep(_LOOK_AGAIN_S)
         return found
-
-
-class _Waits:
-    """Jobs that are waited for, with what of them has not ended."""
-
-    def __init__(self, queue: Queue, jobs: Sequence[Job], timeout_s: float | None) -> None:
-        self.looks = queue._looking()
-        self._timeout_s = timeout_s
-        self._until_s = None if timeout_s is None else clocks.monotonic() + timeout_s
-        self._handles = dict.fromkeys(jobs)
-        self._open = {job: {one.id: one for one in job.jobs if one._ended is None} for job in self._handles}
-        self.left: dict[str, list[Job]] = {}
-        for job, ones in self._open.items():
-            for job_id in ones:
-                self.left.setdefault(job_id, []).append(job)
-
-    def newly(self) -> list[Job]:
-        """Those that have ended since the last call, as far as was looked. Raises NoSuchJob, SpoolError,
-        WaitTimeout."""
-        from roundq.actors import queue
-
-        ended, unknown = self.looks.found(self.left)
-        for job_id in unknown:
-            raise queue.no_job(job_id)
-        for job_id, row in ended.items():
-            for job in self.left.pop(job_id):
-                self._open[job].pop(job_id)._ended = row
-        done = [job for job, ones in self._open.items() if not ones]
-        for job in done:
-            del self._open[job]
-        if not done:
-            self.looks.require_seen(self.left)
-        if self.left and not done and self._until_s is not None and clocks.monotonic() >= self._until_s:
-            raise queue.not_ended([job.id for job in self._open], self._timeout_s or 0.0)
-        return done
-
-    def at_most(self, pause_s: float) -> float:
-        """A pause that does not go beyond the timeout."""
-        if self._until_s is None:
-            return pause_s
-        return max(0.001, min(pause_s, self._until_s - clocks.monotonic()))
 
 
 def _described(spec: Spec | Sequence[str]) -> tuple[tuple[str, ...], Mapping[str, Any]]:
