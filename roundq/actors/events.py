@@ -14,7 +14,7 @@ from roundq.actors.listing import Row, age_key
 from roundq.records import spool as spools
 from roundq.words.job import NS, Attempt, Record
 from roundq.words.quantities import format_duration, visible
-from roundq.words.states import CANCELED, COMPLETED, ENDED_STATES, REASONS, ZOMBIE
+from roundq.words.states import CANCELED, COMPLETED, ENDED_STATES, ZOMBIE
 
 #: What may happen.
 ADDED, STARTED, ENDED, RETIRED = "added", "started", "ended", "retired"
@@ -83,9 +83,7 @@ def _started(row: Row, at_ns: int, node: str, number: int) -> Event:
 
 def _again(attempt: Attempt) -> str:
     """How an attempt ended that was not the last."""
-    why = attempt.detail or REASONS.get(attempt.reason or "", attempt.reason or "nobody wrote why")
-    if not attempt.detail and attempt.exit_code:
-        why = f"exit code {attempt.exit_code}"
+    why = outcome.of_attempt(attempt)
     return f"ended{_after(attempt.started_ns, attempt.completed_ns)}, to be run again: {visible(why)}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from roundq.actors.listing import Row
+from roundq.words.job import Attempt
 from roundq.words.states import CANCELED, COMPLETED, ENDED_STATES, FAILED, REASONS, ZOMBIE
 
 #: What is told of the end of a job that neither succeeded nor has a code of its own.
@@ -48,6 +49,17 @@ def sentence(row: Row) -> str:
         if record.signal is None and record.exit_code is None:
             return _WORDS[row.state]
     return f"{_WORDS[row.state]}: {why}"
+
+
+def of_attempt(attempt: Attempt) -> str:
+    """What became of an attempt after which the job was run again: "exit code 3", "completed"."""
+    if attempt.detail:
+        return attempt.detail
+    if attempt.reason == "exit" and attempt.exit_code:
+        return f"exit code {attempt.exit_code}"
+    if attempt.reason is not None:
+        return REASONS.get(attempt.reason, attempt.reason)
+    return "completed" if attempt.exit_code == 0 else "nobody wrote why"
 
 
 _WORDS = {state: state for state in ENDED_STATES} | {CANCELED: "was canceled", ZOMBIE: "is lost"}

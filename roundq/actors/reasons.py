@@ -25,7 +25,7 @@ from roundq.words.job import NS, Attempt, Job, Record
 from roundq.words.policy import Shape
 from roundq.words.quantities import format_age, visible
 from roundq.words.sentences import within
-from roundq.words.states import ENDED_STATES, HELD, OWNED_STATES, REASONS, RUNNING
+from roundq.words.states import ENDED_STATES, HELD, OWNED_STATES, RUNNING
 
 #: A word is as old as its card, which a daemon renews at least once a minute; older than this, it is said.
 OLD_S = 90.0
@@ -82,9 +82,8 @@ def attempts(row: Row, now_ns: int) -> list[str]:
 
 def _attempt(one: Attempt, now_ns: int) -> str:
     ago = f" {format_age((now_ns - one.completed_ns) / NS)} ago" if one.completed_ns else ""
-    why = one.detail or REASONS.get(one.reason or "", one.reason or "nobody wrote why")
     after = f", after {format_age((one.completed_ns - one.started_ns) / NS)}" if one.started_ns else ""
-    return f"{one.title} ended{ago}{after}: {why}"
+    return f"{one.title} ended{ago}{after}: {outcome.of_attempt(one)}"
 
 
 def _runs(row: Row, now_ns: int) -> str:

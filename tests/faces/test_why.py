@@ -17,7 +17,7 @@ from roundq.records.cards import DRAINING, HEADS_MAX, LEAVING
 from roundq.words import policy
 from roundq.words.job import Attempt, Job
 from roundq.words.policy import Holding, Shape, Snapshot, Verdict
-from roundq.words.states import CANCELED, FAILED, RUNNING, WAITING
+from roundq.words.states import CANCELED, COMPLETED, FAILED, RUNNING, WAITING
 from tests.faces.desk import Desk
 from tests.faces.homes import HERE, record
 from tests.faces.screen import on_terminal, unpainted
@@ -356,3 +356,13 @@ def test_why_on_eighty_columns_is_not_cut(desk: Desk) -> None:
     says(desk, "node1", shape, long)
     said = unpainted(on_terminal(["why", "1"], desk.homes.environ("ann"), 80))
     assert "".join(said.split()) == "".join(f'1 "fit": node1: {long}'.split())
+
+
+def test_an_attempt_that_ended_well_is_said_to_have_completed(desk: Desk) -> None:
+    """Of a job that its user ran again, by every command that tells of earlier attempts."""
+    first = ago_ns(1815)
+    well = Attempt(1, "node1", None, first - 2 * 10**9, first, exit_code=0)
+    put(desk, state=COMPLETED, attempt=2, attempts=(well,), began_s=9, ended_s=5, exit_code=0)
+    assert answer(desk)[2:] == ["  attempt 1 on node1 ended 30 min ago, after 2 s: completed"]
+    assert re.search(r"before +attempt 1 on node1, .*: completed\n", desk.rq("show", "1").out)
+    assert re.search(r"before +attempt 1 on node1, .*: completed\n", desk.rq("stats", "1").out)

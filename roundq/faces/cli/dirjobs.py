@@ -50,8 +50,9 @@ def build_parser(verb: str) -> Parser:
         "[OPTION...] DIR [--] COMMAND [ARGUMENT...] | --check DIR",
         "Run a command for each file in DIR/00_waiting, one after the other: meanwhile the file is in"
         " DIR/01_running, then in DIR/02_done or DIR/99_failed. {} is its path there, {name} its name, {stem}"
-        " that without extension, {index} its number; without any of them the path is the last word. Run as many"
-        " as you like, on any machine that sees DIR: no file is taken twice. Exits with 1 if a command failed.",
+        " that without extension, {index} its number; without any of them the path is the last word. Run as"
+        " many as you like, on any machine that sees DIR: no file is taken twice. Exits with 1 if a command"
+        " failed.",
         "rq dirjobs --ext .png photos -- convert {} small/{stem}.jpg",
     )
     add = parser.add_argument

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from roundq.actors import outcome
 from roundq.actors.listing import Row
 from roundq.faces.cli import named
 from roundq.faces.cli.parser import Parser
@@ -99,8 +100,6 @@ def _as_of(row: Row, record: Record, now_ns: int) -> Record:
 
 
 def _state(row: Row) -> str:
-    from roundq.actors import outcome
-
     return outcome.sentence(row) if row.state in ENDED_STATES else row.state
 
 
@@ -144,7 +143,7 @@ def _waited(record: Record) -> str:
 
 
 def _attempt(attempt: Attempt) -> str:
-    why = attempt.detail or attempt.reason or "ended"
+    why = outcome.of_attempt(attempt)
     if not attempt.started_ns:
         return f"{attempt.title}: {why}"
     ran_s = (attempt.completed_ns - attempt.started_ns) / NS

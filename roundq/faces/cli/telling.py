@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from roundq.actors import queue
+from roundq.actors import outcome, queue
 from roundq.actors.listing import Row
 from roundq.actors.reasons import attempts, nearest
 from roundq.actors.streams import error_path, output_path
@@ -244,8 +244,10 @@ def _process(row: Row, record: Record) -> str:
 
 def _earlier(attempt: Attempt) -> str:
     when = f", {_moment(attempt.completed_ns)}" if attempt.completed_ns else ""
-    detail = f": {attempt.detail}" if attempt.detail else ""
-    return f"{attempt.title}{when}: {attempt.reason or 'ended'}{detail}"
+    if attempt.reason is None:
+        return f"{attempt.title}{when}: {outcome.of_attempt(attempt)}"
+    # By its name, as `--retry-on` and `rq list -o reason` have it.
+    return f"{attempt.title}{when}: {attempt.reason}{f': {attempt.detail}' if attempt.detail else ''}"
 
 
 def _as_json(rows: list[Row], asker: Person) -> dict[str, Any]:
