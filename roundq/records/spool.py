@@ -590,17 +590,20 @@ def request(spool: Spool, job_id: str, verb: str, node: str, content: str = "") 
     """Asks the owner of a claimed or running record to act; durable when it returns.
 
     `content` says which attempt is meant, roundqueue(7); an empty one means whatever there is.
+    Raises SpoolError if it is not asked, or if it is, but not durably.
     """
     directory = spool.directory("requests")
     with files.explained(f"ask for {verb} of job {job_id}"):
         path = f"{directory}/{job_id}.{verb}"
         files.replace(temporary_of(spool, node, f"{content}\n".encode()), path)
-        try:
-            files.sync_directory(directory)
-        except OSError:
-            # It is said that nothing was asked: so it is, unless the owner was faster.
-            if files.remove(path):
-                raise
+    try:
+        files.sync_directory(directory)
+    except OSError as error:
+        # Not taken back: another command may have asked the same, and was told that it is.
+        raise SpoolError(
+            f"{verb} of job {job_id} is asked for, but a crash of the server could undo it: {error.strerror}",
+            f"see later whether it was done: rq show {job_id}",
+        ) from error
 
 
 def asked_of(spool: Spool, job_id: str, verb: str) -> str | None:

@@ -849,6 +849,21 @@ def test_a_request_is_durable_when_it_is_told(spool: Spool, monkeypatch: pytest.
     assert synced == [spool.directory("requests")]
 
 
+def test_a_request_that_others_asked_as_well_is_not_taken_back(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two commands ask the same; what one of them cannot make durable is still what the other was told."""
+    spools.request(spool, "1", "cancel", "n1")
+
+    def full(path: str) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), path)
+
+    monkeypatch.setattr(files, "sync_directory", full)
+    with pytest.raises(SpoolError, match="cancel of job 1 is asked for, but a crash"):
+        spools.request(spool, "1", "cancel", "n2")
+    assert spools.requests(spool) == {"1": {"cancel"}}
+
+
 def test_a_request_that_cannot_be_left_is_said(spool: Spool, system: Refusing) -> None:
     system.fail("rename", errno.EDQUOT)
     with pytest.raises(SpoolFull, match="cannot ask for cancel of job 1"):
