@@ -263,7 +263,10 @@ def test_a_broken_configuration_stops_no_daemon(home: SpoolHome) -> None:
     assert cards.read(home.spool, NODE).cores == 3
 
     for number, broken in enumerate((b"cores = 0\n", b"\xff", b"cores = \n", b"bogus = 1\n"), 1):
-        file.write_bytes(broken)
+        # In one step: an empty file would be right, for a moment.
+        whole = file.with_name("new")
+        whole.write_bytes(broken)
+        whole.replace(file)
         wait_until(lambda: log_of(home).count("stays in force") == number, 20, on_timeout=home.story)  # noqa: B023
         wait_for_trouble(home, f"{file}, line 1: ")
     assert home.wait_for(home.shell("true", cores=3)).exit_code == 0, "by what was right before"
