@@ -318,7 +318,7 @@ def test_who_only_looks_changes_nothing(stage: Stage, tmp_path: Path, clock: str
     home.new()
     before = (home.where(), spools.requests(home.spool))
     for said in interruptions(
-        home, words.split(), clock, begin=lambda: None, step=37 if clock == moments.LINES else 3
+        home, words.split(), clock, begin=lambda: None, step=61 if clock == moments.LINES else 3
     ):
         assert said.code == 0 or said.err in ("", "rq: interrupted\n"), said
     assert (home.where(), spools.requests(home.spool)) == before
